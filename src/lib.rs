@@ -1,0 +1,2 @@
+//! mcp-ferry
+pub mod proto;

@@ -1,0 +1,512 @@
+//! The handshake era (2024-11-05 to 2025-11-25): `initialize`, the gate behind it, sessions and their loss.
+//!
+//! Every message of the client passes one queue, and the gate at its end is open except while a handshake is under
+//! way: nothing overtakes `initialize`, and nothing is sent before `notifications/initialized` was accepted (I5).
+//! A client that begins without a handshake (several reconnect so) gets one made by the ferry. A session that the
+//! upstream has lost is replaced once per request, with the client's own parameters, and what the upstream provably
+//! refused is sent again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::leave::ClientState;
+use super::ledger::{Origin, Place};
+use super::trouble::{Executed, Reason, Trouble};
+use super::vocabulary::{CallId, Counted, Refusal, Verb};
+use super::{Bridge, Purpose, Queued};
+use crate::proto::era;
+use crate::proto::jsonrpc::{self, Id, Kind, Message};
+
+/// Resource subscriptions that are remembered, to be restored when the session is lost.
+const MAX_SUBSCRIPTIONS: usize = 256;
+/// Replaced sessions that are remembered, to be ended when nothing is in flight.
+const MAX_RETIRED: usize = 8;
+
+const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+
+/// How far the handshake with the upstream is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// No handshake yet, or the session was lost: the first message that needs one starts it.
+    Fresh,
+    /// `initialize` is under way, the client's or the ferry's own; the gate is shut.
+    Initializing,
+    /// `notifications/initialized` is under way in this exchange; the gate is shut.
+    Confirming(CallId),
+    /// This many exchanges restore what the lost session knew; the gate is shut.
+    Restoring(usize),
+    /// The gate is open.
+    Open,
+}
+
+/// What the upstream gave in its handshake.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Session {
+    pub(super) id: Option<Arc<str>>,
+    /// The revision it agreed to.
+    pub(super) version: Option<Arc<str>>,
+    /// Counts handshakes, so that what belongs to an older one is told apart.
+    pub(super) generation: u32,
+}
+
+/// What the client has shown of itself, to be repeated to an upstream that forgot it.
+#[derive(Debug, Default)]
+pub(super) struct Remembered {
+    /// The client's own `initialize`, copied out of the buffer it was read from.
+    initialize: Option<Box<str>>,
+    /// The revision that the client asked for.
+    pub(super) client_version: Option<Box<str>>,
+    /// Whether `notifications/initialized` was sent on the present session.
+    confirmed: bool,
+    level: Option<Box<str>>,
+    subscriptions: BTreeMap<Box<str>, Box<str>>,
+}
+
+impl<C: Clone> Bridge<C> {
+    /// Moves the queue on, as far as the gate lets it.
+    pub(super) fn pump(&mut self) {
+        loop {
+            match self.phase {
+                Phase::Initializing | Phase::Confirming(_) | Phase::Restoring(_) => return,
+                Phase::Fresh => {
+                    let Some(origin) = self.next_needing_handshake() else {
+                        return;
+                    };
+                    if let Some(origin) = origin {
+                        return self.initialize_ourselves(origin);
+                    }
+                }
+                Phase::Open => {}
+            }
+            let Some(next) = self.queue.pop_front() else {
+                return;
+            };
+            self.dispatch(next);
+        }
+    }
+
+    /// Looks at the queue's head in the phase `Fresh`: `None` when it is empty, `Some(None)` when it is the client's
+    /// own `initialize`, otherwise where the message that needs a handshake came from.
+    fn next_needing_handshake(&mut self) -> Option<Option<Origin<C>>> {
+        loop {
+            match self.queue.front()? {
+                Queued::Notice(_, origin, _) => return Some(Some(origin.clone())),
+                Queued::Request(id) => match self.ledger.get(id) {
+                    Some(request) if request.is_initialize() => return Some(None),
+                    Some(request) => return Some(Some(request.origin.clone())),
+                    None => {
+                        self.queue.pop_front();
+                    }
+                },
+            }
+        }
+    }
+
+    fn dispatch(&mut self, queued: Queued<C>) {
+        match queued {
+            Queued::Request(id) => {
+                let Some(request) = self
+                    .ledger
+                    .get(&id)
+                    .filter(|request| request.place == Place::Queued)
+                else {
+                    return;
+                };
+                if request.is_initialize() {
+                    self.initialize_for_client(&id)
+                } else {
+                    self.send_request(&id)
+                }
+            }
+            Queued::Notice(message, mut origin, replayed) => {
+                if message.method() == "notifications/initialized" {
+                    return self.confirm_for_client(message, origin);
+                }
+                if self.held.is_empty() {
+                    origin.post = None;
+                }
+                let (context, credential) = (origin.context.clone(), origin.credential);
+                let verb = Verb::Post(message.text().clone());
+                self.send(
+                    Purpose::Notice(message, origin, replayed),
+                    verb,
+                    context,
+                    credential,
+                );
+            }
+        }
+    }
+
+    /// Sends a request of the ledger upstream.
+    pub(super) fn send_request(&mut self, id: &Id) {
+        let Some(request) = self.ledger.get_mut(id) else {
+            return;
+        };
+        request.sent = true;
+        let verb = Verb::Post(request.message.text().clone());
+        let (context, credential) = (request.origin.context.clone(), request.origin.credential);
+        let call = self.send(Purpose::Request(id.clone()), verb, context, credential);
+        if let Some(request) = self.ledger.get_mut(id) {
+            request.place = Place::Sent(call);
+        }
+    }
+
+    /// The client's `initialize` goes upstream as it is, without a session. A second one on the same connection
+    /// begins anew; what is in flight on the old session may end there.
+    fn initialize_for_client(&mut self, id: &Id) {
+        let Some(request) = self.ledger.get(id) else {
+            return;
+        };
+        self.remembered.initialize = Some(request.message.as_str().into());
+        self.remembered.client_version = requested_version(&request.message);
+        self.retire_session();
+        self.phase = Phase::Initializing;
+        self.send_request(id);
+    }
+
+    fn retire_session(&mut self) {
+        let generation = self.session.generation.wrapping_add(1);
+        let old = std::mem::replace(
+            &mut self.session,
+            Session {
+                generation,
+                ..Session::default()
+            },
+        );
+        if old.id.is_some() && self.retired.len() < MAX_RETIRED {
+            self.retired.push(old);
+        }
+        self.forget_session_state();
+    }
+
+    /// What belongs to a session and ends with it.
+    fn forget_session_state(&mut self) {
+        self.remembered.confirmed = false;
+        if let Some(call) = std::mem::take(&mut self.listen).call() {
+            self.abort(call);
+        }
+    }
+
+    pub(super) fn end_retired_sessions(&mut self) {
+        let Some((context, credential)) = self.latest.clone() else {
+            return;
+        };
+        for session in std::mem::take(&mut self.retired) {
+            self.send_farewell(&session, Verb::Delete, context.clone(), credential);
+        }
+    }
+
+    /// The answer to the client's `initialize`, as the client shall see it, and what follows from it.
+    pub(super) fn initialized(&mut self, answer: &Message, session: Option<Box<str>>) -> Bytes {
+        self.adopt_session(answer, session);
+        self.phase = Phase::Open;
+        let asked = self
+            .remembered
+            .client_version
+            .as_deref()
+            .filter(|version| era::is_handshake_version(version));
+        match (asked, answer.result_member("protocolVersion")) {
+            (Some(asked), Some((span, _))) => answer.text_with(&span, &jsonrpc::quote(asked)),
+            _ => answer.text().clone(),
+        }
+    }
+
+    /// A session counts only when it comes with a good result: servers put fresh ids on refusals too.
+    fn adopt_session(&mut self, answer: &Message, session: Option<Box<str>>) {
+        self.session.id = session.map(Arc::from);
+        let version = answer
+            .result_member("protocolVersion")
+            .and_then(|(_, json)| serde_json::from_str::<String>(json).ok());
+        self.session.version = version.map(Arc::from);
+    }
+
+    /// The client's `notifications/initialized`: once per session.
+    fn confirm_for_client(&mut self, message: Message, origin: Origin<C>) {
+        if self.remembered.confirmed {
+            return self.release_post(origin.post);
+        }
+        let verb = Verb::Post(message.text().clone());
+        let (context, credential) = (origin.context.clone(), origin.credential);
+        let call = self.send(
+            Purpose::Notice(message, origin, true),
+            verb,
+            context,
+            credential,
+        );
+        self.confirming(call);
+    }
+
+    fn confirming(&mut self, call: CallId) {
+        self.remembered.confirmed = true;
+        self.phase = Phase::Confirming(call);
+        let deadline = self.now + self.settings.handshake_timeout;
+        if let Some(call) = self.calls.get_mut(&call) {
+            call.deadline = Some(deadline);
+        }
+    }
+
+    /// `notifications/initialized` was answered, well or not: the gate opens, and the listen stream may.
+    pub(super) fn confirmed(&mut self, call: CallId, accepted: bool) {
+        if self.phase != Phase::Confirming(call) {
+            return;
+        }
+        self.phase = Phase::Open;
+        if accepted {
+            self.open_listen();
+        }
+    }
+
+    /// A handshake that the client did not make, or made with an upstream that forgot it.
+    fn initialize_ourselves(&mut self, origin: Origin<C>) {
+        let number = self.session.generation.wrapping_add(1);
+        let id = format!("\"ferry:initialize:{number}\"");
+        let text = match self
+            .remembered
+            .initialize
+            .as_deref()
+            .map(|text| Message::parse(Bytes::copy_from_slice(text.as_bytes())))
+        {
+            Some(Ok(message)) => {
+                self.count(Counted::Reinitialize);
+                message.text_with_id(&id)
+            }
+            _ => {
+                self.count(Counted::ImplicitHandshake);
+                self.default_initialize(&id)
+            }
+        };
+        self.session = Session {
+            generation: number,
+            ..Session::default()
+        };
+        self.forget_session_state();
+        self.phase = Phase::Initializing;
+        let call = self.send(
+            Purpose::OwnInitialize,
+            Verb::Post(text),
+            origin.context,
+            origin.credential,
+        );
+        let deadline = self.now + self.settings.handshake_timeout;
+        if let Some(call) = self.calls.get_mut(&call) {
+            call.deadline = Some(deadline);
+        }
+    }
+
+    /// `initialize` for a client that never said what it can do: it promises nothing on the client's behalf.
+    fn default_initialize(&mut self, id: &str) -> Bytes {
+        let hint = self
+            .settings
+            .version_hint
+            .as_deref()
+            .filter(|version| era::is_handshake_version(version));
+        let version: Box<str> = hint.unwrap_or(era::LEGACY_VERSION).into();
+        let text = format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"method":"initialize","params":{{"protocolVersion":"{version}","capabilities":{{}},"clientInfo":{{"name":"mcp-ferry","version":"{}"}}}}}}"#,
+            env!("CARGO_PKG_VERSION"),
+        );
+        self.remembered.client_version = Some(version);
+        self.remembered.initialize = Some(text.as_str().into());
+        text.into()
+    }
+
+    /// The answer to the ferry's own `initialize`; the client does not see it.
+    pub(super) fn own_initialize_answered(&mut self, answer: &Message, session: Option<Box<str>>) {
+        if answer.is_error() {
+            let text = format!("the upstream refused the handshake: {}", answer.as_str());
+            return self.own_initialize_failed(
+                &Trouble::new(Reason::HandshakeFailed, Executed::No, text),
+                None,
+            );
+        }
+        self.adopt_session(answer, session);
+        if self.client_state() == ClientState::Gone {
+            return;
+        }
+        let Some((context, credential)) = self.latest.clone() else {
+            return;
+        };
+        let call = self.send(
+            Purpose::OwnInitialized,
+            Verb::Post(INITIALIZED.into()),
+            context,
+            credential,
+        );
+        self.confirming(call);
+    }
+
+    /// The ferry's own handshake came to nothing: whatever waits for it learns why, and nothing of it was executed.
+    pub(super) fn own_initialize_failed(&mut self, trouble: &Trouble, refusal: Option<&Refusal>) {
+        self.phase = Phase::Fresh;
+        for queued in std::mem::take(&mut self.queue) {
+            match queued {
+                Queued::Request(id) => {
+                    let Some(request) = self
+                        .ledger
+                        .get(&id)
+                        .filter(|request| request.place == Place::Queued)
+                    else {
+                        continue;
+                    };
+                    let post = request.origin.post;
+                    if refusal.is_some_and(|refusal| self.refuse_post(post, refusal)) {
+                        self.ledger.remove(&id);
+                    } else {
+                        self.fail(&id, trouble);
+                    }
+                }
+                Queued::Notice(_, origin, _) => {
+                    if !refusal.is_some_and(|refusal| self.refuse_post(origin.post, refusal)) {
+                        self.release_post(origin.post);
+                    }
+                }
+            }
+        }
+    }
+
+    /// After the ferry confirmed its own handshake: log level and subscriptions that the lost session knew.
+    pub(super) fn own_initialized_answered(&mut self, call: CallId, accepted: bool) {
+        self.confirmed(call, accepted);
+        let Some((context, credential)) = self.latest.clone().filter(|_| self.phase == Phase::Open)
+        else {
+            return;
+        };
+        let texts: Vec<Box<str>> = self
+            .remembered
+            .level
+            .iter()
+            .chain(self.remembered.subscriptions.values())
+            .cloned()
+            .collect();
+        for (number, text) in texts.iter().enumerate() {
+            let Ok(message) = Message::parse(Bytes::copy_from_slice(text.as_bytes())) else {
+                continue;
+            };
+            let verb = Verb::Post(message.text_with_id(&format!("\"ferry:restore:{number}\"")));
+            let call = self.send(Purpose::Restore, verb, context.clone(), credential);
+            let deadline = self.now + self.settings.handshake_timeout;
+            if let Some(call) = self.calls.get_mut(&call) {
+                call.deadline = Some(deadline);
+            }
+            self.phase = match self.phase {
+                Phase::Restoring(count) => Phase::Restoring(count + 1),
+                _ => Phase::Restoring(1),
+            };
+        }
+    }
+
+    /// One of the restoring exchanges is over, well or not.
+    pub(super) fn restored(&mut self) {
+        if let Phase::Restoring(count) = self.phase {
+            self.phase = if count > 1 {
+                Phase::Restoring(count - 1)
+            } else {
+                Phase::Open
+            };
+        }
+    }
+
+    /// Remembers what a session knows, once the upstream agreed to it.
+    pub(super) fn remember(&mut self, request: &Message) {
+        let uri = || request.param("uri").map(|(_, uri)| Box::<str>::from(uri));
+        match request.method() {
+            "logging/setLevel" => self.remembered.level = Some(request.as_str().into()),
+            "resources/subscribe" => {
+                if let Some(uri) =
+                    uri().filter(|_| self.remembered.subscriptions.len() < MAX_SUBSCRIPTIONS)
+                {
+                    self.remembered
+                        .subscriptions
+                        .insert(uri, request.as_str().into());
+                }
+            }
+            "resources/unsubscribe" => {
+                if let Some(uri) = uri() {
+                    self.remembered.subscriptions.remove(&uri);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The upstream does not know the session of this generation. What still waits upstream ends by its own stream.
+    pub(super) fn lose_session(&mut self, generation: u32) {
+        if generation != self.session.generation || self.session.id.is_none() {
+            return;
+        }
+        self.session.id = None;
+        self.forget_session_state();
+        self.phase = Phase::Fresh;
+    }
+
+    /// The listen stream was refused for its session: a new one at once, so that nothing is missed while no request
+    /// is made. Its own first listen stream cannot lead here again.
+    pub(super) fn renew_session(&mut self) {
+        let Some((context, credential)) =
+            self.latest.clone().filter(|_| self.phase == Phase::Fresh)
+        else {
+            return;
+        };
+        self.initialize_ourselves(Origin {
+            context,
+            credential,
+            post: None,
+        });
+    }
+
+    /// A request that the upstream refused for its session: again, once, on a new one.
+    pub(super) fn replay(&mut self, id: &Id, generation: u32) {
+        let Some(request) = self.ledger.get_mut(id) else {
+            return;
+        };
+        if request.replayed {
+            let text = "the upstream does not keep its session: it refused the request on a new one too. It was not executed";
+            return self.fail(id, &Trouble::new(Reason::SessionLost, Executed::No, text));
+        }
+        request.replayed = true;
+        request.sent = false;
+        request.place = Place::Queued;
+        self.queue.push_front(Queued::Request(id.clone()));
+        self.lose_session(generation);
+    }
+
+    /// A notification refused for its session goes the same way; an answer belonged to the lost session alone.
+    pub(super) fn replay_notice(
+        &mut self,
+        message: Message,
+        origin: Origin<C>,
+        replayed: bool,
+        generation: u32,
+    ) {
+        if message.kind() == Kind::Notification && !replayed {
+            self.queue.push_front(Queued::Notice(message, origin, true));
+        } else {
+            self.release_post(origin.post);
+        }
+        self.lose_session(generation);
+    }
+
+    /// Whether this connection still waits for a handshake of its own with the upstream.
+    pub(super) fn handshake_call(&self) -> Option<CallId> {
+        let initialize = self.ledger.values().find(|request| request.is_initialize());
+        let clients = initialize.and_then(|request| match request.place {
+            Place::Sent(call) => Some(call),
+            _ => None,
+        });
+        clients.or_else(|| {
+            self.calls
+                .iter()
+                .find(|(_, call)| matches!(call.purpose, Purpose::OwnInitialize))
+                .map(|(id, _)| *id)
+        })
+    }
+}
+
+fn requested_version(initialize: &Message) -> Option<Box<str>> {
+    let (_, json) = initialize.param("protocolVersion")?;
+    serde_json::from_str::<String>(json)
+        .ok()
+        .map(String::into_boxed_str)
+}

@@ -1,0 +1,247 @@
+//! The end of a connection: drain, farewell, DELETE.
+//!
+//! When the client is gone, the upstream is told everything that it would otherwise wait for: requests of its own get
+//! an error (I6), requests of the client are cancelled, their exchanges are dropped, and then the session is ended.
+//! A Go server's DELETE waits for its calls, so cancels go first; and nothing here may take longer than
+//! [`super::Settings::leave_timeout`].
+
+use std::time::Instant;
+
+use super::handshake::{Phase, Session};
+use super::ledger::Place;
+use super::trouble::{Executed, Reason, Trouble};
+use super::vocabulary::{CallId, Output, Verb};
+use super::{Bridge, Call, LINGER, Purpose};
+use crate::proto::era;
+use crate::proto::jsonrpc::{self, Id};
+
+/// How far the farewell is.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    pub(super) deadline: Instant,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// A handshake is under way: the session that it brings must be ended too.
+    Handshake(CallId),
+    /// Errors and cancels are on their way.
+    Words,
+    /// The session is being ended.
+    Delete,
+}
+
+/// Whether there is anybody to deliver to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ClientState {
+    Here,
+    Gone,
+}
+
+impl<C: Clone> Bridge<C> {
+    pub(super) fn client_state(&self) -> ClientState {
+        if self.leaving.is_some() || self.finished {
+            ClientState::Gone
+        } else {
+            ClientState::Here
+        }
+    }
+
+    /// The drain's time is over: what is left ends in errors, then the connection ends.
+    pub(super) fn expire_drain(&mut self) {
+        self.draining = true;
+        let ids: Vec<Id> = self.ledger.keys().cloned().collect();
+        for id in ids {
+            let Some(request) = self.ledger.get(&id) else {
+                continue;
+            };
+            let executed = if request.sent {
+                Executed::Unknown
+            } else {
+                Executed::No
+            };
+            if request.sent && self.session.id.is_some() && !request.is_initialize() {
+                let params = format!(
+                    r#"{{"requestId":{},"reason":"shutting down"}}"#,
+                    request.message.id_text()
+                );
+                let origin = request.origin.clone();
+                self.send_cancelled(&params, origin.context, origin.credential);
+            }
+            let text =
+                "the proxy was shut down before the request was answered; reconnect and try again";
+            self.fail(&id, &Trouble::new(Reason::ShuttingDown, executed, text));
+        }
+        self.leave();
+    }
+
+    /// Ends the client's stream and begins the farewell.
+    pub(super) fn leave(&mut self) {
+        if self.leaving.is_some() || self.finished {
+            return;
+        }
+        for post in std::mem::take(&mut self.held).into_keys() {
+            self.emit(Output::Answer(post, super::Answer::Accepted));
+        }
+        self.emit(Output::EndStream);
+        let handshake = self.handshake_call();
+        self.queue.clear();
+        self.close_listen();
+        for asked in std::mem::take(&mut self.asked).into_values() {
+            if asked.generation == self.session.generation {
+                self.answer_upstream(&asked.id, "the client has gone");
+            }
+        }
+        let requests = std::mem::take(&mut self.ledger);
+        for request in requests.into_values() {
+            let Place::Sent(call) = request.place else {
+                continue;
+            };
+            if Some(call) == handshake {
+                continue;
+            }
+            if self.session.id.is_some() {
+                let params = format!(
+                    r#"{{"requestId":{},"reason":"client disconnected"}}"#,
+                    request.message.id_text()
+                );
+                self.send_cancelled(&params, request.origin.context, request.origin.credential);
+                // Its answer and its last words are dropped; its exchange is, once the cancel went ahead.
+                if let Some(call) = self.calls.get_mut(&call) {
+                    call.purpose = Purpose::Abandoned;
+                }
+            } else {
+                self.abort(call);
+            }
+        }
+        let deadline = self.now + self.settings.leave_timeout;
+        self.leaving = Some(Leaving {
+            deadline,
+            stage: Stage::Words,
+        });
+        if let Some(call) = handshake {
+            if let Some(call) = self.calls.get_mut(&call) {
+                call.purpose = Purpose::OwnInitialize;
+            }
+            self.phase = Phase::Initializing;
+            self.set_stage(Stage::Handshake(call));
+        }
+    }
+
+    /// Moves the farewell on when what it waits for is settled.
+    pub(super) fn advance_leaving(&mut self) {
+        let Some(leaving) = &self.leaving else { return };
+        match leaving.stage {
+            Stage::Handshake(call) => {
+                let open = matches!(
+                    self.calls.get(&call),
+                    Some(Call {
+                        purpose: Purpose::OwnInitialize,
+                        ..
+                    })
+                );
+                if !open {
+                    self.set_stage(Stage::Words);
+                    self.advance_leaving();
+                }
+            }
+            Stage::Words => {
+                let speaking = self.calls.values().any(|call| {
+                    matches!(call.purpose, Purpose::Farewell | Purpose::OwnInitialized)
+                });
+                if !speaking {
+                    self.end_sessions();
+                }
+            }
+            Stage::Delete => {
+                if self.calls.is_empty() {
+                    self.finish();
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_leaving_due(&mut self) {
+        let Some(leaving) = self
+            .leaving
+            .as_ref()
+            .filter(|leaving| leaving.deadline <= self.now)
+        else {
+            return;
+        };
+        if leaving.stage == Stage::Delete {
+            self.finish();
+        } else {
+            self.end_sessions();
+            let deadline = self.now + self.settings.leave_timeout;
+            if let Some(leaving) = &mut self.leaving {
+                leaving.deadline = deadline;
+            }
+        }
+    }
+
+    fn set_stage(&mut self, stage: Stage) {
+        if let Some(leaving) = &mut self.leaving {
+            leaving.stage = stage;
+        }
+    }
+
+    fn end_sessions(&mut self) {
+        let open: Vec<CallId> = self.calls.keys().copied().collect();
+        for call in open {
+            self.abort(call);
+        }
+        self.set_stage(Stage::Delete);
+        if let Some((context, credential)) = self.latest.clone() {
+            let session = std::mem::take(&mut self.session);
+            let sessions = std::mem::take(&mut self.retired)
+                .into_iter()
+                .chain([session]);
+            for session in sessions
+                .filter(|session| session.id.is_some())
+                .collect::<Vec<_>>()
+            {
+                self.send_farewell(&session, Verb::Delete, context.clone(), credential);
+            }
+        }
+        self.advance_leaving();
+    }
+
+    fn finish(&mut self) {
+        let open: Vec<CallId> = self.calls.keys().copied().collect();
+        for call in open {
+            self.abort(call);
+        }
+        self.leaving = None;
+        self.draining = false;
+        self.finished = true;
+        self.emit(Output::Finished);
+    }
+
+    /// Answers a request of the upstream on behalf of a client that cannot.
+    pub(super) fn answer_upstream(&mut self, id: &str, why: &str) {
+        let Some((context, credential)) = self.latest.clone() else {
+            return;
+        };
+        let text =
+            jsonrpc::error_response(id, era::INTERNAL_ERROR, &format!("mcp-ferry: {why}"), None);
+        let session = self.session.clone();
+        self.send_farewell(&session, Verb::Post(text), context, credential);
+    }
+
+    /// An exchange whose answer does not matter, on a session that need not be the present one.
+    pub(super) fn send_farewell(
+        &mut self,
+        session: &Session,
+        verb: Verb,
+        context: C,
+        credential: u64,
+    ) {
+        let call = self.send_on(session, Purpose::Farewell, verb, context, credential);
+        let deadline = self.now + LINGER;
+        if let Some(call) = self.calls.get_mut(&call) {
+            call.deadline = Some(deadline);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The ledger: every request of the client that has had no outcome yet, and what is known about it.
+//!
+//! A request enters when its POST is accepted and leaves with its one outcome; what is not in the ledger can have no
+//! second outcome (invariants I1 and I2). Bound: [`super::Settings::max_in_flight`] entries.
+
+use std::time::{Duration, Instant};
+
+use super::vocabulary::{CallId, PostId};
+use crate::proto::jsonrpc::Message;
+
+/// Where a message of the client came from: what its exchanges upstream need, and the POST that waits for a status.
+#[derive(Clone, Debug)]
+pub(super) struct Origin<C> {
+    pub(super) context: C,
+    pub(super) credential: u64,
+    /// The POST, while it is held for the upstream's status.
+    pub(super) post: Option<PostId>,
+}
+
+/// Where a request is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Waiting for the handshake.
+    Queued,
+    /// In an exchange with the upstream.
+    Sent(CallId),
+    /// No connection was made, or a safe method's was lost: it is sent again at this time.
+    RetryAt(Instant),
+    /// Its reply stream ended early: it is resumed at this time.
+    ResumeAt(Instant),
+}
+
+/// One request in flight.
+#[derive(Debug)]
+pub(super) struct Request<C> {
+    pub(super) message: Message,
+    pub(super) origin: Origin<C>,
+    pub(super) place: Place,
+    /// When the client is told that it took too long.
+    pub(super) deadline: Instant,
+    /// Whether the upstream may have seen it; once true it stays true, except when the upstream proved otherwise.
+    pub(super) sent: bool,
+    /// Failed attempts to connect, and when the first of them was.
+    pub(super) connects: u32,
+    pub(super) first_failure: Option<Instant>,
+    /// Whether its one repetition, as a safe method, is used up.
+    pub(super) resent: bool,
+    /// Whether it was replayed on a new session.
+    pub(super) replayed: bool,
+    /// The last event id of its reply stream, and the wait that the stream asked for.
+    pub(super) mark: Option<Box<str>>,
+    pub(super) retry: Option<Duration>,
+    /// Resumptions in a row that brought nothing.
+    pub(super) resumes: u32,
+    /// Whether its reply stream carried something that was dropped as too large or not JSON-RPC.
+    pub(super) oversized: bool,
+    pub(super) garbled: bool,
+}
+
+impl<C> Request<C> {
+    pub(super) fn new(message: Message, origin: Origin<C>, deadline: Instant) -> Self {
+        Self {
+            message,
+            origin,
+            place: Place::Queued,
+            deadline,
+            sent: false,
+            connects: 0,
+            first_failure: None,
+            resent: false,
+            replayed: false,
+            mark: None,
+            retry: None,
+            resumes: 0,
+            oversized: false,
+            garbled: false,
+        }
+    }
+
+    pub(super) fn is_initialize(&self) -> bool {
+        self.message.method() == "initialize"
+    }
+
+    /// When something is to be done for it, if nothing arrives before.
+    pub(super) fn due(&self) -> Instant {
+        match self.place {
+            Place::RetryAt(at) | Place::ResumeAt(at) => at.min(self.deadline),
+            Place::Queued | Place::Sent(_) => self.deadline,
+        }
+    }
+}

@@ -1,0 +1,403 @@
+//! The bridge: the pure state machine that translates one legacy connection.
+//!
+//! One connection of a client (`GET /sse`, its POSTs) is one [`Bridge`]. The shell feeds it [`Input`]s and the time,
+//! and carries out its [`Output`]s; that is all they share. The bridge may not touch a socket, a clock, a task or a
+//! source of randomness, so every rule can be read as a transcript and every interleaving can be tried.
+//!
+//! What it holds is the connection's ledger ([`ledger`]): each request that was accepted and has had no outcome, each
+//! request of the upstream that the client has not answered, each exchange that is open upstream. The invariants are
+//! those of the crate's documentation: one outcome per request (I1, I2), executed at most once (I3), the upstream's
+//! order (I5), no silence towards the upstream (I6), nothing shared between connections (I7).
+//!
+//! | file | what it holds |
+//! | --- | --- |
+//! | `vocabulary` | inputs and outputs |
+//! | `ledger` | one request in flight |
+//! | `client` | what the client posts: admission, the hold for the upstream's status, cancels |
+//! | `handshake` | the handshake era: initialize, the gate behind it, sessions and their loss |
+//! | `replies` | what the upstream answers: heads, messages, refusals, ends, resumption |
+//! | `listen` | the stream for what the upstream sends unasked |
+//! | `leave` | the end: drain, farewell, DELETE |
+//! | `trouble` | the errors that the ferry makes itself |
+
+mod client;
+mod handshake;
+mod leave;
+mod ledger;
+mod listen;
+mod replies;
+mod trouble;
+mod vocabulary;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::proto::jsonrpc::{Id, Message};
+use handshake::{Phase, Remembered, Session};
+use leave::{ClientState, Leaving};
+use ledger::{Origin, Place, Request};
+use listen::Listen;
+use trouble::Trouble;
+pub use vocabulary::{
+    Answer, Body, CallId, Counted, End, Exchange, Input, Output, PostId, Posted, Refusal, Reply,
+    Verb,
+};
+
+/// Requests of the upstream that wait for the client's answer; one more is answered with an error.
+pub const MAX_ASKED: usize = 256;
+/// Notifications and answers of the client that wait behind a handshake; one more POST gets 503.
+pub const MAX_QUEUED_NOTICES: usize = 256;
+/// How long an exchange may stay open after its request had its outcome.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// What a bridge needs to know beforehand.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Requests in flight at once; one more gets an error.
+    pub max_in_flight: usize,
+    /// How long one request may take, all in all.
+    pub request_timeout: Duration,
+    /// How long a POST is held for the upstream's status while its credential is unproven.
+    pub hold: Duration,
+    /// The same for `initialize`.
+    pub hold_initialize: Duration,
+    /// How long a handshake of the ferry's own may take, and how long `notifications/initialized` may hold up others.
+    pub handshake_timeout: Duration,
+    /// How long the farewell to the upstream may take, once the client is gone.
+    pub leave_timeout: Duration,
+    /// The revision named on the client's GET, a hint for a handshake of the ferry's own.
+    pub version_hint: Option<Box<str>>,
+    /// Seed of the jitter on waiting times.
+    pub seed: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            max_in_flight: 128,
+            request_timeout: Duration::from_secs(3600),
+            hold: Duration::from_secs(1),
+            hold_initialize: Duration::from_secs(3),
+            handshake_timeout: Duration::from_secs(30),
+            leave_timeout: Duration::from_secs(5),
+            version_hint: None,
+            seed: 0,
+        }
+    }
+}
+
+/// A POST of the client that is held for the upstream's status.
+#[derive(Debug)]
+struct Held {
+    until: Instant,
+}
+
+/// A request of the upstream that the client has yet to answer.
+#[derive(Debug)]
+struct Asked {
+    /// The upstream's id, as it was written.
+    id: Box<str>,
+    key: Id,
+    generation: u32,
+}
+
+/// What waits behind the gate of the handshake.
+#[derive(Debug)]
+enum Queued<C> {
+    /// A request; the ledger has it.
+    Request(Id),
+    /// A notification or an answer, and whether it was replayed.
+    Notice(Message, Origin<C>, bool),
+}
+
+/// Why an exchange with the upstream was started.
+#[derive(Debug)]
+enum Purpose<C> {
+    /// For this request of the ledger: a POST, or a GET that resumes.
+    Request(Id),
+    /// Its request has had its outcome. What still comes is relayed, but no answer.
+    Abandoned,
+    /// A notification or an answer of the client; whether it was replayed.
+    Notice(Message, Origin<C>, bool),
+    /// The client's cancel of a request; the exchange that it cancels is dropped when this one is settled.
+    Cancel(Option<CallId>),
+    /// The ferry's own `initialize`.
+    OwnInitialize,
+    /// The ferry's own `notifications/initialized`.
+    OwnInitialized,
+    /// Log level or subscription, restored after the session was lost.
+    Restore,
+    /// The stream for what the upstream sends unasked.
+    Listen,
+    /// The end of a session, or a word of farewell; the answer does not matter.
+    Farewell,
+}
+
+/// One open exchange with the upstream.
+#[derive(Debug)]
+struct Call<C> {
+    purpose: Purpose<C>,
+    /// Of the session that it was started with.
+    generation: u32,
+    /// Whether a session id went with it.
+    with_session: bool,
+    credential: u64,
+    /// The session id of its answer, which counts only when the answer is a good `initialize`.
+    session: Option<Box<str>>,
+    /// When it is dropped, or its failure assumed.
+    deadline: Option<Instant>,
+}
+
+/// The state machine of one connection.
+#[derive(Debug)]
+pub struct Bridge<C> {
+    settings: Settings,
+    now: Instant,
+    outputs: VecDeque<Output<C>>,
+    last_call: u64,
+    random: u64,
+
+    held: BTreeMap<PostId, Held>,
+    /// The credential that the upstream took last; `None` before the first, and after it refused one.
+    proven: Option<u64>,
+    ledger: HashMap<Id, Request<C>>,
+    queue: VecDeque<Queued<C>>,
+    asked: BTreeMap<u64, Asked>,
+    last_asked: u64,
+
+    phase: Phase,
+    session: Session,
+    /// Sessions that a second handshake of the client replaced; ended when nothing is in flight.
+    retired: Vec<Session>,
+    remembered: Remembered,
+    calls: HashMap<CallId, Call<C>>,
+    listen: Listen,
+    /// Where the client's last POST came from: for exchanges that no single POST causes.
+    latest: Option<(C, u64)>,
+
+    draining: bool,
+    leaving: Option<Leaving>,
+    finished: bool,
+}
+
+impl<C: Clone> Bridge<C> {
+    /// A bridge for a stream that was just opened. It asks for nothing until the client posts something (the client
+    /// may open streams only to see whether they exist).
+    #[must_use]
+    pub fn new(settings: Settings, now: Instant) -> Self {
+        Self {
+            random: settings.seed,
+            settings,
+            now,
+            outputs: VecDeque::new(),
+            last_call: 0,
+            held: BTreeMap::new(),
+            proven: None,
+            ledger: HashMap::new(),
+            queue: VecDeque::new(),
+            asked: BTreeMap::new(),
+            last_asked: 0,
+            phase: Phase::Fresh,
+            session: Session::default(),
+            retired: Vec::new(),
+            remembered: Remembered::default(),
+            calls: HashMap::new(),
+            listen: Listen::default(),
+            latest: None,
+            draining: false,
+            leaving: None,
+            finished: false,
+        }
+    }
+
+    /// Takes in one thing that happened. Afterwards the outputs are to be polled until there is none, and
+    /// [`Self::poll_timeout`] is to be asked again.
+    pub fn handle(&mut self, input: Input<C>, now: Instant) {
+        self.now = now;
+        match input {
+            Input::Posted(posted) => self.on_posted(posted),
+            Input::Reply(call, reply) => self.on_reply(call, reply),
+            Input::ClientGone => self.leave(),
+            Input::Drain => {
+                self.draining = true;
+            }
+            Input::DrainExpired => self.expire_drain(),
+        }
+        self.settle();
+    }
+
+    /// The time that [`Self::poll_timeout`] named has come.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.now = now;
+        let due: Vec<PostId> = self
+            .held
+            .iter()
+            .filter(|(_, held)| held.until <= now)
+            .map(|(post, _)| *post)
+            .collect();
+        for post in due {
+            self.answer_held(post, Answer::Accepted);
+        }
+        let due: Vec<Id> = self
+            .ledger
+            .iter()
+            .filter(|(_, request)| request.due() <= now)
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in due {
+            self.on_request_due(&id);
+        }
+        let due: Vec<CallId> = self
+            .calls
+            .iter()
+            .filter(|(_, call)| call.deadline.is_some_and(|at| at <= now))
+            .map(|(id, _)| *id)
+            .collect();
+        for call in due {
+            self.on_call_due(call);
+        }
+        self.on_listen_due();
+        self.on_leaving_due();
+        self.settle();
+    }
+
+    /// The next thing to be carried out.
+    pub fn poll_output(&mut self) -> Option<Output<C>> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called. Any call of `handle` or `handle_timeout` may change it.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let held = self.held.values().map(|held| held.until);
+        let requests = self.ledger.values().map(Request::due);
+        let calls = self.calls.values().filter_map(|call| call.deadline);
+        let leaving = self.leaving.as_ref().map(|leaving| leaving.deadline);
+        held.chain(requests)
+            .chain(calls)
+            .chain(self.listen.due())
+            .chain(leaving)
+            .min()
+    }
+
+    /// Requests of the client that have had no outcome yet.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.ledger.len()
+    }
+
+    /// The revision that the upstream agreed to, once it has.
+    #[must_use]
+    pub fn version(&self) -> Option<&str> {
+        self.session.version.as_deref()
+    }
+
+    /// What follows from any input: the queue moves on, sessions that are out of use end, a drain may be complete.
+    fn settle(&mut self) {
+        if self.leaving.is_none() {
+            self.pump();
+            if self.ledger.is_empty() {
+                self.end_retired_sessions();
+                if self.draining {
+                    self.leave();
+                }
+            }
+        }
+        self.advance_leaving();
+    }
+
+    fn emit(&mut self, output: Output<C>) {
+        self.outputs.push_back(output);
+    }
+
+    fn count(&mut self, what: Counted) {
+        self.emit(Output::Count(what));
+    }
+
+    /// Puts a message on the client's stream, unless the client is gone.
+    fn deliver(&mut self, text: Bytes) {
+        if self.client_state() == ClientState::Here {
+            self.emit(Output::Deliver(text));
+        }
+    }
+
+    fn send(&mut self, purpose: Purpose<C>, verb: Verb, context: C, credential: u64) -> CallId {
+        let session = self.session.clone();
+        self.send_on(&session, purpose, verb, context, credential)
+    }
+
+    fn send_on(
+        &mut self,
+        session: &Session,
+        purpose: Purpose<C>,
+        verb: Verb,
+        context: C,
+        credential: u64,
+    ) -> CallId {
+        self.last_call += 1;
+        let id = CallId(self.last_call);
+        let call = Call {
+            purpose,
+            generation: session.generation,
+            with_session: session.id.is_some(),
+            credential,
+            session: None,
+            deadline: None,
+        };
+        self.calls.insert(id, call);
+        let exchange = Exchange {
+            verb,
+            session: session.id.clone(),
+            version: session.version.clone(),
+            context,
+        };
+        self.emit(Output::Send(id, exchange));
+        id
+    }
+
+    /// Drops an exchange, if it is still open.
+    fn abort(&mut self, call: CallId) {
+        if self.calls.remove(&call).is_some() {
+            self.emit(Output::Abort(call));
+        }
+    }
+
+    /// Gives a request its outcome: an error of the ferry's own.
+    fn fail(&mut self, id: &Id, trouble: &Trouble) {
+        let Some(request) = self.ledger.remove(id) else {
+            return;
+        };
+        self.release_post(request.origin.post);
+        self.count(Counted::FerryError);
+        self.deliver(trouble.response(request.message.id_text()));
+        if let Place::Sent(call) = request.place {
+            self.abort(call);
+        }
+    }
+
+    /// A POST need not be held any longer: the client learns the rest from its stream.
+    fn release_post(&mut self, post: Option<PostId>) {
+        if let Some(post) = post {
+            self.answer_held(post, Answer::Accepted);
+        }
+    }
+
+    fn answer_held(&mut self, post: PostId, answer: Answer) {
+        if self.held.remove(&post).is_some() {
+            self.emit(Output::Answer(post, answer));
+        }
+    }
+
+    /// A waiting time spread by a quarter either way, so that connections that failed together do not return together.
+    fn jitter(&mut self, time: Duration) -> Duration {
+        // A linear congruential step (Knuth's MMIX constants) is random enough to spread load, and reproducible.
+        self.random = self
+            .random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let share = u32::try_from(self.random >> 48).unwrap_or_default();
+        time.mul_f64(0.75 + f64::from(share) / 65536.0 / 2.0)
+    }
+}

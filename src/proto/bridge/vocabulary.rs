@@ -1,0 +1,210 @@
+//! The closed vocabularies of the bridge: everything that can happen to it, and everything it can ask for.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::proto::jsonrpc::Message;
+
+/// One POST of the client that waits for its HTTP status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PostId(pub u64);
+
+/// One HTTP exchange with the upstream. Ids are never used twice on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CallId(pub u64);
+
+/// Everything that can happen to a connection. `C` is what the shell wants back with each exchange (the forwarded
+/// headers of the POST that caused it); the bridge only carries it.
+#[derive(Debug)]
+pub enum Input<C> {
+    /// The client posted something.
+    Posted(Posted<C>),
+    /// An exchange with the upstream went on.
+    Reply(CallId, Reply),
+    /// The client's stream is gone, or is being closed on it.
+    ClientGone,
+    /// The process is being stopped: finish what is in flight, take no new requests.
+    Drain,
+    /// The time to finish is over.
+    DrainExpired,
+}
+
+/// The body of one POST, already parsed.
+#[derive(Debug)]
+pub struct Posted<C> {
+    /// Names the POST in [`Output::Answer`].
+    pub post: PostId,
+    /// Its messages: one, or those of a batch.
+    pub messages: Vec<Message>,
+    /// Whether the body was an array.
+    pub batch: bool,
+    /// A fingerprint of the credentials it came with; equal credentials have equal fingerprints.
+    pub credential: u64,
+    /// Its `MCP-Protocol-Version` header, a hint where no handshake was seen.
+    pub version: Option<Box<str>>,
+    /// Carried to the exchanges that this POST causes.
+    pub context: C,
+}
+
+/// What an exchange with the upstream yields, in order: either one `Refused`, or a `Head`, its messages and an `End`,
+/// or just an `End`. Nothing follows `Refused` and `End`.
+#[derive(Debug)]
+pub enum Reply {
+    /// A 2xx answer began.
+    Head {
+        /// The HTTP status, 200 to 299.
+        status: u16,
+        /// Its `Mcp-Session-Id`.
+        session: Option<Box<str>>,
+        /// What its body is.
+        body: Body,
+    },
+    /// A whole answer that is not 2xx.
+    Refused(Box<Refusal>),
+    /// A JSON text: a message, or an array of them.
+    Message {
+        /// The text.
+        text: Bytes,
+        /// The event id it came with, where the body is an event stream.
+        event_id: Option<Box<str>>,
+    },
+    /// An event without a message: it sets the place to resume from, or the time to wait before that.
+    Mark {
+        /// The event id.
+        event_id: Option<Box<str>>,
+        /// The time to wait before asking again.
+        retry: Option<Duration>,
+    },
+    /// A message larger than the limit was skipped.
+    Oversized,
+    /// The exchange is over.
+    End(End),
+}
+
+/// What the body of a 2xx answer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// One JSON text.
+    Json,
+    /// An event stream.
+    Events,
+    /// JSON lines.
+    Lines,
+    /// Nothing that carries messages.
+    Other,
+}
+
+/// How an exchange ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The answer arrived whole.
+    Complete,
+    /// The answer began and broke off; says why.
+    Cut(String),
+    /// No connection was made: the request did not leave; says why.
+    Unreached(String),
+    /// The request left, at least in part, and no answer began; says why.
+    Lost(String),
+    /// The answer's content type carries no messages; names it.
+    WrongType(String),
+}
+
+/// An answer that is not 2xx, kept whole so that it can be passed on to the client.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Refusal {
+    /// The HTTP status.
+    pub status: u16,
+    /// The `Content-Type`.
+    pub content_type: Option<String>,
+    /// Every `WWW-Authenticate`, as bytes.
+    pub challenges: Vec<Vec<u8>>,
+    /// `Retry-After` in seconds, where it is a number.
+    pub retry_after: Option<u64>,
+    /// Where a redirect that was not followed points to.
+    pub location: Option<String>,
+    /// The body, cut at the shell's limit for refusals.
+    pub body: Bytes,
+}
+
+/// Everything a bridge can ask for.
+#[derive(Debug)]
+pub enum Output<C> {
+    /// Answer a POST of the client. Each POST is answered once.
+    Answer(PostId, Answer),
+    /// Start an exchange with the upstream.
+    Send(CallId, Exchange<C>),
+    /// Drop an exchange; none of its replies are wanted any more.
+    Abort(CallId),
+    /// Put a message on the client's stream.
+    Deliver(Bytes),
+    /// End the client's stream after what was delivered.
+    EndStream,
+    /// Something worth counting happened.
+    Count(Counted),
+    /// The connection is over: nothing is open upstream any more.
+    Finished,
+}
+
+/// How a POST of the client is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// 202: the ledger has it.
+    Accepted,
+    /// 400: the client's mistake; says which.
+    Invalid(String),
+    /// 401 or 403: the upstream's own answer.
+    Refused(Box<Refusal>),
+    /// 503: a queue is full.
+    Busy,
+}
+
+/// One HTTP exchange to be had with the upstream.
+#[derive(Debug)]
+pub struct Exchange<C> {
+    /// What to do.
+    pub verb: Verb,
+    /// The value of `Mcp-Session-Id`.
+    pub session: Option<std::sync::Arc<str>>,
+    /// The value of `MCP-Protocol-Version`.
+    pub version: Option<std::sync::Arc<str>>,
+    /// From the POST on whose behalf this happens.
+    pub context: C,
+}
+
+/// The three things one can ask a Streamable HTTP endpoint for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// Send this message.
+    Post(Bytes),
+    /// Listen, or resume from an event.
+    Get {
+        /// The value of `Last-Event-ID`.
+        last_event_id: Option<Box<str>>,
+    },
+    /// End the session.
+    Delete,
+}
+
+/// What the bridge counts. A closed set: these become metric labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Counted {
+    /// An answer came for a request that had its outcome already; it was dropped.
+    LateAnswer,
+    /// The upstream sent something that is not a JSON-RPC message; it was dropped.
+    InvalidUpstreamMessage,
+    /// The client sent an answer or a cancel that belongs to nothing; it was dropped.
+    StrayClientMessage,
+    /// The ferry made a handshake for a client that did not.
+    ImplicitHandshake,
+    /// The ferry repeated the handshake because the upstream lost the session.
+    Reinitialize,
+    /// A reply stream that ended early was resumed.
+    Resume,
+    /// The listen stream was opened again.
+    ListenReopened,
+    /// A request was sent again.
+    Retry,
+    /// A request ended in an error of the ferry's own.
+    FerryError,
+}

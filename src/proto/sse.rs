@@ -1,0 +1,275 @@
+//! Server-sent events, both ways: a decoder for what upstreams send, an encoder for what legacy clients accept.
+//!
+//! The decoder follows the HTML standard's "Parsing an event stream" (§9.2.6) in full, because real servers use its
+//! whole width: CRLF, CR or LF, `data` before `id`, no `event` field, a byte order mark, comments as keep-alives. It
+//! differs in one point: a block without data is reported too when it carries an `id` or a `retry`, since the 2025-11-25
+//! revision opens streams with such a priming event. The encoder writes the narrow subset that every known client
+//! takes: always an `event` line, one `data` line, `\n` ends, never `id` or `retry`.
+//!
+//! Bounds: one event holds at most the number of bytes the decoder was made with; a larger one is skipped and
+//! reported, and the stream goes on.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+/// A comment line with a single line end. A comment followed by an empty line would stall some clients for good.
+pub const KEEP_ALIVE: Bytes = Bytes::from_static(b":\n");
+
+/// One block of an event stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Event {
+    /// The `event` field; empty stands for `message`.
+    pub name: Box<str>,
+    /// The `data` lines, joined by `\n`.
+    pub data: Bytes,
+    /// The `id` field of this very block, where it has one.
+    pub id: Option<Box<str>>,
+    /// The `retry` field, in milliseconds.
+    pub retry: Option<u64>,
+}
+
+/// What the decoder found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decoded {
+    /// A block with data, an id or a retry time.
+    Event(Event),
+    /// A block larger than the bound; its content is gone, the stream goes on.
+    Oversized,
+}
+
+/// An incremental decoder: push chunks of any size, take out events.
+#[derive(Debug)]
+pub struct Decoder {
+    /// The most bytes that one block may hold: 0 <= line.len() + data.len() <= limit.
+    limit: usize,
+    line: Vec<u8>,
+    data: Vec<u8>,
+    has_data: bool,
+    event: Event,
+    after_cr: bool,
+    at_start: bool,
+    oversized: bool,
+}
+
+impl Decoder {
+    /// A decoder that holds at most `limit` bytes of one event.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            line: Vec::new(),
+            data: Vec::new(),
+            has_data: false,
+            event: Event::default(),
+            after_cr: false,
+            at_start: true,
+            oversized: false,
+        }
+    }
+
+    /// Reads a chunk and hands every block that it completes to `found`.
+    pub fn push(&mut self, mut chunk: &[u8], mut found: impl FnMut(Decoded)) {
+        if self.after_cr && chunk.first() == Some(&b'\n') {
+            chunk = chunk.get(1..).unwrap_or_default();
+        }
+        if !chunk.is_empty() {
+            self.after_cr = false;
+        }
+        while let Some(end) = memchr::memchr2(b'\n', b'\r', chunk) {
+            let (head, tail) = chunk.split_at(end);
+            if self.line.is_empty() {
+                self.end_line(head, &mut found);
+            } else {
+                self.keep(head);
+                let line = std::mem::take(&mut self.line);
+                self.end_line(&line, &mut found);
+                self.line = line;
+                self.line.clear();
+            }
+            chunk = match tail {
+                [b'\r', b'\n', rest @ ..] => rest,
+                [b'\r'] => {
+                    self.after_cr = true;
+                    &[]
+                }
+                [_, rest @ ..] => rest,
+                [] => &[],
+            };
+        }
+        self.keep(chunk);
+    }
+
+    /// Keeps a part of a line for later, unless the block is over its bound: then only the fact that the line is not
+    /// empty is kept, for that decides where the block ends.
+    fn keep(&mut self, part: &[u8]) {
+        if self.line.len() + self.data.len() + part.len() > self.limit {
+            self.oversized = true;
+        }
+        if !self.oversized {
+            self.line.extend_from_slice(part);
+        } else if !part.is_empty() || !self.line.is_empty() {
+            self.line = vec![b':'];
+            self.data = Vec::new();
+        }
+    }
+
+    fn end_line(&mut self, mut line: &[u8], found: &mut impl FnMut(Decoded)) {
+        if std::mem::take(&mut self.at_start) {
+            line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
+        }
+        if line.is_empty() {
+            return self.end_block(found);
+        }
+        if self.data.len() + line.len() > self.limit {
+            self.oversized = true;
+            self.data = Vec::new();
+        }
+        if self.oversized {
+            return;
+        }
+        let (field, value) = match memchr::memchr(b':', line) {
+            Some(at) => {
+                let (field, value) = line.split_at(at);
+                let value = value.get(1..).unwrap_or_default();
+                (field, value.strip_prefix(b" ").unwrap_or(value))
+            }
+            None => (line, &b""[..]),
+        };
+        match field {
+            b"data" => {
+                if self.has_data {
+                    self.data.push(b'\n');
+                }
+                self.has_data = true;
+                self.data.extend_from_slice(value);
+            }
+            b"event" => self.event.name = String::from_utf8_lossy(value).into(),
+            b"id" if !value.contains(&0) => {
+                self.event.id = Some(String::from_utf8_lossy(value).into())
+            }
+            b"retry" if !value.is_empty() && value.iter().all(u8::is_ascii_digit) => {
+                self.event.retry = std::str::from_utf8(value)
+                    .ok()
+                    .and_then(|digits| digits.parse().ok());
+            }
+            _ => {}
+        }
+    }
+
+    fn end_block(&mut self, found: &mut impl FnMut(Decoded)) {
+        let mut event = std::mem::take(&mut self.event);
+        let has_data = std::mem::take(&mut self.has_data);
+        event.data = Bytes::from(std::mem::take(&mut self.data));
+        if std::mem::take(&mut self.oversized) {
+            found(Decoded::Oversized);
+        } else if has_data || event.id.is_some() || event.retry.is_some() {
+            found(Decoded::Event(event));
+        }
+    }
+}
+
+/// The first event of a legacy stream: where the client shall post its messages (2024-11-05, "HTTP with SSE").
+/// `uri` must hold no line break; it is built from configuration and percent-encoded parts.
+#[must_use]
+pub fn endpoint(uri: &str) -> Bytes {
+    let mut frame = BytesMut::with_capacity(uri.len() + 24);
+    frame.put_slice(b"event: endpoint\ndata: ");
+    put_without_line_ends(&mut frame, uri.as_bytes());
+    frame.put_slice(b"\n\n");
+    frame.freeze()
+}
+
+/// One message of a legacy stream. Line breaks in `json` become spaces, so no text can end the field early.
+#[must_use]
+pub fn message(json: &[u8]) -> Bytes {
+    let mut frame = BytesMut::with_capacity(json.len() + 24);
+    frame.put_slice(b"event: message\ndata: ");
+    put_without_line_ends(&mut frame, json);
+    frame.put_slice(b"\n\n");
+    frame.freeze()
+}
+
+fn put_without_line_ends(frame: &mut BytesMut, mut text: &[u8]) {
+    while let Some(at) = memchr::memchr2(b'\n', b'\r', text) {
+        let (head, tail) = text.split_at(at);
+        frame.put_slice(head);
+        frame.put_u8(b' ');
+        text = tail.get(1..).unwrap_or_default();
+    }
+    frame.put_slice(text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode(limit: usize, chunks: &[&[u8]]) -> Vec<Decoded> {
+        let mut decoder = Decoder::new(limit);
+        let mut found = Vec::new();
+        for chunk in chunks {
+            decoder.push(chunk, |decoded| found.push(decoded));
+        }
+        found
+    }
+
+    fn event(name: &str, data: &'static str, id: Option<&str>, retry: Option<u64>) -> Decoded {
+        Decoded::Event(Event {
+            name: name.into(),
+            data: Bytes::from_static(data.as_bytes()),
+            id: id.map(Into::into),
+            retry,
+        })
+    }
+
+    #[test]
+    fn every_form_of_the_standard_is_read() {
+        let text = "\u{feff}: hello\r\n\r\ndata:{\"a\":1}\r\nid: 7\r\n\r\nevent: message\rdata: x\rdata: y\r\rid: p\nretry: 3000\ndata: \n\n\
+                    retry: soon\nid: a\0b\nnonsense\n\nretry: 5\n\ndata\n\ndata: lost";
+        let wanted = vec![
+            event("", "{\"a\":1}", Some("7"), None),
+            event("message", "x\ny", None, None),
+            event("", "", Some("p"), Some(3000)),
+            event("", "", None, Some(5)),
+            event("", "", None, None),
+        ];
+        assert_eq!(decode(1024, &[text.as_bytes()]), wanted);
+        for at in 0..=text.len() {
+            let (head, tail) = text.as_bytes().split_at(at);
+            assert_eq!(decode(1024, &[head, tail]), wanted, "split at byte {at}");
+            assert_eq!(
+                decode(1024, &[head, b"", tail]),
+                wanted,
+                "split at byte {at}, with an empty chunk"
+            );
+        }
+        let bytes: Vec<&[u8]> = text.as_bytes().chunks(1).collect();
+        assert_eq!(decode(1024, &bytes), wanted, "one byte at a time");
+    }
+
+    #[test]
+    fn an_oversized_event_is_skipped_and_the_stream_goes_on() {
+        let text = "data: 12345678901234567890\n\ndata: ok\n\ndata: 123456789\ndata: 123456789\ndata: 123456789\n\ndata: ok\n\n";
+        let wanted = vec![
+            Decoded::Oversized,
+            event("", "ok", None, None),
+            Decoded::Oversized,
+            event("", "ok", None, None),
+        ];
+        for at in 0..=text.len() {
+            let (head, tail) = text.as_bytes().split_at(at);
+            assert_eq!(decode(20, &[head, tail]), wanted, "split at byte {at}");
+        }
+        let bytes: Vec<&[u8]> = text.as_bytes().chunks(1).collect();
+        assert_eq!(decode(20, &bytes), wanted);
+    }
+
+    #[test]
+    fn frames_have_the_form_that_every_client_takes() {
+        assert_eq!(
+            endpoint("/messages?sessionId=1"),
+            "event: endpoint\ndata: /messages?sessionId=1\n\n"
+        );
+        assert_eq!(message(b"{\"a\":1}"), "event: message\ndata: {\"a\":1}\n\n");
+        assert_eq!(message(b"a\nb\r\nc"), "event: message\ndata: a b  c\n\n");
+        assert_eq!(KEEP_ALIVE, ":\n");
+    }
+}
