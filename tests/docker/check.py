@@ -5,9 +5,7 @@ it is run the way a container engine runs it: its own entrypoint found by its ow
 a process namespace, on a read-only root, on its own port. The last line printed is `N passed, N failed`.
 """
 
-import contextlib
-import http.client
-import http.server
+import fcntl
 import json
 import os
 import pathlib
@@ -15,15 +13,15 @@ import re
 import shutil
 import signal
 import socket
-import ssl
 import stat
 import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-import fcntl
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from peers import LegacyClient, run_checks, upstream
 
 ROOT = pathlib.Path(sys.argv[1])
 CONFIG = json.loads(pathlib.Path(sys.argv[2]).read_text())["Docker"]["config"]
@@ -31,16 +29,6 @@ ROOTS = "etc/ssl/certs/ca-certificates.crt"
 PORT = 8080
 START_S = 10  # from exec to healthy
 STOP_S = 20  # from SIGTERM to gone, with a stream open
-INITIALIZE = {
-    "jsonrpc": "2.0",
-    "id": 1,
-    "method": "initialize",
-    "params": {
-        "protocolVersion": "2024-11-05",
-        "capabilities": {},
-        "clientInfo": {"name": "image-check", "version": "1"},
-    },
-}
 
 
 # --- the image at rest ---
@@ -106,57 +94,6 @@ def image_is_small():
 # --- the image running ---
 
 
-class Upstream(http.server.BaseHTTPRequestHandler):
-    """The smallest Streamable HTTP server: no session, no listen stream, JSON answers."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self):
-        message = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if "id" not in message:
-            return self.reply(202, b"")
-        result = {}
-        if message["method"] == "initialize":
-            result = {
-                "protocolVersion": "2025-11-25",
-                "capabilities": {},
-                "serverInfo": {"name": "image-check-upstream", "version": "1"},
-            }
-        answer = {"jsonrpc": "2.0", "id": message["id"], "result": result}
-        self.reply(200, json.dumps(answer).encode())
-
-    def do_GET(self):
-        self.reply(405, b"")
-
-    do_DELETE = do_GET
-
-    def reply(self, status, body):
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
-
-
-@contextlib.contextmanager
-def upstream(certificate=None):
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Upstream)
-    server.daemon_threads = True
-    if certificate:
-        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        tls.load_cert_chain(*certificate)
-        server.socket = tls.wrap_socket(server.socket, server_side=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http{'s' if certificate else ''}://127.0.0.1:{server.server_port}/mcp"
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
 def in_image(arguments, **env):
     """The command line and environment that run the image's entrypoint with these arguments."""
     command = [shutil.which("unshare"), "--pid", "--fork", "--kill-child"]
@@ -211,37 +148,6 @@ class Ferry:
         return self.outer.wait(timeout=STOP_S)
 
 
-class LegacyClient:
-    """An HTTP+SSE client by hand: opens the stream, posts `initialize`, waits for its answer."""
-
-    def __init__(self):
-        self.connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=15)
-        self.connection.request("GET", "/sse", headers={"Accept": "text/event-stream"})
-        self.stream = self.connection.getresponse()
-        assert self.stream.status == 200, self.stream.status
-        self.endpoint = self.event("endpoint")
-
-    def event(self, wanted):
-        name = None
-        while line := self.stream.readline().decode():
-            if line.startswith("event: "):
-                name = line[7:].strip()
-            elif line.startswith("data: "):
-                assert name == wanted, f"event {name} instead of {wanted}"
-                return line[6:].strip()
-        raise AssertionError("the stream ended")
-
-    def initialize(self):
-        post = http.client.HTTPConnection("127.0.0.1", PORT, timeout=15)
-        post.request("POST", self.endpoint, json.dumps(INITIALIZE), {"Content-Type": "application/json"})
-        status = post.getresponse().status
-        post.close()
-        assert status == 202, status
-        answer = json.loads(self.event("message"))
-        assert answer["id"] == 1, answer
-        return answer
-
-
 def binary_runs_in_the_image():
     result = once(["--version"])
     assert result.returncode == 0 and result.stdout.startswith("mcp-ferry "), result
@@ -261,9 +167,9 @@ def serves_and_stops():
     """Health before, during and after; a legacy client served; SIGTERM with its stream open ends process 1 with 0."""
     assert health() != 0, "healthy before it runs"
     with upstream() as url, Ferry(url) as ferry:
-        client = LegacyClient()
+        client = LegacyClient(PORT)
         answer = client.initialize()
-        assert answer["result"]["serverInfo"]["name"] == "image-check-upstream", answer
+        assert answer["result"]["serverInfo"]["name"] == "smallest-upstream", answer
         begin = time.monotonic()
         status = ferry.stop()
         print(f"      stopped in {time.monotonic() - begin:.2f} s")
@@ -295,7 +201,7 @@ def https_upstream_is_checked_against_the_roots():
         pair = certificate(directory)
         with upstream(pair) as url:
             with Ferry(url) as ferry:
-                answer = LegacyClient().initialize()
+                answer = LegacyClient(PORT).initialize()
                 assert "error" in answer, f"an unknown certificate was accepted: {answer}"
                 ferry.stop()
             bundle = directory / "roots.pem"
@@ -304,7 +210,7 @@ def https_upstream_is_checked_against_the_roots():
             mount("--bind", bundle, ROOT / ROOTS)
             try:
                 with Ferry(url) as ferry:
-                    answer = LegacyClient().initialize()
+                    answer = LegacyClient(PORT).initialize()
                     assert "result" in answer, answer
                     ferry.stop()
             finally:
@@ -342,16 +248,7 @@ def main():
         https_upstream_is_checked_against_the_roots,
         demo_runs_in_the_image,
     ]
-    failed = 0
-    for check in checks:
-        try:
-            check()
-            print(f"ok    {check.__name__}", flush=True)
-        except Exception as error:  # one broken check must not hide the others
-            failed += 1
-            print(f"FAIL  {check.__name__}: {type(error).__name__}: {error}", flush=True)
-    print(f"{len(checks) - failed} passed, {failed} failed")
-    return 1 if failed else 0
+    return run_checks(checks)
 
 
 if __name__ == "__main__":
