@@ -5,6 +5,14 @@ import { createServer } from 'node:net';
 
 const LINES_KEPT = 200;
 
+// However the rig ends, nothing it started stays behind.
+const alive = new Set();
+process.on('exit', () => alive.forEach(child => child.kill('SIGKILL')));
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => process.exit(130));
+
+// Everything here is on the loopback; a proxy that the machine has set must not see it.
+const ENV = { ...process.env, NO_PROXY: '127.0.0.1,localhost', no_proxy: '127.0.0.1,localhost' };
+
 export async function freePort() {
   const server = createServer();
   await new Promise((resolve, reject) => server.once('error', reject).listen(0, '127.0.0.1', resolve));
@@ -20,14 +28,15 @@ export class Program {
     this.watchers = new Set();
     this.child = spawn(command[0], command.slice(1), {
       cwd,
-      env: { ...process.env, ...env },
+      env: { ...ENV, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.exit = new Promise(resolve => {
       this.child.once('error', error => (this.take(`cannot start ${command[0]}: ${error.message}`), resolve('error')));
       this.child.once('close', (code, signal) => resolve(code ?? signal));
     });
-    void this.exit.then(how => void (this.ended = how));
+    alive.add(this.child);
+    void this.exit.then(how => (alive.delete(this.child), (this.ended = how)));
     for (const stream of [this.child.stdout, this.child.stderr]) {
       let rest = '';
       stream.setEncoding('utf8').on('data', chunk => {

@@ -6,6 +6,7 @@ import { createServer } from 'node:http';
 import { SSEServerTransport } from 'sdk-1.32/server/sse.js';
 import { StreamableHTTPServerTransport } from 'sdk-1.32/server/streamableHttp.js';
 import { isInitializeRequest } from 'sdk-1.32/types.js';
+import { EventStore } from './event-store.mjs';
 import { buildServer } from './ts-tools.mjs';
 import { World, listen } from './world.mjs';
 
@@ -21,31 +22,6 @@ const refuse = (res, status, message) =>
   res
     .writeHead(status, { 'content-type': 'application/json' })
     .end(JSON.stringify({ jsonrpc: '2.0', id: null, error: { code: -32001, message } }));
-
-class EventStore {
-  events = []; // in order: {id, stream, message}
-
-  async storeEvent(stream, message) {
-    const id = `${stream}_${this.events.length}`;
-    this.events.push({ id, stream, message });
-    return id;
-  }
-
-  async getStreamIdForEventId(id) {
-    return this.events.find(event => event.id === id)?.stream;
-  }
-
-  async replayEventsAfter(lastId, { send }) {
-    const from = this.events.findIndex(event => event.id === lastId);
-    if (from < 0) throw new Error(`unknown event ${lastId}`);
-    const { stream } = this.events[from];
-    for (const event of this.events.slice(from + 1)) {
-      // The priming event is stored as an empty message; only real ones are sent again.
-      if (event.stream === stream && Object.keys(event.message).length) await send(event.id, event.message);
-    }
-    return stream;
-  }
-}
 
 async function stateful(req, res) {
   const id = req.headers['mcp-session-id'];
