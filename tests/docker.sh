@@ -103,6 +103,8 @@ buildah inspect --type image "$image" >"$home/inspect.json"
 container=$(buildah from --pull-never --name check "$image")
 root=$(buildah mount "$container")
 
-# A network of its own, so that the image's real port is free, and mounts of its own, so that none outlives the check.
+# A network of its own, so that the image's real port is free; mounts and processes of its own, so that none outlives
+# the check, however it ends.
 checked=yes
-unshare --net --mount python3 tests/docker/check.py "$root" "$home/inspect.json"
+unshare --net --mount --pid --fork --kill-child --mount-proc \
+    python3 tests/docker/check.py "$root" "$home/inspect.json"

@@ -1,4 +1,4 @@
-"""Checks a built container image: check.py ROOT INSPECT_JSON, as root, in a network and mount namespace of its own.
+"""Checks a built container image: check.py ROOT INSPECT_JSON, as root, in network, mount and process namespaces of its own.
 
 ROOT is the image's root file system, INSPECT_JSON what `buildah inspect` says of it. First the image is looked at, then
 it is run the way a container engine runs it: its own entrypoint found by its own PATH, as its own user, as process 1 of
@@ -121,30 +121,36 @@ class Ferry:
         self.outer = subprocess.Popen(
             **in_image([], MCP_FERRY_UPSTREAM=upstream_url), stdout=self.log, stderr=self.log
         )
-        self.first = None
 
     def __enter__(self):
-        deadline = time.monotonic() + START_S
-        while health() != 0:
-            assert self.outer.poll() is None, f"ended with {self.outer.returncode}: {self.output()}"
-            assert time.monotonic() < deadline, f"not healthy after {START_S} s: {self.output()}"
-            time.sleep(0.05)
-        children = pathlib.Path(f"/proc/{self.outer.pid}/task/{self.outer.pid}/children").read_text()
-        self.first = int(children.split()[0])
+        try:
+            deadline = time.monotonic() + START_S
+            while health() != 0:
+                assert self.outer.poll() is None, f"ended with {self.outer.returncode}: {self.output()}"
+                assert time.monotonic() < deadline, f"not healthy after {START_S} s: {self.output()}"
+                time.sleep(0.05)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_):
         if self.outer.poll() is None:
             # Killing process 1 of the namespace ends everything in it; the outer process follows.
-            os.kill(self.first or self.outer.pid, signal.SIGKILL)
+            os.kill(self.first(), signal.SIGKILL)
             self.outer.wait(timeout=10)
+
+    def first(self):
+        """Process 1 of the container, by its number out here."""
+        children = pathlib.Path(f"/proc/{self.outer.pid}/task/{self.outer.pid}/children").read_text()
+        return int(children.split()[0])
 
     def output(self):
         self.log.seek(0)
         return self.log.read()
 
     def stop(self):
-        os.kill(self.first, getattr(signal, CONFIG["StopSignal"]))
+        os.kill(self.first(), getattr(signal, CONFIG["StopSignal"]))
         return self.outer.wait(timeout=STOP_S)
 
 
