@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The recipes that the README links (fixtures/recipes/) are true: the files are valid for the tools that read them, every
 # setting in them exists, and nginx in front of the real binary behaves as its comments say.
+# MCP_FERRY_BIN names the binary; without it, target/release/mcp-ferry is built and used.
 # tests/recipes/check.py does the checking and prints the last line, `N passed, N failed`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -20,5 +21,5 @@ if [[ $(cat "$venv/installed" 2>/dev/null) != "$wanted" ]]; then
     printf '%s' "$wanted" >"$venv/installed"
 fi
 
-cargo build --release --locked --quiet
-exec "$venv/bin/python" tests/recipes/check.py target/release/mcp-ferry
+[[ -n ${MCP_FERRY_BIN-} ]] || cargo build --release --locked --quiet
+exec "$venv/bin/python" tests/recipes/check.py "${MCP_FERRY_BIN:-target/release/mcp-ferry}"

@@ -28,6 +28,7 @@ steps=(
     "recipes      |  300 | line  | tests/recipes.sh"
     "sdk          | 1200 | line  | tests/sdk/run.sh"
     "conformance  |  900 | line  | tests/sdk/conformance.sh"
+    "rig          |  600 | cargo | cd benches/rig && export CARGO_TARGET_DIR=../../target/benches && cargo fmt --check && cargo clippy --all-targets --locked -- -D warnings && cargo test --locked"
     "benches      |  600 | one   | benches/run.sh --smoke"
     "docker       |  900 | line  | tests/docker.sh"
 )
