@@ -1,6 +1,7 @@
 //! mcp-ferry
 pub mod config;
 pub mod conn;
+pub mod demo;
 pub mod error;
 pub mod metrics;
 pub mod proto;

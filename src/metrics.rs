@@ -64,7 +64,9 @@ impl Metrics {
     /// The count so far.
     #[must_use]
     pub fn get(&self, counter: Counter) -> u64 {
-        self.counters.get(counter as usize).map_or(0, |counter| counter.load(Ordering::Relaxed))
+        self.counters
+            .get(counter as usize)
+            .map_or(0, |counter| counter.load(Ordering::Relaxed))
     }
 }
 

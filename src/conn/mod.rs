@@ -68,7 +68,11 @@ pub fn open<G: Send + 'static>(shared: &Arc<Shared>, opening: Opening, guard: G)
     shared.store.claim(opening.id.clone(), mailbox);
     let (outbox, body) = outbox::outbox(opening.first.clone(), shared.limits.client_buffer);
     let span = debug_span!("connection", label = %opening.label);
-    let registration = Registration { shared: Arc::clone(shared), id: opening.id.clone(), label: opening.label };
+    let registration = Registration {
+        shared: Arc::clone(shared),
+        id: opening.id.clone(),
+        label: opening.label,
+    };
     shared.metrics.add(Counter::ConnectionsOpened);
     shared.bus.emit(opening.label, || What::Opened);
     let connection = Connection::new(Arc::clone(shared), opening, outbox);
@@ -136,11 +140,17 @@ impl Connection {
             max_in_flight: shared.limits.max_in_flight,
             request_timeout: shared.limits.request_timeout,
             version_hint: opening.version,
-            seed: seed.iter().fold(0, |seed, byte| seed << 8 | u64::from(*byte)),
+            seed: seed
+                .iter()
+                .fold(0, |seed, byte| seed << 8 | u64::from(*byte)),
             ..Settings::default()
         };
         let name: String = name.iter().map(|byte| format!("{byte:02x}")).collect();
-        let connection_id = shared.upstream.wants_connection_id().then(|| HeaderValue::try_from(name).ok()).flatten();
+        let connection_id = shared
+            .upstream
+            .wants_connection_id()
+            .then(|| HeaderValue::try_from(name).ok())
+            .flatten();
         Self {
             label: opening.label,
             query: opening.query,
@@ -160,7 +170,11 @@ impl Connection {
         }
     }
 
-    async fn run(mut self, mut deliveries: mpsc::Receiver<Box<Delivery>>, registration: &Registration) {
+    async fn run(
+        mut self,
+        mut deliveries: mpsc::Receiver<Box<Delivery>>,
+        registration: &Registration,
+    ) {
         debug!("opened");
         let mut timer = pin!(tokio::time::sleep_until(self.next_time()));
         while !self.finished {
@@ -213,11 +227,22 @@ impl Connection {
 
     fn next_time(&self) -> Instant {
         let keep_alive = self.outbox.last_moved() + self.shared.limits.keep_alive;
-        let stalled = self.outbox.stalled_since().map(|since| since + self.shared.limits.client_stall_timeout);
-        let client = if self.client_gone { None } else { Some(stalled.unwrap_or(keep_alive)) };
+        let stalled = self
+            .outbox
+            .stalled_since()
+            .map(|since| since + self.shared.limits.client_stall_timeout);
+        let client = if self.client_gone {
+            None
+        } else {
+            Some(stalled.unwrap_or(keep_alive))
+        };
         let bridge = self.bridge.poll_timeout().map(Instant::from_std);
         // With nobody to keep alive and nothing to wait for, only exchanges can wake the task; a minute is a backstop.
-        client.into_iter().chain(bridge).min().unwrap_or_else(|| Instant::now() + Duration::from_secs(60))
+        client
+            .into_iter()
+            .chain(bridge)
+            .min()
+            .unwrap_or_else(|| Instant::now() + Duration::from_secs(60))
     }
 
     fn on_delivery(&mut self, delivery: Delivery) {
@@ -231,7 +256,9 @@ impl Connection {
 
     fn on_post(&mut self, post: Post) {
         for message in &post.messages {
-            self.shared.bus.emit(self.label, || What::FromClient(Text::of(message.text())));
+            self.shared
+                .bus
+                .emit(self.label, || What::FromClient(Text::of(message.text())));
         }
         self.last_post += 1;
         let id = PostId(self.last_post);
@@ -248,7 +275,9 @@ impl Connection {
     }
 
     fn on_replies(&mut self, place: usize) {
-        let Some((id, call)) = self.calls.get_mut(place) else { return };
+        let Some((id, call)) = self.calls.get_mut(place) else {
+            return;
+        };
         let id = *id;
         if let Some(headers) = call.cookies.take() {
             let uri = call.uri().clone();
@@ -268,21 +297,38 @@ impl Connection {
     fn show_reply(&self, id: CallId, reply: &Reply) {
         let call = id.0;
         match reply {
-            Reply::Head { status, .. } => self.shared.bus.emit(self.label, || What::Status { call, status: *status }),
+            Reply::Head { status, .. } => self.shared.bus.emit(self.label, || What::Status {
+                call,
+                status: *status,
+            }),
             Reply::Refused(refusal) => {
                 debug!(call, status = refusal.status, "the upstream refused");
-                self.shared.bus.emit(self.label, || What::Status { call, status: refusal.status });
+                self.shared.bus.emit(self.label, || What::Status {
+                    call,
+                    status: refusal.status,
+                });
             }
             Reply::Message { text, .. } => {
-                self.shared.bus.emit(self.label, || What::FromUpstream { call, text: Text::of(text) });
+                self.shared.bus.emit(self.label, || What::FromUpstream {
+                    call,
+                    text: Text::of(text),
+                });
             }
             Reply::End(End::Complete) | Reply::Mark { .. } => {}
-            Reply::End(End::Cut(why) | End::Unreached(why) | End::Lost(why) | End::WrongType(why)) => {
+            Reply::End(
+                End::Cut(why) | End::Unreached(why) | End::Lost(why) | End::WrongType(why),
+            ) => {
                 debug!(call, why, "an upstream exchange failed");
-                self.shared.bus.emit(self.label, || What::Failed { call, why: why.clone() });
+                self.shared.bus.emit(self.label, || What::Failed {
+                    call,
+                    why: why.clone(),
+                });
             }
             Reply::Oversized => {
-                info!(call, "the upstream sent a message larger than --max-message; it was dropped");
+                info!(
+                    call,
+                    "the upstream sent a message larger than --max-message; it was dropped"
+                );
             }
         }
     }
@@ -299,7 +345,10 @@ impl Connection {
         if !self.client_gone {
             match self.outbox.stalled_since() {
                 Some(since) if since + limits.client_stall_timeout <= Instant::now() => {
-                    info!("the client has not read for {:?}; closing it", limits.client_stall_timeout);
+                    info!(
+                        "the client has not read for {:?}; closing it",
+                        limits.client_stall_timeout
+                    );
                     self.shared.metrics.add(Counter::StalledClients);
                     self.kill.notify_one();
                     self.on_client_gone(registration);
@@ -324,7 +373,9 @@ impl Connection {
                 Output::Abort(id) => self.calls.retain(|(call, _)| *call != id),
                 Output::Deliver(text) => {
                     self.shared.metrics.add(Counter::Delivered);
-                    self.shared.bus.emit(self.label, || What::ToClient(Text::of(&text)));
+                    self.shared
+                        .bus
+                        .emit(self.label, || What::ToClient(Text::of(&text)));
                     self.outbox.push(sse::message(&text));
                 }
                 Output::EndStream => {
@@ -348,19 +399,36 @@ impl Connection {
 
     fn send(&mut self, id: CallId, exchange: Exchange<Arc<Forwarded>>) {
         self.shared.metrics.add(Counter::UpstreamCalls);
-        let Exchange { verb, session, version, context } = exchange;
+        let Exchange {
+            verb,
+            session,
+            version,
+            context,
+        } = exchange;
         self.shared.bus.emit(self.label, || {
             let (method, text) = match &verb {
                 Verb::Post(text) => ("POST", Some(Text::of(text))),
                 Verb::Get { .. } => ("GET", None),
                 Verb::Delete => ("DELETE", None),
             };
-            What::ToUpstream { call: id.0, method, text }
+            What::ToUpstream {
+                call: id.0,
+                method,
+                text,
+            }
         });
         let cookies = self.cookies.header(self.shared.upstream.configured());
         let query = self.query.clone();
         let connection_id = self.connection_id.clone();
-        let outgoing = Outgoing { verb, session, version, forwarded: context, cookies, query, connection_id };
+        let outgoing = Outgoing {
+            verb,
+            session,
+            version,
+            forwarded: context,
+            cookies,
+            query,
+            connection_id,
+        };
         self.calls.push((id, self.shared.upstream.call(outgoing)));
     }
 }

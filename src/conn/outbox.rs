@@ -77,7 +77,12 @@ pub(super) fn outbox(first: Bytes, limit: usize) -> (Outbox, StreamBody) {
         reader: None,
         writer: None,
     }));
-    (Outbox { shared: Arc::clone(&shared) }, StreamBody { shared })
+    (
+        Outbox {
+            shared: Arc::clone(&shared),
+        },
+        StreamBody { shared },
+    )
 }
 
 impl Outbox {
@@ -111,7 +116,11 @@ impl Outbox {
         if shared.gone {
             return Poll::Ready(());
         }
-        if !shared.writer.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+        if !shared
+            .writer
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(cx.waker()))
+        {
             shared.writer = Some(cx.waker().clone());
         }
         Poll::Pending
@@ -158,7 +167,10 @@ impl Body for StreamBody {
     type Data = Bytes;
     type Error = Broken;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let mut shared = lock(&self.shared);
         if let Some(frame) = shared.frames.pop_front() {
             shared.bytes = shared.bytes.saturating_sub(frame.len());

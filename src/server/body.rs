@@ -43,15 +43,24 @@ impl std::error::Error for BodyError {}
 
 impl Body {
     pub(super) fn text(text: impl Into<Bytes>) -> Self {
-        Self { kind: Kind::Text(Full::new(text.into())), _guard: None }
+        Self {
+            kind: Kind::Text(Full::new(text.into())),
+            _guard: None,
+        }
     }
 
     pub(super) fn stream(stream: StreamBody) -> Self {
-        Self { kind: Kind::Stream(stream), _guard: None }
+        Self {
+            kind: Kind::Stream(stream),
+            _guard: None,
+        }
     }
 
     pub(super) fn passed(body: Incoming, guard: Box<dyn Send + Sync>) -> Self {
-        Self { kind: Kind::Passed(body), _guard: Some(guard) }
+        Self {
+            kind: Kind::Passed(body),
+            _guard: Some(guard),
+        }
     }
 }
 
@@ -59,9 +68,14 @@ impl HttpBody for Body {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.get_mut().kind {
-            Kind::Text(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
+            Kind::Text(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map_err(|never| match never {}),
             Kind::Stream(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Stream),
             Kind::Passed(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Upstream),
         }

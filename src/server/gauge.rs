@@ -20,7 +20,10 @@ impl Gauge {
     /// Opens one more, unless `most` are open.
     pub(super) fn hold(self: &Arc<Self>, most: usize) -> Option<Held> {
         let add = |open: usize| (open < most).then_some(open + 1);
-        self.open.fetch_update(Ordering::AcqRel, Ordering::Acquire, add).ok().map(|_| Held(Arc::clone(self)))
+        self.open
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, add)
+            .ok()
+            .map(|_| Held(Arc::clone(self)))
     }
 
     pub(super) fn open(&self) -> usize {

@@ -26,7 +26,11 @@ use crate::store::{ConnectionId, Post};
 const ID_PARAMETERS: [&str; 3] = ["sessionId", "session_id", "sessionid"];
 
 /// Opens a stream. Nothing is asked of the upstream: clients open streams only to see whether they exist.
-pub(super) fn open(server: &Arc<Server>, head: &Parts, socket: &Socket) -> Result<Response<Body>, Refused> {
+pub(super) fn open(
+    server: &Arc<Server>,
+    head: &Parts,
+    socket: &Socket,
+) -> Result<Response<Body>, Refused> {
     if !accepts_events(&head.headers) {
         return Err(Refused::NotAcceptable);
     }
@@ -34,7 +38,8 @@ pub(super) fn open(server: &Arc<Server>, head: &Parts, socket: &Socket) -> Resul
         server.shared.metrics.add(Counter::ConnectionsRefused);
         return Err(Refused::Full);
     };
-    let id = ConnectionId::random().map_err(|_| Refused::Internal("the system gave no randomness for a connection id"))?;
+    let id = ConnectionId::random()
+        .map_err(|_| Refused::Internal("the system gave no randomness for a connection id"))?;
     let prefix = server.forwarding.prefix(&head.headers, socket.peer);
     let opening = Opening {
         first: sse::endpoint(&endpoint(server, prefix, &id)),
@@ -47,20 +52,35 @@ pub(super) fn open(server: &Arc<Server>, head: &Parts, socket: &Socket) -> Resul
     let stream = conn::open(&server.shared, opening, place);
     let mut response = Response::new(Body::stream(stream));
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/event-stream"),
+    );
+    headers.insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("no-cache, no-transform"),
+    );
     // Says "do not buffer" to nginx and to those that learnt it from there.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     // The address of the stream may hold a key, the endpoint holds the connection's id.
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    );
     Ok(response)
 }
 
 /// Takes a POST and answers as its bridge says.
-pub(super) async fn post(server: &Arc<Server>, request: Request<Incoming>, socket: &Socket) -> Result<Response<Body>, Refused> {
+pub(super) async fn post(
+    server: &Arc<Server>,
+    request: Request<Incoming>,
+    socket: &Socket,
+) -> Result<Response<Body>, Refused> {
     let (head, body) = request.into_parts();
     let id = connection_id(head.uri.query()).ok_or(Refused::NoConnectionId)?;
-    let id = ConnectionId::parse(id).filter(|id| server.shared.store.knows(id)).ok_or(Refused::UnknownConnection)?;
+    let id = ConnectionId::parse(id)
+        .filter(|id| server.shared.store.knows(id))
+        .ok_or(Refused::UnknownConnection)?;
     check_content_type(&head.headers)?;
     let limits = &server.shared.limits;
     let body = tokio::time::timeout(limits.body_timeout, collect(body, limits.max_request_body))
@@ -71,7 +91,14 @@ pub(super) async fn post(server: &Arc<Server>, request: Request<Incoming>, socke
     let (forwarded, credential) = server.forwarding.from_post(&head.headers, socket.peer);
     let (answer, answered) = oneshot::channel();
     let version = text(&head.headers, era::VERSION_HEADER).map(Into::into);
-    let post = Post { messages, batch, credential, version, forwarded, answer };
+    let post = Post {
+        messages,
+        batch,
+        credential,
+        version,
+        forwarded,
+        answer,
+    };
     if !server.shared.store.deliver(&id, post).await {
         return Err(Refused::UnknownConnection);
     }
@@ -86,13 +113,19 @@ pub(super) async fn post(server: &Arc<Server>, request: Request<Incoming>, socke
 }
 
 fn accepts_events(headers: &HeaderMap) -> bool {
-    let mut accepts = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).peekable();
+    let mut accepts = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .peekable();
     if accepts.peek().is_none() {
         return true;
     }
     accepts.flat_map(|value| value.split(',')).any(|range| {
         let media = range.split(';').next().unwrap_or_default().trim();
-        ["text/event-stream", "text/*", "*/*"].iter().any(|wanted| media.eq_ignore_ascii_case(wanted))
+        ["text/event-stream", "text/*", "*/*"]
+            .iter()
+            .any(|wanted| media.eq_ignore_ascii_case(wanted))
     })
 }
 
@@ -108,12 +141,20 @@ fn endpoint(server: &Server, forwarded_prefix: Option<&str>, id: &ConnectionId) 
         None => &paths.public_prefix,
     };
     match (paths.endpoint, public) {
-        (EndpointForm::Relative, _) => format!("{}?sessionId={id}", relative(&paths.sse, &paths.messages)),
+        (EndpointForm::Relative, _) => {
+            format!("{}?sessionId={id}", relative(&paths.sse, &paths.messages))
+        }
         (EndpointForm::AbsoluteUrl, Some(url)) => {
-            let origin = format!("{}://{}", url.scheme_str().unwrap_or("https"), url.authority().map_or("", |a| a.as_str()));
+            let origin = format!(
+                "{}://{}",
+                url.scheme_str().unwrap_or("https"),
+                url.authority().map_or("", |a| a.as_str())
+            );
             format!("{origin}{prefix}{}?sessionId={id}", paths.messages)
         }
-        (EndpointForm::AbsoluteUrl | EndpointForm::AbsolutePath, _) => format!("{prefix}{}?sessionId={id}", paths.messages),
+        (EndpointForm::AbsoluteUrl | EndpointForm::AbsolutePath, _) => {
+            format!("{prefix}{}?sessionId={id}", paths.messages)
+        }
     }
 }
 
@@ -121,31 +162,56 @@ fn endpoint(server: &Server, forwarded_prefix: Option<&str>, id: &ConnectionId) 
 fn relative(from: &str, to: &str) -> String {
     let from: Vec<&str> = from.split('/').collect();
     let to: Vec<&str> = to.split('/').collect();
-    let common = from.iter().zip(&to).take(from.len() - 1).take(to.len() - 1).take_while(|(a, b)| a == b).count();
+    let common = from
+        .iter()
+        .zip(&to)
+        .take(from.len() - 1)
+        .take(to.len() - 1)
+        .take_while(|(a, b)| a == b)
+        .count();
     let up = "../".repeat(from.len() - 1 - common);
     format!("{up}{}", to.get(common..).unwrap_or_default().join("/"))
 }
 
 fn connection_id(query: Option<&str>) -> Option<&str> {
-    let pairs = || query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
-    ID_PARAMETERS.iter().find_map(|name| pairs().find(|(key, _)| key == name).map(|(_, value)| value))
+    let pairs = || {
+        query
+            .unwrap_or_default()
+            .split('&')
+            .filter_map(|pair| pair.split_once('='))
+    };
+    ID_PARAMETERS
+        .iter()
+        .find_map(|name| pairs().find(|(key, _)| key == name).map(|(_, value)| value))
 }
 
 /// The query of the GET goes upstream, for old servers take keys there; parameters of the ferry's own do not.
 fn query_for_upstream(query: Option<&str>) -> Option<Arc<str>> {
     let own = |pair: &str| ID_PARAMETERS.contains(&pair.split('=').next().unwrap_or_default());
-    let kept: Vec<&str> = query?.split('&').filter(|pair| !pair.is_empty() && !own(pair)).collect();
-    if kept.is_empty() { None } else { Some(kept.join("&").into()) }
+    let kept: Vec<&str> = query?
+        .split('&')
+        .filter(|pair| !pair.is_empty() && !own(pair))
+        .collect();
+    if kept.is_empty() {
+        None
+    } else {
+        Some(kept.join("&").into())
+    }
 }
 
 fn check_content_type(headers: &HeaderMap) -> Result<(), Refused> {
     let value = text(headers, "content-type").unwrap_or("(nothing)");
     let media = value.split(';').next().unwrap_or_default().trim();
     if !media.eq_ignore_ascii_case("application/json") {
-        return Err(Refused::ContentType(format!("{:?}", media.chars().take(80).collect::<String>())));
+        return Err(Refused::ContentType(format!(
+            "{:?}",
+            media.chars().take(80).collect::<String>()
+        )));
     }
     match text(headers, "content-encoding") {
-        Some(coding) if !coding.eq_ignore_ascii_case("identity") => Err(Refused::ContentType("an encoded body".to_owned())),
+        Some(coding) if !coding.eq_ignore_ascii_case("identity") => {
+            Err(Refused::ContentType("an encoded body".to_owned()))
+        }
         _ => Ok(()),
     }
 }
@@ -158,7 +224,9 @@ async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, Refused> {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| Refused::BodyBroken)?.into_data() else { continue };
+        let Ok(data) = frame.map_err(|_| Refused::BodyBroken)?.into_data() else {
+            continue;
+        };
         if first.len() + rest.len() + data.len() > limit {
             return Err(Refused::TooLarge(limit));
         }
@@ -169,7 +237,11 @@ async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, Refused> {
             rest.extend_from_slice(&data);
         }
     }
-    Ok(if rest.is_empty() { first } else { rest.freeze() })
+    Ok(if rest.is_empty() {
+        first
+    } else {
+        rest.freeze()
+    })
 }
 
 fn parse(body: Bytes) -> Result<(Vec<Message>, bool), Refused> {
@@ -209,16 +281,31 @@ mod tests {
 
     #[test]
     fn the_get_s_query_goes_upstream_without_our_own() {
-        assert_eq!(query_for_upstream(Some("api_key=a%20b&sessionId=1&&flag")).as_deref(), Some("api_key=a%20b&flag"));
+        assert_eq!(
+            query_for_upstream(Some("api_key=a%20b&sessionId=1&&flag")).as_deref(),
+            Some("api_key=a%20b&flag")
+        );
         assert_eq!(query_for_upstream(Some("sessionId=1")), None);
         assert_eq!(query_for_upstream(None), None);
     }
 
     #[test]
     fn only_json_is_taken() {
-        let check = |value: &'static str| check_content_type(&HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(value))]));
-        assert!(check("application/json").is_ok() && check("Application/JSON; charset=utf-8").is_ok());
-        for wrong in ["text/plain", "application/jsonx", "application/x-www-form-urlencoded", ""] {
+        let check = |value: &'static str| {
+            check_content_type(&HeaderMap::from_iter([(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static(value),
+            )]))
+        };
+        assert!(
+            check("application/json").is_ok() && check("Application/JSON; charset=utf-8").is_ok()
+        );
+        for wrong in [
+            "text/plain",
+            "application/jsonx",
+            "application/x-www-form-urlencoded",
+            "",
+        ] {
             assert!(check(wrong).is_err(), "{wrong}");
         }
         assert!(check_content_type(&HeaderMap::new()).is_err());

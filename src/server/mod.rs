@@ -111,7 +111,9 @@ impl Bound {
         let upstream = Upstream::new(&config)?;
         let mut listeners = Vec::with_capacity(config.listen.len());
         for address in &config.listen {
-            let listener = TcpListener::bind(address).await.map_err(|error| Error::listen(*address, error))?;
+            let listener = TcpListener::bind(address)
+                .await
+                .map_err(|error| Error::listen(*address, error))?;
             listeners.push(listener);
         }
         let shared = Shared {
@@ -133,13 +135,20 @@ impl Bound {
             labels: AtomicU64::new(0),
             draining: AtomicBool::new(false),
         };
-        Ok(Self { listeners, server: Arc::new(server), drain_timeout: config.limits.drain_timeout })
+        Ok(Self {
+            listeners,
+            server: Arc::new(server),
+            drain_timeout: config.limits.drain_timeout,
+        })
     }
 
     /// The addresses that are listened on, with the ports that the system chose.
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+        self.listeners
+            .iter()
+            .filter_map(|listener| listener.local_addr().ok())
+            .collect()
     }
 
     /// Where what crosses can be watched.
@@ -156,14 +165,21 @@ impl Bound {
 
     /// Serves until `shutdown`, then stops in the order that the module describes.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) {
-        let Self { listeners, server, drain_timeout } = self;
+        let Self {
+            listeners,
+            server,
+            drain_timeout,
+        } = self;
         let mut accepting = JoinSet::new();
         for listener in listeners {
             accepting.spawn(accept(listener, Arc::clone(&server)));
         }
         shutdown.await;
         let (streams, passing) = (server.streams.open(), server.passing.open());
-        info!(streams, passing, "shutting down: finishing what is in flight");
+        info!(
+            streams,
+            passing, "shutting down: finishing what is in flight"
+        );
         server.draining.store(true, Ordering::Release);
         server.shared.store.drain(false);
         let quiet = async {
@@ -173,7 +189,10 @@ impl Bound {
         if tokio::time::timeout(drain_timeout, quiet).await.is_err() {
             warn!("the drain's time is over; what is left ends in errors");
             server.shared.store.drain(true);
-            if tokio::time::timeout(FAREWELL, server.streams.empty()).await.is_err() {
+            if tokio::time::timeout(FAREWELL, server.streams.empty())
+                .await
+                .is_err()
+            {
                 warn!("some connections did not end in time");
             }
         }
@@ -196,8 +215,13 @@ impl Server {
     }
 
     fn route(&self, path: &str) -> Option<Route> {
-        let bare = path.strip_prefix(self.paths.public_prefix.as_str()).filter(|bare| bare.starts_with('/'));
-        [Some(path), bare].into_iter().flatten().find_map(|path| self.bare_route(path))
+        let bare = path
+            .strip_prefix(self.paths.public_prefix.as_str())
+            .filter(|bare| bare.starts_with('/'));
+        [Some(path), bare]
+            .into_iter()
+            .flatten()
+            .find_map(|path| self.bare_route(path))
     }
 
     fn bare_route(&self, path: &str) -> Option<Route> {
@@ -243,12 +267,19 @@ async fn accept(listener: TcpListener, server: Arc<Server>) {
 }
 
 async fn serve_socket(stream: TcpStream, peer: SocketAddr, server: Arc<Server>) {
-    let Ok(local) = stream.local_addr() else { return };
+    let Ok(local) = stream.local_addr() else {
+        return;
+    };
     tune(&stream);
     let kill = Arc::new(Notify::new());
-    let socket = Arc::new(Socket { peer: peer.ip(), local: local.ip(), kill: Arc::clone(&kill) });
+    let socket = Arc::new(Socket {
+        peer: peer.ip(),
+        local: local.ip(),
+        kill: Arc::clone(&kill),
+    });
     let header_timeout = server.header_timeout;
-    let service = service_fn(move |request| handle(Arc::clone(&server), Arc::clone(&socket), request));
+    let service =
+        service_fn(move |request| handle(Arc::clone(&server), Arc::clone(&socket), request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(header_timeout)
@@ -268,7 +299,9 @@ async fn serve_socket(stream: TcpStream, peer: SocketAddr, server: Arc<Server>) 
 fn tune(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
     let socket = SockRef::from(stream);
-    let probes = TcpKeepalive::new().with_time(Duration::from_secs(15)).with_interval(Duration::from_secs(5));
+    let probes = TcpKeepalive::new()
+        .with_time(Duration::from_secs(15))
+        .with_interval(Duration::from_secs(5));
     let _ = socket.set_tcp_keepalive(&probes);
     #[cfg(target_os = "linux")]
     let _ = socket.set_tcp_user_timeout(Some(VANISHED));
@@ -284,10 +317,15 @@ async fn handle(
     // The futures are boxed so that an idle socket, which has room for one, stays small.
     let response = match route {
         Some(Route::Alive) => Ok(respond::text(StatusCode::OK, "ok\n")),
-        Some(Route::Ready) if draining => Ok(respond::text(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n")),
+        Some(Route::Ready) if draining => Ok(respond::text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "shutting down\n",
+        )),
         Some(Route::Ready) => Ok(respond::text(StatusCode::OK, "ready\n")),
         None => {
-            let Paths { sse, messages, mcp, .. } = server.paths.clone();
+            let Paths {
+                sse, messages, mcp, ..
+            } = server.paths.clone();
             Err(Refused::NoRoute { sse, messages, mcp })
         }
         Some(route) => match server.guard.host(request.headers(), socket.local) {

@@ -16,7 +16,11 @@ use super::{Server, Socket};
 use crate::metrics::Counter;
 use crate::upstream::root_cause;
 
-pub(super) async fn pass(server: &Arc<Server>, request: Request<Incoming>, socket: &Socket) -> Result<Response<Body>, Refused> {
+pub(super) async fn pass(
+    server: &Arc<Server>,
+    request: Request<Incoming>,
+    socket: &Socket,
+) -> Result<Response<Body>, Refused> {
     let (mut head, body) = request.into_parts();
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return Err(Refused::Method("GET, POST, DELETE"));
@@ -24,19 +28,34 @@ pub(super) async fn pass(server: &Arc<Server>, request: Request<Incoming>, socke
     server.shared.metrics.add(Counter::PassedThrough);
     // A listen stream has no end to wait for; everything else is finished before the process stops.
     let guard = (head.method != Method::GET).then(|| server.in_flight());
-    server.forwarding.prepare_request(&mut head.headers, socket.peer)?;
+    server
+        .forwarding
+        .prepare_request(&mut head.headers, socket.peer)?;
     let upstream = &server.shared.upstream;
-    let answer = upstream.pass(head.method, head.uri.query(), head.headers, body).await;
-    let response = answer.map_err(|error| Refused::Upstream(upstream.shown(), root_cause(&error)))?;
+    let answer = upstream
+        .pass(head.method, head.uri.query(), head.headers, body)
+        .await;
+    let response =
+        answer.map_err(|error| Refused::Upstream(upstream.shown(), root_cause(&error)))?;
     let (mut head, body) = response.into_parts();
     head.version = Version::HTTP_11;
     strip_hop_by_hop(&mut head.headers).map_err(|_| {
-        Refused::Upstream(upstream.shown(), "its Connection header names a header that must not be dropped".to_owned())
+        Refused::Upstream(
+            upstream.shown(),
+            "its Connection header names a header that must not be dropped".to_owned(),
+        )
     })?;
-    if let Some(location) = head.headers.get(header::LOCATION).and_then(|value| own_location(server, value)) {
+    if let Some(location) = head
+        .headers
+        .get(header::LOCATION)
+        .and_then(|value| own_location(server, value))
+    {
         head.headers.insert(header::LOCATION, location);
     }
-    Ok(Response::from_parts(head, Body::passed(body, Box::new(guard))))
+    Ok(Response::from_parts(
+        head,
+        Body::passed(body, Box::new(guard)),
+    ))
 }
 
 /// A redirect within the upstream's endpoint, such as the trailing slash of Python frameworks, as the client may
@@ -44,13 +63,24 @@ pub(super) async fn pass(server: &Arc<Server>, request: Request<Incoming>, socke
 fn own_location(server: &Server, location: &HeaderValue) -> Option<HeaderValue> {
     let configured = server.shared.upstream.configured();
     let location: hyper::Uri = location.to_str().ok()?.parse().ok()?;
-    if location.authority().is_some_and(|authority| Some(authority) != configured.authority()) {
+    if location
+        .authority()
+        .is_some_and(|authority| Some(authority) != configured.authority())
+    {
         return None;
     }
-    let rest = location.path().strip_prefix(configured.path().trim_end_matches('/'))?;
+    let rest = location
+        .path()
+        .strip_prefix(configured.path().trim_end_matches('/'))?;
     if !matches!(rest, "" | "/") {
         return None;
     }
-    let query = location.query().map_or_else(String::new, |query| format!("?{query}"));
-    HeaderValue::try_from(format!("{}{}{rest}{query}", server.paths.public_prefix, server.paths.mcp)).ok()
+    let query = location
+        .query()
+        .map_or_else(String::new, |query| format!("?{query}"));
+    HeaderValue::try_from(format!(
+        "{}{}{rest}{query}",
+        server.paths.public_prefix, server.paths.mcp
+    ))
+    .ok()
 }

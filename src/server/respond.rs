@@ -14,7 +14,11 @@ use crate::proto::jsonrpc::ParseError;
 #[derive(Debug)]
 pub(super) enum Refused {
     /// No route has this path.
-    NoRoute { sse: String, messages: String, mcp: String },
+    NoRoute {
+        sse: String,
+        messages: String,
+        mcp: String,
+    },
     /// The route has other methods, these.
     Method(&'static str),
     /// The POST names no connection.
@@ -56,9 +60,11 @@ impl Refused {
         match self {
             Self::NoRoute { .. } | Self::UnknownConnection => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
-            Self::NoConnectionId | Self::BodyBroken | Self::Parse(_) | Self::Invalid(_) | Self::Connection => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::NoConnectionId
+            | Self::BodyBroken
+            | Self::Parse(_)
+            | Self::Invalid(_)
+            | Self::Connection => StatusCode::BAD_REQUEST,
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             Self::ContentType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -128,8 +134,14 @@ pub(super) fn text(status: StatusCode, text: impl Into<bytes::Bytes>) -> Respons
     let mut response = Response::new(Body::text(text));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
     response
 }
 
@@ -138,7 +150,10 @@ pub(super) fn accepted() -> Response<Body> {
     const ACCEPTED: bytes::Bytes = bytes::Bytes::from_static(b"Accepted");
     let mut response = Response::new(Body::text(ACCEPTED));
     *response.status_mut() = StatusCode::ACCEPTED;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     response
 }
 
@@ -147,7 +162,10 @@ pub(super) fn refusal(refusal: Refusal) -> Response<Body> {
     let mut response = Response::new(Body::text(refusal.body));
     *response.status_mut() = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::FORBIDDEN);
     let headers = response.headers_mut();
-    let content_type = refusal.content_type.as_deref().and_then(|value| HeaderValue::from_str(value).ok());
+    let content_type = refusal
+        .content_type
+        .as_deref()
+        .and_then(|value| HeaderValue::from_str(value).ok());
     if let Some(value) = content_type {
         headers.insert(header::CONTENT_TYPE, value);
     }

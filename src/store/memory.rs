@@ -50,11 +50,21 @@ impl Memory {
 
     pub(super) fn drain(&self, expired: bool) {
         for shard in &self.shards {
-            let mailboxes: Vec<Mailbox> =
-                shard.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+            let mailboxes: Vec<Mailbox> = shard
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .values()
+                .cloned()
+                .collect();
             for mailbox in mailboxes {
                 // A full mailbox must not hold up the others; its owner is told as soon as there is room.
-                let delivery = move || Box::new(if expired { Delivery::DrainExpired } else { Delivery::Drain });
+                let delivery = move || {
+                    Box::new(if expired {
+                        Delivery::DrainExpired
+                    } else {
+                        Delivery::Drain
+                    })
+                };
                 if mailbox.try_send(delivery()).is_err() {
                     tokio::task::spawn(async move {
                         // An error means that the connection is gone already.

@@ -43,7 +43,9 @@ impl ConnectionId {
         let mut bytes = [0; 32];
         for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
             *byte = pair.iter().try_fold(0, |value: u8, digit| {
-                let digit = char::from(*digit).to_digit(16).filter(|_| !digit.is_ascii_uppercase())?;
+                let digit = char::from(*digit)
+                    .to_digit(16)
+                    .filter(|_| !digit.is_ascii_uppercase())?;
                 Some(value << 4 | u8::try_from(digit).ok()?)
             })?;
         }
@@ -155,7 +157,15 @@ mod tests {
         assert_eq!(text.len(), 64);
         assert_eq!(ConnectionId::parse(&text), Some(id.clone()));
         assert_ne!(ConnectionId::random().expect("random"), id);
-        for wrong in ["", "0", &text[1..], &format!("{text}0"), &text.replace(&text[..1], "x"), &"A".repeat(64), &"é".repeat(32)] {
+        for wrong in [
+            "",
+            "0",
+            &text[1..],
+            &format!("{text}0"),
+            &text.replace(&text[..1], "x"),
+            &"A".repeat(64),
+            &"é".repeat(32),
+        ] {
             assert_eq!(ConnectionId::parse(wrong), None, "{wrong}");
         }
         assert!(!format!("{id:?}").contains(&text[..8]));

@@ -97,7 +97,10 @@ impl Text {
     #[must_use]
     pub fn of(text: &Bytes) -> Self {
         let head = Bytes::copy_from_slice(text.get(..text.len().min(MAX_BODY)).unwrap_or_default());
-        Self { head, size: text.len() }
+        Self {
+            head,
+            size: text.len(),
+        }
     }
 }
 
@@ -111,7 +114,10 @@ pub struct Bus {
 
 impl Default for Bus {
     fn default() -> Self {
-        Self { watchers: AtomicUsize::new(0), sender: LazyLock::new(|| broadcast::channel(CAPACITY).0) }
+        Self {
+            watchers: AtomicUsize::new(0),
+            sender: LazyLock::new(|| broadcast::channel(CAPACITY).0),
+        }
     }
 }
 
@@ -122,7 +128,11 @@ impl Bus {
             return;
         }
         // An error means that the last watcher has just gone.
-        let _ = self.sender.send(Arc::new(Event { at: Instant::now(), connection, what: what() }));
+        let _ = self.sender.send(Arc::new(Event {
+            at: Instant::now(),
+            connection,
+            what: what(),
+        }));
     }
 
     /// Begins to watch.
@@ -130,7 +140,10 @@ impl Bus {
     pub fn watch(self: &Arc<Self>) -> Watcher {
         let events = self.sender.subscribe();
         self.watchers.fetch_add(1, Ordering::Relaxed);
-        Watcher { bus: Arc::clone(self), events }
+        Watcher {
+            bus: Arc::clone(self),
+            events,
+        }
     }
 }
 

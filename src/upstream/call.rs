@@ -62,7 +62,14 @@ impl Call {
         let uri = upstream.endpoint();
         let request = upstream.request(&outgoing, &uri);
         let state = State::Sending(upstream.client.request(request));
-        Self { upstream, outgoing, uri, hops: 0, state, cookies: None }
+        Self {
+            upstream,
+            outgoing,
+            uri,
+            hops: 0,
+            state,
+            cookies: None,
+        }
     }
 
     /// Where the exchange is, for the cookies it sets.
@@ -76,16 +83,24 @@ impl Call {
     pub fn poll_replies(&mut self, cx: &mut Context<'_>, replies: &mut Vec<Reply>) -> Poll<()> {
         for _ in 0..FRAMES_A_TURN {
             let polled = match &mut self.state {
-                State::Sending(response) => Pin::new(response).poll(cx).map(|answer| self.on_response(answer, replies)),
+                State::Sending(response) => Pin::new(response)
+                    .poll(cx)
+                    .map(|answer| self.on_response(answer, replies)),
                 State::Refused(body, ..)
                 | State::Json(body, _)
                 | State::Events(body, _)
                 | State::Lines(body, _)
-                | State::Silent(body) => Pin::new(body).poll_frame(cx).map(|frame| self.on_frame(frame, replies)),
+                | State::Silent(body) => Pin::new(body)
+                    .poll_frame(cx)
+                    .map(|frame| self.on_frame(frame, replies)),
                 State::Done => break,
             };
             if polled.is_pending() {
-                return if replies.is_empty() { Poll::Pending } else { Poll::Ready(()) };
+                return if replies.is_empty() {
+                    Poll::Pending
+                } else {
+                    Poll::Ready(())
+                };
             }
         }
         if replies.is_empty() && !matches!(self.state, State::Done) {
@@ -96,18 +111,28 @@ impl Call {
         Poll::Ready(())
     }
 
-    fn on_response(&mut self, answer: Result<Response<Incoming>, legacy::Error>, replies: &mut Vec<Reply>) {
+    fn on_response(
+        &mut self,
+        answer: Result<Response<Incoming>, legacy::Error>,
+        replies: &mut Vec<Reply>,
+    ) {
         let response = match answer {
             Ok(response) => response,
             Err(error) => {
                 self.state = State::Done;
                 let why = root_cause(&error);
-                let end = if error.is_connect() { End::Unreached(why) } else { End::Lost(why) };
+                let end = if error.is_connect() {
+                    End::Unreached(why)
+                } else {
+                    End::Lost(why)
+                };
                 return replies.push(Reply::End(end));
             }
         };
         let (head, body) = response.into_parts();
-        if let Some(to) = redirect::target(&self.uri, head.status, &head.headers).filter(|_| self.hops < redirect::MAX_HOPS) {
+        if let Some(to) = redirect::target(&self.uri, head.status, &head.headers)
+            .filter(|_| self.hops < redirect::MAX_HOPS)
+        {
             return self.follow(to);
         }
         if head.headers.contains_key(header::SET_COOKIE) {
@@ -118,47 +143,91 @@ impl Call {
         if !head.status.is_success() {
             if status == 404 && self.outgoing.session.is_none() {
                 // A redirect that was remembered may not hold any more.
-                self.upstream.move_endpoint((*self.upstream.configured).clone());
+                self.upstream
+                    .move_endpoint((*self.upstream.configured).clone());
             }
             let refusal = Refusal {
                 status,
                 content_type: text("content-type").map(str::to_owned),
-                challenges: head.headers.get_all(header::WWW_AUTHENTICATE).iter().map(|value| value.as_bytes().to_vec()).collect(),
+                challenges: head
+                    .headers
+                    .get_all(header::WWW_AUTHENTICATE)
+                    .iter()
+                    .map(|value| value.as_bytes().to_vec())
+                    .collect(),
                 retry_after: text("retry-after").and_then(|seconds| seconds.trim().parse().ok()),
-                location: text("location").map(|location| location.split('?').next().unwrap_or_default().to_owned()),
+                location: text("location")
+                    .map(|location| location.split('?').next().unwrap_or_default().to_owned()),
                 body: Bytes::new(),
             };
             self.state = State::Refused(body, Box::new(refusal), BytesMut::new());
             return;
         }
-        let session = text(era::SESSION_HEADER).filter(|id| !id.is_empty()).map(Into::into);
-        let media = text("content-type").map(|value| value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
-        let encoded = text("content-encoding").is_some_and(|coding| !coding.eq_ignore_ascii_case("identity"));
+        let session = text(era::SESSION_HEADER)
+            .filter(|id| !id.is_empty())
+            .map(Into::into);
+        let media = text("content-type").map(|value| {
+            value
+                .split(';')
+                .next()
+                .unwrap_or_default()
+                .trim()
+                .to_ascii_lowercase()
+        });
+        let encoded =
+            text("content-encoding").is_some_and(|coding| !coding.eq_ignore_ascii_case("identity"));
         let limit = self.upstream.max_message;
         let (kind, state) = match media.as_deref() {
             _ if encoded => {
                 let coding = text("content-encoding").unwrap_or_default().to_owned();
-                replies.push(Reply::Head { status, session, body: Body::Other });
-                replies.push(Reply::End(End::WrongType(format!("a body in the encoding {coding:?} that was not asked for"))));
+                replies.push(Reply::Head {
+                    status,
+                    session,
+                    body: Body::Other,
+                });
+                replies.push(Reply::End(End::WrongType(format!(
+                    "a body in the encoding {coding:?} that was not asked for"
+                ))));
                 self.state = State::Done;
                 return;
             }
-            Some("text/event-stream") => (Body::Events, State::Events(body, Box::new(sse::Decoder::new(limit)))),
-            Some("application/json-lines" | "application/jsonl" | "application/x-ndjson" | "application/x-jsonlines") => {
-                (Body::Lines, State::Lines(body, Box::new(json_lines::Decoder::new(limit))))
-            }
+            Some("text/event-stream") => (
+                Body::Events,
+                State::Events(body, Box::new(sse::Decoder::new(limit))),
+            ),
+            Some(
+                "application/json-lines"
+                | "application/jsonl"
+                | "application/x-ndjson"
+                | "application/x-jsonlines",
+            ) => (
+                Body::Lines,
+                State::Lines(body, Box::new(json_lines::Decoder::new(limit))),
+            ),
             Some("application/json") => (Body::Json, State::Json(body, Collected::default())),
-            Some(media) if media.ends_with("+json") => (Body::Json, State::Json(body, Collected::default())),
-            _ if matches!(status, 202 | 204 | 205) || body.is_end_stream() => (Body::Other, State::Silent(body)),
+            Some(media) if media.ends_with("+json") => {
+                (Body::Json, State::Json(body, Collected::default()))
+            }
+            _ if matches!(status, 202 | 204 | 205) || body.is_end_stream() => {
+                (Body::Other, State::Silent(body))
+            }
             None => (Body::Json, State::Json(body, Collected::default())),
             Some(media) => {
-                replies.push(Reply::Head { status, session, body: Body::Other });
+                replies.push(Reply::Head {
+                    status,
+                    session,
+                    body: Body::Other,
+                });
                 replies.push(Reply::End(End::WrongType(media.chars().take(80).collect())));
                 self.state = State::Done;
                 return;
             }
         };
-        replies.push(Reply::Head { status, session, body: kind });
+        replies.push(Reply::Head {
+            status,
+            session,
+            body: kind,
+        });
         self.state = state;
     }
 
@@ -170,7 +239,11 @@ impl Call {
         self.state = State::Sending(self.upstream.client.request(request));
     }
 
-    fn on_frame(&mut self, frame: Option<Result<hyper::body::Frame<Bytes>, hyper::Error>>, replies: &mut Vec<Reply>) {
+    fn on_frame(
+        &mut self,
+        frame: Option<Result<hyper::body::Frame<Bytes>, hyper::Error>>,
+        replies: &mut Vec<Reply>,
+    ) {
         match frame {
             Some(Ok(frame)) => {
                 if let Ok(data) = frame.into_data() {
@@ -192,7 +265,9 @@ impl Call {
                 }
             }
             State::Json(_, collected) => {
-                if collected.first.len() + collected.rest.len() + data.len() > self.upstream.max_message {
+                if collected.first.len() + collected.rest.len() + data.len()
+                    > self.upstream.max_message
+                {
                     replies.push(Reply::Oversized);
                     replies.push(Reply::End(End::Complete));
                     self.state = State::Done;
@@ -222,10 +297,15 @@ impl Call {
             State::Json(_, collected) if broken.is_none() => {
                 let text = collected.finish();
                 if !text.trim_ascii().is_empty() {
-                    replies.push(Reply::Message { text, event_id: None });
+                    replies.push(Reply::Message {
+                        text,
+                        event_id: None,
+                    });
                 }
             }
-            State::Lines(_, mut decoder) if broken.is_none() => decoder.finish(|decoded| on_line(decoded, replies)),
+            State::Lines(_, mut decoder) if broken.is_none() => {
+                decoder.finish(|decoded| on_line(decoded, replies))
+            }
             _ => {}
         }
         replies.push(Reply::End(end));
@@ -252,17 +332,26 @@ impl Collected {
 
 fn on_event(event: sse::Event, replies: &mut Vec<Reply>) {
     if event.retry.is_some() || event.data.is_empty() {
-        replies.push(Reply::Mark { event_id: event.id.clone(), retry: event.retry.map(Duration::from_millis) });
+        replies.push(Reply::Mark {
+            event_id: event.id.clone(),
+            retry: event.retry.map(Duration::from_millis),
+        });
     }
     // Streamable HTTP names no event types: anything but `message` is not for JSON-RPC.
     if !event.data.is_empty() && (event.name.is_empty() || &*event.name == "message") {
-        replies.push(Reply::Message { text: event.data, event_id: event.id });
+        replies.push(Reply::Message {
+            text: event.data,
+            event_id: event.id,
+        });
     }
 }
 
 fn on_line(decoded: json_lines::Decoded, replies: &mut Vec<Reply>) {
     replies.push(match decoded {
-        json_lines::Decoded::Line(text) => Reply::Message { text, event_id: None },
+        json_lines::Decoded::Line(text) => Reply::Message {
+            text,
+            event_id: None,
+        },
         json_lines::Decoded::Oversized => Reply::Oversized,
     });
 }

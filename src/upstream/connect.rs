@@ -30,7 +30,11 @@ pub(super) fn connector(config: &config::Upstream) -> Result<Connector, Error> {
     #[cfg(target_os = "linux")]
     http.set_tcp_user_timeout(Some(VANISHED));
     let tls = tls(config)?;
-    Ok(HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_all_versions().wrap_connector(http))
+    Ok(HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_or_http()
+        .enable_all_versions()
+        .wrap_connector(http))
 }
 
 /// The roots are read only for an `https` upstream: they cost time at start, and an image may have none.
@@ -40,12 +44,17 @@ fn tls(config: &config::Upstream) -> Result<rustls::ClientConfig, Error> {
         .with_safe_default_protocol_versions()
         .map_err(|error| Error::config("cannot set up TLS", error))?;
     if config.url.scheme() != Some(&Scheme::HTTPS) {
-        return Ok(builder.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth());
+        return Ok(builder
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth());
     }
     let Some(path) = &config.ca else {
-        let builder = builder
-            .with_native_roots()
-            .map_err(|error| Error::config("cannot read the system's certificate authorities; --upstream-ca names one", error))?;
+        let builder = builder.with_native_roots().map_err(|error| {
+            Error::config(
+                "cannot read the system's certificate authorities; --upstream-ca names one",
+                error,
+            )
+        })?;
         return Ok(builder.with_no_client_auth());
     };
     let mut roots = rustls::RootCertStore::empty();
@@ -55,12 +64,17 @@ fn tls(config: &config::Upstream) -> Result<rustls::ClientConfig, Error> {
     let mut any = false;
     for certificate in CertificateDer::pem_reader_iter(BufReader::new(file)) {
         let certificate = certificate.map_err(|error| Error::config(said(), error))?;
-        roots.add(certificate).map_err(|error| Error::config(said(), error))?;
+        roots
+            .add(certificate)
+            .map_err(|error| Error::config(said(), error))?;
         any = true;
     }
     if any {
         Ok(builder.with_root_certificates(roots).with_no_client_auth())
     } else {
-        Err(Error::config(said(), std::io::Error::other("it holds no certificate in PEM form")))
+        Err(Error::config(
+            said(),
+            std::io::Error::other("it holds no certificate in PEM form"),
+        ))
     }
 }

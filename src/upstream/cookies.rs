@@ -30,17 +30,34 @@ impl Jar {
     /// Takes in what an answer of `uri` sets.
     pub fn store(&mut self, headers: &header::HeaderMap, uri: &Uri) {
         for value in headers.get_all(header::SET_COOKIE) {
-            let Some(cookie) = value.to_str().ok().and_then(|text| Cookie::parse(text).ok()) else { continue };
-            let foreign = cookie.domain().is_some_and(|domain| !covers(domain, uri.host().unwrap_or_default()));
+            let Some(cookie) = value
+                .to_str()
+                .ok()
+                .and_then(|text| Cookie::parse(text).ok())
+            else {
+                continue;
+            };
+            let foreign = cookie
+                .domain()
+                .is_some_and(|domain| !covers(domain, uri.host().unwrap_or_default()));
             let insecure = cookie.secure() == Some(true) && uri.scheme_str() != Some("https");
             if foreign || insecure || cookie.name().len() + cookie.value().len() > MAX_COOKIE {
                 continue;
             }
-            let path = cookie.path().filter(|path| path.starts_with('/')).unwrap_or("/");
-            self.cookies.retain(|kept| *kept.name != *cookie.name() || *kept.path != *path);
-            let expired = cookie.max_age().is_some_and(|age| !age.is_positive()) || cookie.value().is_empty();
+            let path = cookie
+                .path()
+                .filter(|path| path.starts_with('/'))
+                .unwrap_or("/");
+            self.cookies
+                .retain(|kept| *kept.name != *cookie.name() || *kept.path != *path);
+            let expired =
+                cookie.max_age().is_some_and(|age| !age.is_positive()) || cookie.value().is_empty();
             if !expired && self.cookies.len() < MAX_COOKIES {
-                self.cookies.push(Kept { name: cookie.name().into(), value: cookie.value().into(), path: path.into() });
+                self.cookies.push(Kept {
+                    name: cookie.name().into(),
+                    value: cookie.value().into(),
+                    path: path.into(),
+                });
             }
         }
     }
@@ -54,7 +71,11 @@ impl Jar {
             .filter(|kept| path_matches(&kept.path, uri.path()))
             .map(|kept| format!("{}={}", kept.name, kept.value))
             .collect();
-        if text.is_empty() { None } else { HeaderValue::from_str(&text.join("; ")).ok() }
+        if text.is_empty() {
+            None
+        } else {
+            HeaderValue::from_str(&text.join("; ")).ok()
+        }
     }
 }
 
@@ -62,12 +83,16 @@ impl Jar {
 fn covers(domain: &str, host: &str) -> bool {
     let domain = domain.trim_start_matches('.').to_ascii_lowercase();
     let host = host.to_ascii_lowercase();
-    host == domain || host.strip_suffix(&domain).is_some_and(|rest| rest.ends_with('.'))
+    host == domain
+        || host
+            .strip_suffix(&domain)
+            .is_some_and(|rest| rest.ends_with('.'))
 }
 
 /// RFC 6265 §5.1.4, path matching.
 fn path_matches(cookie: &str, path: &str) -> bool {
-    path.strip_prefix(cookie).is_some_and(|rest| rest.is_empty() || cookie.ends_with('/') || rest.starts_with('/'))
+    path.strip_prefix(cookie)
+        .is_some_and(|rest| rest.is_empty() || cookie.ends_with('/') || rest.starts_with('/'))
 }
 
 #[cfg(test)]

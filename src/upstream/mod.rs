@@ -35,7 +35,8 @@ pub use cookies::Jar;
 const MAX_IDLE: usize = 1024;
 /// How long they are kept. Node and uvicorn close idle connections after 5 s; a request must not meet that moment.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
-const PROXY_AGENT: HeaderValue = HeaderValue::from_static(concat!("mcp-ferry/", env!("CARGO_PKG_VERSION")));
+const PROXY_AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("mcp-ferry/", env!("CARGO_PKG_VERSION")));
 
 /// A request body: one message, or what a client sends through.
 pub type RequestBody = Either<http_body_util::Full<bytes::Bytes>, Incoming>;
@@ -141,7 +142,10 @@ impl Upstream {
     #[must_use]
     pub fn shown(&self) -> String {
         let scheme = self.configured.scheme_str().unwrap_or("http");
-        let authority = self.configured.authority().map_or("", |authority| authority.as_str());
+        let authority = self
+            .configured
+            .authority()
+            .map_or("", |authority| authority.as_str());
         format!("{scheme}://{authority}{}", self.configured.path())
     }
 
@@ -158,11 +162,19 @@ impl Upstream {
     }
 
     fn endpoint(&self) -> Arc<Uri> {
-        Arc::clone(&self.endpoint.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+        Arc::clone(
+            &self
+                .endpoint
+                .read()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        )
     }
 
     fn move_endpoint(&self, to: Uri) {
-        *self.endpoint.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(to);
+        *self
+            .endpoint
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(to);
     }
 
     /// The HTTP request of a translated exchange, addressed to `uri`.
@@ -178,11 +190,17 @@ impl Upstream {
         match &outgoing.verb {
             Verb::Post(_) => {
                 headers.insert(header::ACCEPT, HeaderValue::from_static(era::ACCEPT_POST));
-                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                headers.insert(
+                    header::CONTENT_TYPE,
+                    HeaderValue::from_static("application/json"),
+                );
             }
             Verb::Get { last_event_id } => {
                 headers.insert(header::ACCEPT, HeaderValue::from_static(era::ACCEPT_GET));
-                if let Some(value) = last_event_id.as_deref().and_then(|id| HeaderValue::from_bytes(id.as_bytes()).ok()) {
+                if let Some(value) = last_event_id
+                    .as_deref()
+                    .and_then(|id| HeaderValue::from_bytes(id.as_bytes()).ok())
+                {
                     headers.insert(HeaderName::from_static("last-event-id"), value);
                 }
             }
@@ -190,7 +208,10 @@ impl Upstream {
         }
         headers.insert(header::USER_AGENT, PROXY_AGENT);
         // A compressed answer would have to be unpacked within bounds; the upstream is a hop away.
-        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers.insert(
+            header::ACCEPT_ENCODING,
+            HeaderValue::from_static("identity"),
+        );
         if let Some(value) = header_value(outgoing.session.as_deref()) {
             headers.insert(HeaderName::from_static(era::SESSION_HEADER), value);
         }
@@ -203,7 +224,11 @@ impl Upstream {
         if let Some(cookies) = &outgoing.cookies {
             headers.insert(header::COOKIE, cookies.clone());
         }
-        if let Some((name, value)) = self.connection_id_header.as_ref().zip(outgoing.connection_id.as_ref()) {
+        if let Some((name, value)) = self
+            .connection_id_header
+            .as_ref()
+            .zip(outgoing.connection_id.as_ref())
+        {
             headers.insert(name, value.clone());
         }
         for (name, value) in &self.headers {
@@ -224,7 +249,9 @@ fn header_value(text: Option<&str>) -> Option<HeaderValue> {
 
 /// `uri` with `query` added to the query that it has.
 fn with_query(uri: &Uri, query: Option<&str>) -> Uri {
-    let Some(query) = query.filter(|query| !query.is_empty()) else { return uri.clone() };
+    let Some(query) = query.filter(|query| !query.is_empty()) else {
+        return uri.clone();
+    };
     let joined = match uri.query() {
         Some(own) => format!("{}?{own}&{query}", uri.path()),
         None => format!("{}?{query}", uri.path()),
@@ -243,9 +270,18 @@ mod tests {
     #[test]
     fn the_clients_query_joins_the_configured_one() {
         let uri: Uri = "http://h:1/mcp?own=1".parse().expect("uri");
-        assert_eq!(with_query(&uri, Some("key=a%20b")).to_string(), "http://h:1/mcp?own=1&key=a%20b");
-        assert_eq!(with_query(&uri, Some("")).to_string(), "http://h:1/mcp?own=1");
+        assert_eq!(
+            with_query(&uri, Some("key=a%20b")).to_string(),
+            "http://h:1/mcp?own=1&key=a%20b"
+        );
+        assert_eq!(
+            with_query(&uri, Some("")).to_string(),
+            "http://h:1/mcp?own=1"
+        );
         let bare: Uri = "http://h:1/mcp".parse().expect("uri");
-        assert_eq!(with_query(&bare, Some("key=1")).to_string(), "http://h:1/mcp?key=1");
+        assert_eq!(
+            with_query(&bare, Some("key=1")).to_string(),
+            "http://h:1/mcp?key=1"
+        );
     }
 }

@@ -15,7 +15,10 @@ pub(super) const MAX_HOPS: u8 = 3;
 
 /// Where an answer redirects to, if that may be followed.
 pub(super) fn target(from: &Uri, status: StatusCode, headers: &HeaderMap) -> Option<Uri> {
-    if !matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT) {
+    if !matches!(
+        status,
+        StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT
+    ) {
         return None;
     }
     let location: Uri = headers.get(header::LOCATION)?.to_str().ok()?.parse().ok()?;
@@ -33,7 +36,10 @@ pub(super) fn target(from: &Uri, status: StatusCode, headers: &HeaderMap) -> Opt
     }
     // The configured query stays: a redirect that drops it would drop a key.
     let query = path.query().or(from.query());
-    let joined = query.map_or_else(|| path.path().to_owned(), |query| format!("{}?{query}", path.path()));
+    let joined = query.map_or_else(
+        || path.path().to_owned(),
+        |query| format!("{}?{query}", path.path()),
+    );
     parts.path_and_query = joined.parse().ok();
     Uri::from_parts(parts).ok()
 }
@@ -49,7 +55,8 @@ pub(super) fn learn(upstream: &Upstream, status: StatusCode, headers: &HeaderMap
 
 fn same_authority(a: &Authority, b: &Authority, scheme: &Scheme) -> bool {
     let default = if *scheme == Scheme::HTTPS { 443 } else { 80 };
-    a.host().eq_ignore_ascii_case(b.host()) && a.port_u16().unwrap_or(default) == b.port_u16().unwrap_or(default)
+    a.host().eq_ignore_ascii_case(b.host())
+        && a.port_u16().unwrap_or(default) == b.port_u16().unwrap_or(default)
 }
 
 #[cfg(test)]
@@ -62,11 +69,28 @@ mod tests {
         let follow = |status: u16, location: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::LOCATION, location.parse().expect("value"));
-            target(&from, StatusCode::from_u16(status).expect("status"), &headers).map(|uri| uri.to_string())
+            target(
+                &from,
+                StatusCode::from_u16(status).expect("status"),
+                &headers,
+            )
+            .map(|uri| uri.to_string())
         };
-        assert_eq!(follow(307, "/mcp/").as_deref(), Some("http://h:80/mcp/?key=1"));
-        assert_eq!(follow(308, "http://H/mcp/?a=2").as_deref(), Some("http://h:80/mcp/?a=2"));
-        for location in ["http://other/mcp/", "https://h/mcp/", "http://h:81/mcp/", "//evil/mcp", "mcp/"] {
+        assert_eq!(
+            follow(307, "/mcp/").as_deref(),
+            Some("http://h:80/mcp/?key=1")
+        );
+        assert_eq!(
+            follow(308, "http://H/mcp/?a=2").as_deref(),
+            Some("http://h:80/mcp/?a=2")
+        );
+        for location in [
+            "http://other/mcp/",
+            "https://h/mcp/",
+            "http://h:81/mcp/",
+            "//evil/mcp",
+            "mcp/",
+        ] {
             assert_eq!(follow(307, location), None, "{location}");
         }
         assert_eq!(follow(302, "/mcp/"), None);
