@@ -89,8 +89,8 @@ pub(super) struct Where {
     pub(super) upstream: Option<Uri>,
     /// Address and port to listen on; may be repeated
     ///
-    /// Port 0 picks a free one. On another address than loopback, name the public hosts with --allowed-host or
-    /// --public-url.
+    /// Port 0 picks a free one. On another address than loopback every Host is let in until --allowed-host or
+    /// --public-url names some.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8080", value_parser = listen, value_delimiter = ',')]
     pub(super) listen: Vec<SocketAddr>,
 }
@@ -194,8 +194,10 @@ pub(super) struct Clients {
     /// How long a client may read nothing while data waits for it (1s to 1h)
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration("1s", "1h"))]
     pub(super) client_stall_timeout: Duration,
-    /// How long a client may take to send a request's head (1s to 5m)
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration("1s", "5m"))]
+    /// How long a client's socket may wait for the next request's head (1s to 5m)
+    ///
+    /// Idle sockets are closed after it too; clients reuse theirs for up to a minute or so.
+    #[arg(long, value_name = "DURATION", default_value = "75s", value_parser = duration("1s", "5m"))]
     pub(super) header_timeout: Duration,
     /// How long a client may take to send a message (1s to 1h)
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration("1s", "1h"))]
