@@ -129,7 +129,7 @@ pub(super) struct PathFlags {
     /// A host name that clients may use, with a port or for any port; may be repeated
     #[arg(long, value_name = "NAME[:PORT]", value_parser = host, value_delimiter = ',')]
     pub(super) allowed_host: Vec<String>,
-    /// A web origin whose pages may call, like https://example.com; may be repeated
+    /// A web origin, scheme://host[:port], whose pages may call; may be repeated
     #[arg(long, value_name = "ORIGIN", value_parser = origin, value_delimiter = ',')]
     pub(super) allowed_origin: Vec<String>,
 }

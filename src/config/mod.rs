@@ -47,7 +47,7 @@ pub enum Command {
     Print(String),
 }
 
-/// Everything that serving needs to know, valid by construction when it comes from [`parse`].
+/// Everything that serving needs to know, valid by construction when it comes from [`parse()`].
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The addresses to listen on; at least one.
