@@ -152,6 +152,17 @@ fn upstream(flags: &Serve, url: Uri, names: &Names) -> Result<Upstream, Refused>
             "{ca}: {upstream} is not https, nothing would be checked"
         )));
     }
+    for (index, (name, _)) in given.upstream_header.iter().enumerate() {
+        if given
+            .upstream_header
+            .iter()
+            .take(index)
+            .any(|(other, _)| other == name)
+        {
+            let flag = names.of("--upstream-header");
+            return Err(Refused::new(format!("{flag}: '{name}' is given twice")));
+        }
+    }
     if let Some(name) = &given.connection_id_header {
         let used = [
             (

@@ -89,8 +89,8 @@ pub(super) struct Where {
     pub(super) upstream: Option<Uri>,
     /// Address and port to listen on; may be repeated
     ///
-    /// Port 0 picks a free one. On another address than loopback, name the public hosts with --allowed-host or
-    /// --public-url.
+    /// Port 0 picks a free one. On another address than loopback every Host is let in until --allowed-host or
+    /// --public-url names some.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8080", value_parser = listen, value_delimiter = ',')]
     pub(super) listen: Vec<SocketAddr>,
 }
@@ -129,7 +129,7 @@ pub(super) struct PathFlags {
     /// A host name that clients may use, with a port or for any port; may be repeated
     #[arg(long, value_name = "NAME[:PORT]", value_parser = host, value_delimiter = ',')]
     pub(super) allowed_host: Vec<String>,
-    /// A web origin whose pages may call, like https://example.com; may be repeated
+    /// A web origin, scheme://host[:port], whose pages may call; may be repeated
     #[arg(long, value_name = "ORIGIN", value_parser = origin, value_delimiter = ',')]
     pub(super) allowed_origin: Vec<String>,
 }

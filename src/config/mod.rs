@@ -47,7 +47,7 @@ pub enum Command {
     Print(String),
 }
 
-/// Everything that serving needs to know, valid by construction when it comes from [`parse`].
+/// Everything that serving needs to know, valid by construction when it comes from [`parse()`].
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The addresses to listen on; at least one.
@@ -165,7 +165,7 @@ pub struct Limits {
     pub request_timeout: Duration,
     /// How long a client may read nothing while data waits for it.
     pub client_stall_timeout: Duration,
-    /// How long a client may take to send a request's head.
+    /// How long a client's socket may wait for the next request's head, idle ones included.
     pub header_timeout: Duration,
     /// How long a client may take to send a request's body.
     pub body_timeout: Duration,

@@ -97,14 +97,18 @@ fn explain(error: &clap::Error, names: &Names) -> Result<Command, Refused> {
         return Err(Refused::new(format!("{}: {why}", names.of(flag))));
     }
     let text = error.render().to_string();
-    let mut lines = text.lines();
-    let first = lines.next().unwrap_or_default();
+    // What the operator typed may hold line ends of its own, so the parts are told by their headings.
+    let (first, rest) = ["\n\n  tip: ", "\n\nUsage:", "\n\nFor more"]
+        .iter()
+        .filter_map(|heading| text.find(heading))
+        .min()
+        .map_or_else(|| (text.trim_end(), ""), |end| text.split_at(end));
     let refused = Refused::new(first.strip_prefix("error: ").unwrap_or(first));
     if error.kind() == ErrorKind::InvalidSubcommand
         && context(ContextKind::InvalidSubcommand).contains("://")
     {
         return Err(refused.hint("the server's URL goes after --upstream"));
     }
-    let tip = lines.find_map(|line| line.trim_start().strip_prefix("tip: "));
+    let tip = rest.lines().find_map(|line| line.strip_prefix("  tip: "));
     Err(refused.hint(tip.unwrap_or("mcp-ferry --help lists every flag")))
 }

@@ -1,2 +1,3 @@
-#[test]
-fn x() {}
+//! The integration tests, as one binary.
+
+mod cli;
