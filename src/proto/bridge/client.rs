@@ -19,7 +19,7 @@ use crate::proto::jsonrpc::{self, Id, Kind, Message};
 impl<C: Clone> Bridge<C> {
     pub(super) fn on_posted(&mut self, posted: Posted<C>) {
         if self.client_state() == ClientState::Gone {
-            return self.emit(Output::Answer(posted.post, Answer::Accepted));
+            return self.emit(Output::Answer(posted.post, Answer::Gone));
         }
         if let Some(answer) = self.objection(&posted) {
             return self.emit(Output::Answer(posted.post, answer));
