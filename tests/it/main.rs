@@ -1,2 +1,4 @@
-#[test]
-fn x() {}
+//! The integration tests, one binary: every module is a kind of test.
+
+mod support;
+mod transcripts;
