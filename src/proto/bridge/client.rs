@@ -49,6 +49,7 @@ impl<C: Clone> Bridge<C> {
                 post,
                 Held {
                     until: self.now + time,
+                    credential,
                 },
             );
         } else {
@@ -100,11 +101,15 @@ impl<C: Clone> Bridge<C> {
             .filter(|message| message.kind() == Kind::Request)
         {
             let id = message.id()?;
-            if self.ledger.contains_key(id) || !fresh.insert(id) {
+            let text = message.id_text();
+            if self.ledger.contains_key(id) {
                 return Some(Answer::Invalid(format!(
-                    "a request with id {} is already in flight on this connection",
-                    message.id_text()
+                    "a request with id {text} is already in flight on this connection"
                 )));
+            }
+            if !fresh.insert(id) {
+                let text = format!("the batch has two requests with id {text}");
+                return Some(Answer::Invalid(text));
             }
         }
         let fresh = posted

@@ -58,6 +58,10 @@ impl<C: Clone> Bridge<C> {
             }
             Purpose::OwnInitialize(..) => {
                 let mut trouble = Trouble::from_refusal(refusal);
+                if trouble.executed == Executed::Unknown {
+                    let why = std::mem::take(&mut trouble.text);
+                    trouble.text = Trouble::handshake(&why).text;
+                }
                 trouble.executed = Executed::No;
                 let auth = matches!(refusal.status, 401 | 403);
                 self.own_initialize_failed(&trouble, auth.then_some(refusal));
@@ -80,20 +84,23 @@ impl<C: Clone> Bridge<C> {
         if lost && resuming {
             // It ran on the session that is gone; whether to its end, nobody can tell.
             let text = "the upstream lost the session while the request was running; it may have been executed";
-            self.lose_session(generation);
-            return self.fail(
+            self.fail(
                 id,
                 &Trouble::new(Reason::SessionLost, Executed::Unknown, text),
             );
+            self.lose_session(generation);
+            return self.renew_session();
         }
         if lost {
             return self.replay(id, generation);
         }
-        if resuming
-            && matches!(refusal.status, 408 | 409 | 425 | 429 | 500..=599)
-            && self.may_resume(id)
-        {
-            return self.resume_later(id);
+        if resuming {
+            let for_now = matches!(refusal.status, 408 | 409 | 425 | 429 | 500..=599);
+            return if for_now && self.may_resume(id) {
+                self.resume_later(id)
+            } else {
+                self.resumption_refused(id, refusal.status)
+            };
         }
         if initialize {
             self.phase = Phase::Fresh;
@@ -103,7 +110,7 @@ impl<C: Clone> Bridge<C> {
             return;
         }
         match Message::parse(refusal.body.clone()) {
-            Ok(answer) if answer.is_error() && !resuming => {
+            Ok(answer) if answer.is_error() => {
                 self.release_post(post);
                 if let Some(request) = self.ledger.remove(id) {
                     self.deliver(answer.text_with_id(request.message.id_text()));
@@ -111,7 +118,7 @@ impl<C: Clone> Bridge<C> {
             }
             _ => {
                 let mut trouble = Trouble::from_refusal(refusal);
-                if resuming || resent {
+                if resent {
                     trouble.executed = Executed::Unknown;
                 }
                 self.fail(id, &trouble);
@@ -145,9 +152,22 @@ impl<C: Clone> Bridge<C> {
                 if let Some(at) = again {
                     return self.again.push((at, Again::Handshake(origin, attempts)));
                 }
-                let mut trouble = trouble_of(&end);
-                trouble.executed = Executed::No;
-                self.own_initialize_failed(&trouble, None);
+                let trouble = match &end {
+                    End::Complete => Trouble::handshake("it was not answered"),
+                    End::Cut(why) => Trouble::handshake(&format!("the answer broke off ({why})")),
+                    End::Lost(why) => {
+                        Trouble::handshake(&format!("the connection was lost ({why})"))
+                    }
+                    End::Unreached(_) | End::WrongType(_) => trouble_of(&end),
+                };
+                let executed = Executed::No;
+                self.own_initialize_failed(
+                    &Trouble {
+                        executed,
+                        ..trouble
+                    },
+                    None,
+                );
             }
             Purpose::OwnInitialized => self.own_initialized_answered(id, false),
             Purpose::Restore => self.restored(call.generation),
@@ -240,13 +260,10 @@ impl<C: Clone> Bridge<C> {
         };
         let lost = matches!(end, End::Lost(_) | End::Cut(_));
         if lost && !request.resent && era::is_safe(request.message.method()) {
-            request.resent = true;
-            request.start_over();
-            request.place = Place::RetryAt(now + wait);
-            return;
+            return request.send_anew(now + wait);
         }
         let mut trouble = if request.oversized {
-            let text = "the upstream's answer is larger than --max-message; the request was executed, its result is lost";
+            let text = "a message of the upstream's answer is larger than --max-message and was dropped; the request may have been executed";
             Trouble::new(Reason::MessageTooLarge, Executed::Unknown, text)
         } else if request.garbled && end == End::Complete {
             let text = "the upstream answered with something that is not a JSON-RPC message";
@@ -275,6 +292,24 @@ impl<C: Clone> Bridge<C> {
         if let Some(request) = self.ledger.get_mut(id) {
             request.place = Place::ResumeAt(at);
         }
+    }
+
+    /// The rest of a reply stream cannot be had: what is safe to run twice is asked for anew.
+    fn resumption_refused(&mut self, id: &Id, status: u16) {
+        let wait = self.jitter(Duration::from_millis(200));
+        let again = self.ledger.get_mut(id).filter(|request| {
+            let method = request.message.method();
+            !request.resent && era::is_safe(method)
+        });
+        if let Some(request) = again {
+            return request.send_anew(self.now + wait);
+        }
+        let text = format!(
+            "the upstream's answer broke off, and it refuses to resume it ({status}); the request may have been executed"
+        );
+        let mut trouble = Trouble::new(Reason::UpstreamCut, Executed::Unknown, text);
+        trouble.status = Some(status);
+        self.fail(id, &trouble);
     }
 
     /// Asks the upstream for the rest of a reply stream (2025-03-26 and on, "Resumability and Redelivery").

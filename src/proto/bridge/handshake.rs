@@ -12,10 +12,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::leave::ClientState;
-use super::ledger::{Attempts, Origin, Place};
-use super::trouble::{Executed, Reason, Trouble};
+use super::ledger::{Attempts, Origin, Place, Request};
+use super::trouble::{self, Executed, Reason, Trouble};
 use super::vocabulary::{CallId, Counted, Refusal, Verb};
-use super::{Bridge, Notice, Purpose, Queued};
+use super::{Bridge, Call, Notice, Purpose, Queued};
 use crate::proto::era;
 use crate::proto::jsonrpc::{self, Id, Kind, Message};
 
@@ -58,6 +58,8 @@ pub(super) struct Remembered {
     initialize: Option<Box<str>>,
     /// The revision that the client asked for.
     pub(super) client_version: Option<Box<str>>,
+    /// Whether any handshake of this connection succeeded.
+    shaken: bool,
     /// Whether `notifications/initialized` was sent on the present session.
     confirmed: bool,
     level: Option<Box<str>>,
@@ -208,9 +210,25 @@ impl<C: Clone> Bridge<C> {
         }
     }
 
+    /// Ends the replaced sessions on which nothing is under way any more.
     pub(super) fn end_retired_sessions(&mut self) {
-        let retired = std::mem::take(&mut self.retired);
-        self.end_sessions_of(retired);
+        if self.retired.is_empty() || self.phase == Phase::Initializing {
+            return;
+        }
+        let busy = |session: &Session| {
+            let speaks = |call: &Call<C>| {
+                call.generation == session.generation
+                    && matches!(
+                        call.purpose,
+                        Purpose::Request(_) | Purpose::Cancel(_) | Purpose::Notice(_)
+                    )
+            };
+            let runs = |request: &Request<C>| request.generation == session.generation;
+            self.calls.values().any(speaks) || self.ledger.values().any(runs)
+        };
+        let (busy, idle): (Vec<_>, Vec<_>) = self.retired.iter().cloned().partition(busy);
+        self.retired = busy;
+        self.end_sessions_of(idle);
     }
 
     /// Ends sessions upstream, and what was asked on them.
@@ -244,6 +262,7 @@ impl<C: Clone> Bridge<C> {
 
     /// A session counts only when it comes with a good result: servers put fresh ids on refusals too.
     fn adopt_session(&mut self, answer: &Message, session: Option<Box<str>>) {
+        self.remembered.shaken = true;
         self.session.id = session.map(Arc::from);
         let version = answer
             .result_member("protocolVersion")
@@ -288,6 +307,11 @@ impl<C: Clone> Bridge<C> {
     }
 
     pub(super) fn initialize_again(&mut self, origin: Origin<C>, attempts: Attempts) {
+        self.count(match (attempts.failures, self.remembered.shaken) {
+            (0, false) => Counted::ImplicitHandshake,
+            (0, true) => Counted::Reinitialize,
+            _ => Counted::Retry,
+        });
         let number = self.session.generation.wrapping_add(1);
         let id = format!("\"ferry:initialize:{number}\"");
         let text = match self
@@ -296,18 +320,8 @@ impl<C: Clone> Bridge<C> {
             .as_deref()
             .map(|text| Message::parse(Bytes::copy_from_slice(text.as_bytes())))
         {
-            Some(Ok(message)) => {
-                self.count(if attempts.failures > 0 {
-                    Counted::Retry
-                } else {
-                    Counted::Reinitialize
-                });
-                message.text_with_id(&id)
-            }
-            _ => {
-                self.count(Counted::ImplicitHandshake);
-                self.default_initialize(&id)
-            }
+            Some(Ok(message)) => message.text_with_id(&id),
+            _ => self.default_initialize(&id),
         };
         self.session = Session {
             generation: number,
@@ -341,11 +355,11 @@ impl<C: Clone> Bridge<C> {
     /// The answer to the ferry's own `initialize`; the client does not see it.
     pub(super) fn own_initialize_answered(&mut self, answer: &Message, session: Option<Box<str>>) {
         if answer.is_error() {
-            let text = format!("the upstream refused the handshake: {}", answer.as_str());
-            return self.own_initialize_failed(
-                &Trouble::new(Reason::HandshakeFailed, Executed::No, text),
-                None,
-            );
+            let trouble = Trouble::handshake(&format!(
+                "the upstream refused it{}",
+                trouble::excerpt(answer.text())
+            ));
+            return self.own_initialize_failed(&trouble, None);
         }
         self.adopt_session(answer, session);
         if self.client_state() == ClientState::Gone {
@@ -505,16 +519,25 @@ impl<C: Clone> Bridge<C> {
         }
         request.replayed = true;
         request.place = Place::Queued;
-        self.queue.push_front(Queued::Request(id.clone()));
+        self.queue_replay(Queued::Request(id.clone()));
         self.lose_session(generation);
+    }
+
+    /// What is sent again goes before what was never sent, in the order in which it came back.
+    fn queue_replay(&mut self, queued: Queued<C>) {
+        let replayed = |queued: &&Queued<C>| match queued {
+            Queued::Request(id) => self.ledger.get(id).is_some_and(|request| request.replayed),
+            Queued::Notice(notice) => notice.replayed,
+        };
+        let at = self.queue.iter().take_while(replayed).count();
+        self.queue.insert(at, queued);
     }
 
     /// A notification refused for its session goes the same way; an answer belonged to the lost session alone.
     pub(super) fn replay_notice(&mut self, notice: Notice<C>, generation: u32) {
         if notice.message.kind() == Kind::Notification && !notice.replayed {
             let replayed = true;
-            self.queue
-                .push_front(Queued::Notice(Notice { replayed, ..notice }));
+            self.queue_replay(Queued::Notice(Notice { replayed, ..notice }));
         } else {
             self.release_post(notice.origin.post);
         }

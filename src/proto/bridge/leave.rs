@@ -187,9 +187,9 @@ impl<C: Clone> Bridge<C> {
             self.abort(call);
         }
         self.set_stage(Stage::Delete);
-        self.end_retired_sessions();
+        let retired = std::mem::take(&mut self.retired);
         let session = std::mem::take(&mut self.session);
-        self.end_sessions_of([session]);
+        self.end_sessions_of(retired.into_iter().chain([session]));
         self.advance_leaving();
     }
 

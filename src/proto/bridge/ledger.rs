@@ -84,8 +84,10 @@ impl<C> Request<C> {
         }
     }
 
-    /// Forgets what its last exchange brought, before it is sent again.
-    pub(super) fn start_over(&mut self) {
+    /// Sends it once more, because it is safe to run twice. What its last exchange brought is forgotten.
+    pub(super) fn send_anew(&mut self, at: Instant) {
+        self.resent = true;
+        self.place = Place::RetryAt(at);
         self.mark = None;
         self.retry = None;
         self.resumes = 0;

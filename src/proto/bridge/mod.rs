@@ -97,6 +97,7 @@ impl Default for Settings {
 #[derive(Debug)]
 struct Held {
     until: Instant,
+    credential: u64,
 }
 
 /// A request of the upstream that the client has yet to answer.
@@ -320,11 +321,9 @@ impl<C: Clone> Bridge<C> {
     fn settle(&mut self) {
         if self.leaving.is_none() {
             self.pump();
-            if self.ledger.is_empty() {
-                self.end_retired_sessions();
-                if self.draining {
-                    self.leave();
-                }
+            self.end_retired_sessions();
+            if self.ledger.is_empty() && self.draining {
+                self.leave();
             }
         }
         self.advance_leaving();
@@ -422,6 +421,17 @@ impl<C: Clone> Bridge<C> {
     /// A POST need not be held any longer: the client learns the rest from its stream.
     fn release_post(&mut self, post: Option<PostId>) {
         if let Some(post) = post {
+            self.answer_held(post, Answer::Accepted);
+        }
+    }
+
+    /// The upstream took this credential: no POST that came with it need be held any longer.
+    fn prove(&mut self, credential: u64) {
+        self.proven = Some(credential);
+        let held = self.held.iter();
+        let proven = held.filter(|(_, held)| held.credential == credential);
+        let proven: Vec<PostId> = proven.map(|(post, _)| *post).collect();
+        for post in proven {
             self.answer_held(post, Answer::Accepted);
         }
     }

@@ -82,7 +82,7 @@ impl<C: Clone> Bridge<C> {
                 None
             }
         };
-        self.proven = Some(credential);
+        self.prove(credential);
         self.release_post(post);
         self.confirmed(id, true);
         if served {
