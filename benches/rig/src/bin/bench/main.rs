@@ -1,0 +1,59 @@
+//! Runs the plan and prints the table: starts upstreams, nginx and the ferry, lets the load generator loose on each in
+//! turn, and judges the budgets. `benches/run.sh` builds and calls it.
+//!
+//! `bench --ferry FILE --nginx FILE --work FOLDER [--quick | --smoke] [--results FILE] [--command TEXT]`
+
+mod calls;
+mod idle;
+mod machine;
+mod plan;
+mod processes;
+mod report;
+mod smoke;
+mod start;
+
+use plan::Plan;
+use processes::Tools;
+use rig::args::Args;
+use rig::{Context, Result};
+
+fn main() -> std::process::ExitCode {
+    rig::exit("bench", run())
+}
+
+fn run() -> Result<()> {
+    let args = Args::read(std::env::args().skip(1))?;
+    let here = std::env::current_exe().context("own path")?;
+    let tools = Tools {
+        ferry: args.need("ferry")?,
+        nginx: args.need("nginx")?,
+        load: here.with_file_name("load"),
+        upstream: here.with_file_name("upstream"),
+        work: args.need("work")?,
+    };
+    std::fs::create_dir_all(&tools.work).context("working folder")?;
+    if args.has("smoke") {
+        return smoke::run(&tools);
+    }
+    let plan = if args.has("quick") {
+        Plan::quick()
+    } else {
+        Plan::full()
+    };
+    let measured = report::Measured {
+        calls: calls::run(&tools, &plan)?,
+        idle: idle::run(&tools, &plan)?,
+        start_ms: start::run(&tools, plan.starts)?,
+    };
+    let text = report::page(
+        &tools,
+        &plan,
+        &measured,
+        &args.get::<String>("command")?.unwrap_or_default(),
+    )?;
+    println!("{text}");
+    if let Some(file) = args.get::<String>("results")? {
+        std::fs::write(&file, text).context(&file)?;
+    }
+    Ok(())
+}

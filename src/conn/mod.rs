@@ -1,0 +1,439 @@
+//! One legacy connection as a task: its mailbox, its upstream exchanges and one timer go into the bridge, and what the
+//! bridge asks for is carried out.
+//!
+//! The task lives from `GET /sse` until the farewell to the upstream is over, which is a little longer than the
+//! client. There is no task per exchange: the few that are open are polled in turn. Nothing here knows a rule of the
+//! protocol.
+
+mod outbox;
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::header::HeaderValue;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tracing::{Instrument, debug, debug_span, info};
+
+use crate::config::Limits;
+use crate::metrics::{Counter, Metrics};
+use crate::proto::bridge::{
+    Answer, Bridge, CallId, End, Exchange, Input, Output, PostId, Posted, Reply, Settings, Verb,
+};
+use crate::proto::sse;
+use crate::store::{ConnectionId, Delivery, MAILBOX, Post, Store};
+use crate::tap::{Bus, Label, Text, What};
+use crate::upstream::{Call, Forwarded, Jar, Outgoing, Upstream};
+use outbox::Outbox;
+pub use outbox::{Broken, StreamBody};
+
+/// What every connection of a process shares.
+#[derive(Debug)]
+pub struct Shared {
+    /// The MCP server behind.
+    pub upstream: Arc<Upstream>,
+    /// Where connections are registered.
+    pub store: Store,
+    /// Where what crosses is shown.
+    pub bus: Arc<Bus>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// The operator's limits.
+    pub limits: Limits,
+}
+
+/// What one connection begins with.
+#[derive(Debug)]
+pub struct Opening {
+    /// Its secret name.
+    pub id: ConnectionId,
+    /// Its name towards people.
+    pub label: Label,
+    /// The `endpoint` event, the first bytes of the stream.
+    pub first: bytes::Bytes,
+    /// The query of the GET, to be repeated upstream.
+    pub query: Option<Arc<str>>,
+    /// The `MCP-Protocol-Version` header of the GET.
+    pub version: Option<Box<str>>,
+    /// Ends the client's socket, for a client that does not read.
+    pub kill: Arc<tokio::sync::Notify>,
+}
+
+/// Opens a connection: registers it, starts its task, and returns its stream. `guard` is dropped when all is over.
+pub fn open<G: Send + 'static>(shared: &Arc<Shared>, opening: Opening, guard: G) -> StreamBody {
+    let (mailbox, deliveries) = mpsc::channel(MAILBOX);
+    shared.store.claim(opening.id.clone(), mailbox);
+    let (outbox, body) = outbox::outbox(opening.first.clone(), shared.limits.client_buffer);
+    let span = debug_span!("connection", label = %opening.label);
+    let registration = Registration {
+        shared: Arc::clone(shared),
+        id: opening.id.clone(),
+        label: opening.label,
+    };
+    shared.metrics.add(Counter::ConnectionsOpened);
+    shared.bus.emit(opening.label, || What::Opened);
+    let connection = Connection::new(Arc::clone(shared), opening, outbox);
+    let task = async move {
+        let registration = registration;
+        connection.run(deliveries, &registration).await;
+        drop(registration);
+        drop(guard);
+    };
+    tokio::task::spawn(task.instrument(span));
+    body
+}
+
+/// Keeps a connection known while its client is there, and counts its end, even if its task panics.
+#[derive(Debug)]
+struct Registration {
+    shared: Arc<Shared>,
+    id: ConnectionId,
+    label: Label,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.shared.store.release(&self.id);
+        self.shared.metrics.add(Counter::ConnectionsClosed);
+        self.shared.bus.emit(self.label, || What::Closed);
+    }
+}
+
+/// What woke the task.
+enum Woken {
+    Delivery(Box<Delivery>),
+    /// Replies of the exchange at this place are in `replies`.
+    Replies(usize),
+    ClientGone,
+    Time,
+}
+
+struct Connection {
+    shared: Arc<Shared>,
+    label: Label,
+    query: Option<Arc<str>>,
+    connection_id: Option<HeaderValue>,
+    kill: Arc<tokio::sync::Notify>,
+    bridge: Bridge<Arc<Forwarded>>,
+    outbox: Outbox,
+    calls: Vec<(CallId, Call)>,
+    replies: Vec<Reply>,
+    posts: Vec<(PostId, oneshot::Sender<Answer>)>,
+    last_post: u64,
+    cookies: Jar,
+    client_gone: bool,
+    finished: bool,
+    /// Which exchange is polled first, so that a busy one does not starve the others.
+    turn: usize,
+}
+
+impl Connection {
+    fn new(shared: Arc<Shared>, opening: Opening, outbox: Outbox) -> Self {
+        let mut random = [0; 24];
+        // Without randomness the ids of connections could not have been made either.
+        let _ = getrandom::fill(&mut random);
+        let (seed, name) = random.split_at(8);
+        let settings = Settings {
+            max_in_flight: shared.limits.max_in_flight,
+            request_timeout: shared.limits.request_timeout,
+            version_hint: opening.version,
+            seed: seed
+                .iter()
+                .fold(0, |seed, byte| seed << 8 | u64::from(*byte)),
+            ..Settings::default()
+        };
+        let name: String = name.iter().map(|byte| format!("{byte:02x}")).collect();
+        let connection_id = shared
+            .upstream
+            .wants_connection_id()
+            .then(|| HeaderValue::try_from(name).ok())
+            .flatten();
+        Self {
+            label: opening.label,
+            query: opening.query,
+            connection_id,
+            kill: opening.kill,
+            bridge: Bridge::new(settings, now()),
+            outbox,
+            calls: Vec::new(),
+            replies: Vec::new(),
+            posts: Vec::new(),
+            last_post: 0,
+            cookies: Jar::default(),
+            client_gone: false,
+            finished: false,
+            turn: 0,
+            shared,
+        }
+    }
+
+    async fn run(
+        mut self,
+        mut deliveries: mpsc::Receiver<Box<Delivery>>,
+        registration: &Registration,
+    ) {
+        debug!("opened");
+        let mut timer = pin!(tokio::time::sleep_until(self.next_time()));
+        while !self.finished {
+            // The timer is only ever moved forward: one that fires early costs less than one that is reset each turn.
+            let next = self.next_time();
+            if next < timer.deadline() || timer.is_elapsed() {
+                timer.as_mut().reset(next);
+            }
+            let woken = poll_fn(|cx| {
+                if let Poll::Ready(Some(delivery)) = deliveries.poll_recv(cx) {
+                    return Poll::Ready(Woken::Delivery(delivery));
+                }
+                if let Poll::Ready(place) = self.poll_calls(cx) {
+                    return Poll::Ready(Woken::Replies(place));
+                }
+                if !self.client_gone && self.outbox.poll_gone(cx).is_ready() {
+                    return Poll::Ready(Woken::ClientGone);
+                }
+                timer.as_mut().poll(cx).map(|()| Woken::Time)
+            })
+            .await;
+            match woken {
+                Woken::Delivery(delivery) => self.on_delivery(*delivery),
+                Woken::Replies(place) => self.on_replies(place),
+                Woken::ClientGone => self.on_client_gone(registration),
+                Woken::Time => self.on_time(registration),
+            }
+            self.carry_out(registration);
+        }
+        debug!("closed");
+    }
+
+    /// Polls the exchanges, unless the client has too much to read already.
+    fn poll_calls(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
+        if self.calls.is_empty() || !self.outbox.poll_room(cx) {
+            return Poll::Pending;
+        }
+        let count = self.calls.len();
+        for step in 0..count {
+            let place = (self.turn + step) % count;
+            if let Some((_, call)) = self.calls.get_mut(place) {
+                if call.poll_replies(cx, &mut self.replies).is_ready() {
+                    self.turn = place + 1;
+                    return Poll::Ready(place);
+                }
+            }
+        }
+        Poll::Pending
+    }
+
+    fn next_time(&self) -> Instant {
+        let keep_alive = self.outbox.last_moved() + self.shared.limits.keep_alive;
+        let stalled = self
+            .outbox
+            .stalled_since()
+            .map(|since| since + self.shared.limits.client_stall_timeout);
+        let client = if self.client_gone {
+            None
+        } else {
+            Some(stalled.unwrap_or(keep_alive))
+        };
+        let bridge = self.bridge.poll_timeout().map(Instant::from_std);
+        // With nobody to keep alive and nothing to wait for, only exchanges can wake the task; a minute is a backstop.
+        client
+            .into_iter()
+            .chain(bridge)
+            .min()
+            .unwrap_or_else(|| Instant::now() + Duration::from_secs(60))
+    }
+
+    fn on_delivery(&mut self, delivery: Delivery) {
+        let input = match delivery {
+            Delivery::Posted(post) => return self.on_post(post),
+            Delivery::Drain => Input::Drain,
+            Delivery::DrainExpired => Input::DrainExpired,
+        };
+        self.bridge.handle(input, now());
+    }
+
+    fn on_post(&mut self, post: Post) {
+        for message in &post.messages {
+            self.shared
+                .bus
+                .emit(self.label, || What::FromClient(Text::of(message.text())));
+        }
+        self.last_post += 1;
+        let id = PostId(self.last_post);
+        self.posts.push((id, post.answer));
+        let posted = Posted {
+            post: id,
+            messages: post.messages,
+            batch: post.batch,
+            credential: post.credential,
+            version: post.version,
+            context: post.forwarded,
+        };
+        self.bridge.handle(Input::Posted(posted), now());
+    }
+
+    fn on_replies(&mut self, place: usize) {
+        let Some((id, call)) = self.calls.get_mut(place) else {
+            return;
+        };
+        let id = *id;
+        if let Some(headers) = call.cookies.take() {
+            let uri = call.uri().clone();
+            self.cookies.store(&headers, &uri);
+        }
+        if matches!(self.replies.last(), Some(Reply::Refused(_) | Reply::End(_))) {
+            self.calls.swap_remove(place);
+        }
+        let mut replies = std::mem::take(&mut self.replies);
+        for reply in replies.drain(..) {
+            self.show_reply(id, &reply);
+            self.bridge.handle(Input::Reply(id, reply), now());
+        }
+        self.replies = replies;
+    }
+
+    fn show_reply(&self, id: CallId, reply: &Reply) {
+        let call = id.0;
+        match reply {
+            Reply::Head { status, .. } => self.shared.bus.emit(self.label, || What::Status {
+                call,
+                status: *status,
+            }),
+            Reply::Refused(refusal) => {
+                debug!(call, status = refusal.status, "the upstream refused");
+                self.shared.bus.emit(self.label, || What::Status {
+                    call,
+                    status: refusal.status,
+                });
+            }
+            Reply::Message { text, .. } => {
+                self.shared.bus.emit(self.label, || What::FromUpstream {
+                    call,
+                    text: Text::of(text),
+                });
+            }
+            Reply::End(End::Complete) | Reply::Mark { .. } => {}
+            Reply::End(
+                End::Cut(why) | End::Unreached(why) | End::Lost(why) | End::WrongType(why),
+            ) => {
+                debug!(call, why, "an upstream exchange failed");
+                self.shared.bus.emit(self.label, || What::Failed {
+                    call,
+                    why: why.clone(),
+                });
+            }
+            Reply::Oversized => {
+                info!(
+                    call,
+                    "the upstream sent a message larger than --max-message; it was dropped"
+                );
+            }
+        }
+    }
+
+    /// The id becomes unknown at once, so that the client's next POST gets its 404 instead of silence.
+    fn on_client_gone(&mut self, registration: &Registration) {
+        self.client_gone = true;
+        registration.shared.store.release(&registration.id);
+        self.bridge.handle(Input::ClientGone, now());
+    }
+
+    fn on_time(&mut self, registration: &Registration) {
+        let limits = &self.shared.limits;
+        if !self.client_gone {
+            match self.outbox.stalled_since() {
+                Some(since) if since + limits.client_stall_timeout <= Instant::now() => {
+                    info!(
+                        "the client has not read for {:?}; closing it",
+                        limits.client_stall_timeout
+                    );
+                    self.shared.metrics.add(Counter::StalledClients);
+                    self.kill.notify_one();
+                    self.on_client_gone(registration);
+                }
+                Some(_) => {}
+                None if self.outbox.last_moved() + limits.keep_alive <= Instant::now() => {
+                    self.outbox.push(sse::KEEP_ALIVE);
+                }
+                None => {}
+            }
+        }
+        if self.bridge.poll_timeout().is_some_and(|at| at <= now()) {
+            self.bridge.handle_timeout(now());
+        }
+    }
+
+    fn carry_out(&mut self, registration: &Registration) {
+        while let Some(output) = self.bridge.poll_output() {
+            match output {
+                Output::Answer(post, answer) => self.answer(post, answer),
+                Output::Send(id, exchange) => self.send(id, exchange),
+                Output::Abort(id) => self.calls.retain(|(call, _)| *call != id),
+                Output::Deliver(text) => {
+                    self.shared.metrics.add(Counter::Delivered);
+                    self.shared
+                        .bus
+                        .emit(self.label, || What::ToClient(Text::of(&text)));
+                    self.outbox.push(sse::message(&text));
+                }
+                Output::EndStream => {
+                    self.client_gone = true;
+                    registration.shared.store.release(&registration.id);
+                    self.outbox.end();
+                }
+                Output::Count(what) => self.shared.metrics.add(what.into()),
+                Output::Finished => self.finished = true,
+            }
+        }
+    }
+
+    fn answer(&mut self, post: PostId, answer: Answer) {
+        if let Some(place) = self.posts.iter().position(|(id, _)| *id == post) {
+            let (_, sender) = self.posts.swap_remove(place);
+            // An error means that the client did not wait for the status.
+            let _ = sender.send(answer);
+        }
+    }
+
+    fn send(&mut self, id: CallId, exchange: Exchange<Arc<Forwarded>>) {
+        self.shared.metrics.add(Counter::UpstreamCalls);
+        let Exchange {
+            verb,
+            session,
+            version,
+            context,
+        } = exchange;
+        self.shared.bus.emit(self.label, || {
+            let (method, text) = match &verb {
+                Verb::Post(text) => ("POST", Some(Text::of(text))),
+                Verb::Get { .. } => ("GET", None),
+                Verb::Delete => ("DELETE", None),
+            };
+            What::ToUpstream {
+                call: id.0,
+                method,
+                text,
+            }
+        });
+        let cookies = self.cookies.header(self.shared.upstream.configured());
+        let query = self.query.clone();
+        let connection_id = self.connection_id.clone();
+        let outgoing = Outgoing {
+            verb,
+            session,
+            version,
+            forwarded: context,
+            cookies,
+            query,
+            connection_id,
+        };
+        self.calls.push((id, self.shared.upstream.call(outgoing)));
+    }
+}
+
+/// The present, as the bridge takes it. It follows tokio's clock, so that tests can stop it.
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}

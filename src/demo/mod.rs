@@ -1,0 +1,126 @@
+//! `mcp-ferry demo`: a small MCP server, the ferry in front of it, and an old client that talks through both, all in one
+//! process; what crosses is printed line by line.
+//!
+//! It shows the product with nothing else installed, and `--once` makes it a smoke test: exit code 0 says that an old
+//! client was carried through every kind of message. The server and the client speak real HTTP over loopback sockets
+//! and share no code with the ferry's own translation.
+
+mod client;
+mod server;
+mod show;
+
+use std::future::Future;
+use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use crate::config::Config;
+use crate::error::Error;
+use crate::server::Bound;
+use show::Show;
+
+/// The port that is tried first.
+const PORT: u16 = 8080;
+
+/// Runs the demo: the script, then, unless `once`, on until `shutdown`. Says whether the script went well.
+///
+/// # Errors
+/// When no address can be listened on.
+pub async fn run(
+    once: bool,
+    listen: Option<SocketAddr>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<bool, Error> {
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let listener = TcpListener::bind(any)
+        .await
+        .map_err(|error| Error::listen(any, error))?;
+    let upstream = listener
+        .local_addr()
+        .map_err(|error| Error::listen(any, error))?;
+    let server = tokio::task::spawn(server::serve(listener));
+    let bound = bind(upstream, listen, once).await?;
+    let address = bound.addresses().first().copied().unwrap_or(any);
+
+    say(&format!(
+        "An old MCP client (HTTP+SSE, 2024-11-05) talks through mcp-ferry to a Streamable HTTP server.\n\
+         client: GET http://{address}/sse     server: http://{upstream}/mcp\n"
+    ));
+    let show = Show::new();
+    say(&Show::heading());
+    let (mut watcher, mut closed) = (bound.bus().watch(), bound.bus().watch());
+    let printing = tokio::task::spawn(async move {
+        while let Some(seen) = watcher.next().await {
+            say(&show.line(&seen));
+        }
+    });
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serving = tokio::task::spawn(bound.serve(async move {
+        // An error means that the demo itself is gone; both end the serving.
+        let _ = stopped.await;
+    }));
+
+    let went = client::run(address).await;
+    // The farewell to the server belongs to the story.
+    let farewell = async {
+        while let Some(seen) = closed.next().await {
+            if matches!(&seen, crate::tap::Seen::Event(event) if matches!(event.what, crate::tap::What::Closed))
+            {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(5), farewell).await;
+    drop(closed);
+    match &went {
+        Ok(checks) => say(&format!("\nThe script went well: {checks} checks.")),
+        Err(why) => say(&format!("\nThe script failed: {why}")),
+    }
+    if !once {
+        say(&format!(
+            "\nStill serving; what crosses is printed here. Try:\n\
+             \x20 curl -N http://{address}/sse                  the old transport's stream\n\
+             \x20 http://{address}/mcp                          the new transport, passed through\n\
+             An old client's configuration:\n\
+             \x20 {{\"mcpServers\":{{\"demo\":{{\"type\":\"sse\",\"url\":\"http://{address}/sse\"}}}}}}\n\
+             Ctrl-C ends it."
+        ));
+        shutdown.await;
+    }
+    drop(stop);
+    let _ = serving.await;
+    server.abort();
+    printing.abort();
+    Ok(went.is_ok())
+}
+
+/// The ferry, at the address asked for, or at the usual port, or where there is room.
+async fn bind(
+    upstream: SocketAddr,
+    listen: Option<SocketAddr>,
+    once: bool,
+) -> Result<Bound, Error> {
+    let url = hyper::Uri::builder()
+        .scheme("http")
+        .authority(upstream.to_string())
+        .path_and_query("/mcp")
+        .build();
+    let url = url.map_err(|error| Error::config("cannot build the demo's address", error))?;
+    let mut config = Config::for_upstream(url);
+    config.listen =
+        vec![listen.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, if once { 0 } else { PORT }).into())];
+    match Bound::bind(config.clone()).await {
+        Err(_) if listen.is_none() => {
+            config.listen = vec![(Ipv4Addr::LOCALHOST, 0).into()];
+            Bound::bind(config).await
+        }
+        bound => bound,
+    }
+}
+
+fn say(text: &str) {
+    // A closed pipe must not end the demo.
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}

@@ -1,0 +1,345 @@
+//! Headers that say where a request came from, and headers that must not travel.
+//!
+//! Hop-by-hop headers end here (RFC 9110 §7.6.1). `Forwarded` and `X-Forwarded-*` are believed only from
+//! `--trusted-proxy`; what others claim is deleted before our own values are set.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use ipnet::IpNet;
+
+use super::respond::Refused;
+use crate::config::Config;
+use crate::upstream::Forwarded;
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
+/// Hop-by-hop by name; `Connection` may name more.
+const HOP_BY_HOP: [HeaderName; 7] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// What W3C Trace Context and Baggage carry.
+const TRACE: [HeaderName; 3] = [
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+    HeaderName::from_static("baggage"),
+];
+
+/// What is decided once about headers.
+#[derive(Debug)]
+pub(super) struct Forwarding {
+    trusted: Vec<IpNet>,
+    /// Besides `Authorization`: these make up a client's identity.
+    allowed: Vec<HeaderName>,
+    /// Keys the fingerprints of credentials, anew in each process.
+    keys: RandomState,
+}
+
+impl Forwarding {
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            trusted: config.guard.trusted_proxies.clone(),
+            allowed: config.upstream.forward_headers.clone(),
+            keys: RandomState::new(),
+        }
+    }
+
+    fn trusts(&self, peer: IpAddr) -> bool {
+        self.trusted
+            .iter()
+            .any(|network| network.contains(&peer.to_canonical()))
+    }
+
+    /// What a translated exchange takes from a client's POST, and a fingerprint of its credentials. Values are copied
+    /// so that they do not pin the buffer that the request was read into.
+    pub(super) fn from_post(&self, headers: &HeaderMap, peer: IpAddr) -> (Arc<Forwarded>, u64) {
+        let mut kept = Vec::with_capacity(4);
+        let mut hasher = self.keys.build_hasher();
+        for name in std::iter::once(&header::AUTHORIZATION).chain(&self.allowed) {
+            for value in headers.get_all(name) {
+                hasher.write(name.as_str().as_bytes());
+                hasher.write(value.as_bytes());
+                hasher.write_u8(0xff);
+                kept.extend(copied(name, value));
+            }
+        }
+        for name in &TRACE {
+            kept.extend(
+                headers
+                    .get_all(name)
+                    .iter()
+                    .filter_map(|value| copied(name, value)),
+            );
+        }
+        let (address, proto, host) = self.origin_of(headers, peer);
+        kept.extend(
+            HeaderValue::try_from(address)
+                .ok()
+                .map(|value| (FORWARDED_FOR, value)),
+        );
+        kept.extend(proto.and_then(|proto| copied(&FORWARDED_PROTO, &proto)));
+        kept.extend(host.and_then(|host| copied(&FORWARDED_HOST, &host)));
+        (Arc::new(Forwarded { headers: kept }), hasher.finish())
+    }
+
+    /// Prepares the headers of a passed-through request: everything end-to-end stays as it is.
+    pub(super) fn prepare_request(
+        &self,
+        headers: &mut HeaderMap,
+        peer: IpAddr,
+    ) -> Result<(), Refused> {
+        let (address, proto, host) = self.origin_of(headers, peer);
+        if !self.trusts(peer) {
+            for name in [
+                FORWARDED_FOR,
+                FORWARDED_PROTO,
+                FORWARDED_HOST,
+                FORWARDED_PREFIX,
+                REAL_IP,
+                header::FORWARDED,
+            ] {
+                headers.remove(name);
+            }
+        }
+        strip_hop_by_hop(headers)?;
+        headers.remove(header::HOST);
+        if let Ok(value) = HeaderValue::try_from(address) {
+            headers.insert(FORWARDED_FOR, value);
+        }
+        if let Some(proto) = proto {
+            headers.insert(FORWARDED_PROTO, proto);
+        }
+        if let Some(host) = host {
+            headers.insert(FORWARDED_HOST, host);
+        }
+        Ok(())
+    }
+
+    /// The chain of addresses up to the peer, and the scheme and host that the client used.
+    fn origin_of(
+        &self,
+        headers: &HeaderMap,
+        peer: IpAddr,
+    ) -> (String, Option<HeaderValue>, Option<HeaderValue>) {
+        let peer_text = peer.to_canonical().to_string();
+        let host = headers.get(header::HOST);
+        if self.trusted.is_empty() || !self.trusts(peer) {
+            return (
+                peer_text,
+                Some(HeaderValue::from_static("http")),
+                host.cloned(),
+            );
+        }
+        let before: Vec<&str> = headers
+            .get_all(FORWARDED_FOR)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .collect();
+        let chain = if before.is_empty() {
+            peer_text
+        } else {
+            format!("{}, {peer_text}", before.join(", "))
+        };
+        let proto = headers
+            .get(FORWARDED_PROTO)
+            .cloned()
+            .or(Some(HeaderValue::from_static("http")));
+        (chain, proto, headers.get(FORWARDED_HOST).or(host).cloned())
+    }
+
+    /// The path prefix that a trusted proxy took off, without a slash at its end.
+    pub(super) fn prefix<'a>(&self, headers: &'a HeaderMap, peer: IpAddr) -> Option<&'a str> {
+        if self.trusted.is_empty() || !self.trusts(peer) {
+            return None;
+        }
+        let prefix = headers
+            .get(FORWARDED_PREFIX)?
+            .to_str()
+            .ok()?
+            .trim()
+            .trim_end_matches('/');
+        let plain = prefix
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"/-._~%".contains(&byte));
+        (prefix.starts_with('/') && !prefix.starts_with("//") && plain && !has_dot_segment(prefix))
+            .then_some(prefix)
+    }
+}
+
+fn has_dot_segment(path: &str) -> bool {
+    path.split('/').any(|segment| matches!(segment, "." | ".."))
+}
+
+fn copied(name: &HeaderName, value: &HeaderValue) -> Option<(HeaderName, HeaderValue)> {
+    let mut copy = HeaderValue::from_bytes(value.as_bytes()).ok()?;
+    copy.set_sensitive(*name == header::AUTHORIZATION);
+    Some((name.clone(), copy))
+}
+
+/// Removes what ends at this hop. `Connection` may name further headers, but not to make the ferry drop a credential.
+pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) -> Result<(), Refused> {
+    if headers.contains_key(header::CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .filter_map(|name| name.trim().parse().ok())
+            .collect();
+        for name in named {
+            if name == header::AUTHORIZATION
+                || name == header::CONTENT_LENGTH
+                || name == header::HOST
+                || name.as_str().starts_with("mcp-")
+            {
+                return Err(Refused::Connection);
+            }
+            headers.remove(name);
+        }
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn forwarding(trusted: &[&str]) -> Forwarding {
+        let mut config = Config::for_upstream("http://h/mcp".parse().expect("uri"));
+        config.guard.trusted_proxies = trusted
+            .iter()
+            .map(|net| net.parse().expect("network"))
+            .collect();
+        config.upstream.forward_headers = vec![HeaderName::from_static("x-api-key")];
+        Forwarding::new(&config)
+    }
+
+    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| {
+                (
+                    HeaderName::from_static(name),
+                    HeaderValue::from_static(value),
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn only_what_is_listed_goes_upstream() {
+        let headers = map(&[
+            ("authorization", "Bearer a"),
+            ("x-api-key", "k"),
+            ("cookie", "c=1"),
+            ("traceparent", "00-1"),
+            ("x-other", "1"),
+            ("host", "h"),
+            ("x-forwarded-for", "6.6.6.6"),
+        ]);
+        let (forwarded, _) = forwarding(&[]).from_post(&headers, [10, 0, 0, 9].into());
+        let seen: Vec<String> = forwarded
+            .headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().expect("text")))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                "authorization: Bearer a",
+                "x-api-key: k",
+                "traceparent: 00-1",
+                "x-forwarded-for: 10.0.0.9",
+                "x-forwarded-proto: http",
+                "x-forwarded-host: h"
+            ]
+        );
+    }
+
+    #[test]
+    fn credentials_have_fingerprints_and_traces_do_not() {
+        let forwarding = forwarding(&[]);
+        let print = |pairs: &[(&'static str, &'static str)]| {
+            forwarding.from_post(&map(pairs), [10, 0, 0, 9].into()).1
+        };
+        assert_eq!(
+            print(&[("authorization", "a"), ("traceparent", "1")]),
+            print(&[("authorization", "a"), ("traceparent", "2")])
+        );
+        assert_ne!(
+            print(&[("authorization", "a")]),
+            print(&[("authorization", "b")])
+        );
+        assert_ne!(
+            print(&[("authorization", "a")]),
+            print(&[("x-api-key", "a")])
+        );
+        assert_ne!(print(&[("x-api-key", "a")]), print(&[]));
+    }
+
+    #[test]
+    fn a_trusted_proxy_is_believed_and_nobody_else() {
+        let headers = map(&[
+            ("x-forwarded-for", "1.2.3.4"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "pub"),
+            ("x-forwarded-prefix", "/x/"),
+            ("host", "h"),
+        ]);
+        let trusting = forwarding(&["10.0.0.0/8"]);
+        let mut passed = headers.clone();
+        trusting
+            .prepare_request(&mut passed, [10, 0, 0, 9].into())
+            .expect("fine");
+        assert_eq!(
+            passed.get("x-forwarded-for").expect("set"),
+            "1.2.3.4, 10.0.0.9"
+        );
+        assert_eq!(
+            (
+                passed.get("x-forwarded-proto").expect("set"),
+                passed.get("host")
+            ),
+            (&HeaderValue::from_static("https"), None)
+        );
+        assert_eq!(trusting.prefix(&headers, [10, 0, 0, 9].into()), Some("/x"));
+        assert_eq!(trusting.prefix(&headers, [11, 0, 0, 9].into()), None);
+        let mut passed = headers;
+        trusting
+            .prepare_request(&mut passed, [11, 0, 0, 9].into())
+            .expect("fine");
+        assert_eq!(passed.get("x-forwarded-for").expect("set"), "11.0.0.9");
+        assert_eq!(passed.get("x-forwarded-prefix"), None);
+    }
+
+    #[test]
+    fn hop_by_hop_headers_end_here() {
+        let mut headers = map(&[
+            ("connection", "close, x-hop"),
+            ("x-hop", "1"),
+            ("te", "trailers"),
+            ("upgrade", "h2c"),
+            ("x-end", "1"),
+        ]);
+        strip_hop_by_hop(&mut headers).expect("fine");
+        assert_eq!(headers, map(&[("x-end", "1")]));
+        assert!(strip_hop_by_hop(&mut map(&[("connection", "authorization")])).is_err());
+        assert!(strip_hop_by_hop(&mut map(&[("connection", "mcp-session-id")])).is_err());
+    }
+}

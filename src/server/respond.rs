@@ -1,0 +1,178 @@
+//! The one place where a failure becomes a response: each way to refuse a request, its status, and a sentence that
+//! says what to do.
+
+use std::fmt;
+
+use hyper::header::{self, HeaderValue};
+use hyper::{Response, StatusCode};
+
+use super::body::Body;
+use crate::proto::bridge::Refusal;
+use crate::proto::jsonrpc::ParseError;
+
+/// Why a request is refused by the ferry itself.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// No route has this path.
+    NoRoute {
+        sse: String,
+        messages: String,
+        mcp: String,
+    },
+    /// The route has other methods, these.
+    Method(&'static str),
+    /// The POST names no connection.
+    NoConnectionId,
+    /// The POST names no connection that is open.
+    UnknownConnection,
+    /// The `Accept` header excludes event streams.
+    NotAcceptable,
+    /// The body is not declared as JSON, or is encoded.
+    ContentType(String),
+    /// The body is larger than this.
+    TooLarge(usize),
+    /// The body took too long.
+    BodyTimeout,
+    /// The body broke off.
+    BodyBroken,
+    /// The body is not JSON-RPC.
+    Parse(ParseError),
+    /// The client's mistake, in the bridge's words.
+    Invalid(String),
+    /// The `Host` header is missing, doubled or foreign.
+    Host(String),
+    /// The `Origin` header is foreign.
+    Origin(String),
+    /// `Connection` names a header that must not be dropped on the way.
+    Connection,
+    /// As many streams are open as may be.
+    Full,
+    /// A queue of this connection is full.
+    Busy,
+    /// No connection to the upstream, or none that yields an answer; the address and the reason.
+    Upstream(String, String),
+    /// The system gave no randomness.
+    Internal(&'static str),
+}
+
+impl Refused {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::NoRoute { .. } | Self::UnknownConnection => StatusCode::NOT_FOUND,
+            Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NoConnectionId
+            | Self::BodyBroken
+            | Self::Parse(_)
+            | Self::Invalid(_)
+            | Self::Connection => StatusCode::BAD_REQUEST,
+            Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
+            Self::ContentType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::Host(_) | Self::Origin(_) => StatusCode::FORBIDDEN,
+            Self::Full | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Upstream(..) => StatusCode::BAD_GATEWAY,
+            Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The response, in plain text: a JSON-RPC body would make clients that try the newer transport first believe
+    /// that they found it.
+    pub(super) fn response(&self) -> Response<Body> {
+        let mut response = text(self.status(), format!("mcp-ferry: {self}\n"));
+        let headers = response.headers_mut();
+        match self {
+            Self::Method(allow) => {
+                headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+            }
+            Self::Full | Self::Busy => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            Self::BodyTimeout | Self::BodyBroken | Self::TooLarge(_) => {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoRoute { sse, messages, mcp } => {
+                write!(f, "nothing is served here. Legacy clients use {sse} (and {messages}), others {mcp}")
+            }
+            Self::Method(allow) => write!(f, "this path takes {allow}"),
+            Self::NoConnectionId => f.write_str("the query has no sessionId; post to the address of the endpoint event"),
+            Self::UnknownConnection => {
+                f.write_str("no stream with this sessionId is open; it may have ended. Open a new one and initialize again")
+            }
+            Self::NotAcceptable => f.write_str("this path answers with text/event-stream, which the Accept header excludes"),
+            Self::ContentType(found) => write!(f, "the body must be application/json, not {found}"),
+            Self::TooLarge(limit) => write!(f, "the body is larger than {limit} bytes (--max-request-body)"),
+            Self::BodyTimeout => f.write_str("the body did not arrive in time (--body-timeout)"),
+            Self::BodyBroken => f.write_str("the body broke off"),
+            Self::Parse(error) => error.fmt(f),
+            Self::Invalid(why) => f.write_str(why),
+            Self::Host(host) => write!(
+                f,
+                "the Host header {host:?} is not one that this listener is known by; --allowed-host or --public-url adds one"
+            ),
+            Self::Origin(origin) => write!(f, "the Origin {origin:?} is not allowed; --allowed-origin adds one"),
+            Self::Connection => f.write_str("the Connection header names a header that must not be dropped"),
+            Self::Full => f.write_str("too many streams are open (--max-connections); try again later"),
+            Self::Busy => f.write_str("too many messages wait on this connection; try again later"),
+            Self::Upstream(address, why) => write!(f, "the upstream {address} cannot be reached ({why})"),
+            Self::Internal(what) => f.write_str(what),
+        }
+    }
+}
+
+/// A plain text response.
+pub(super) fn text(status: StatusCode, text: impl Into<bytes::Bytes>) -> Response<Body> {
+    let mut response = Response::new(Body::text(text));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    response
+}
+
+/// 202 with the body that every client takes: an old C# client accepts no other.
+pub(super) fn accepted() -> Response<Body> {
+    const ACCEPTED: bytes::Bytes = bytes::Bytes::from_static(b"Accepted");
+    let mut response = Response::new(Body::text(ACCEPTED));
+    *response.status_mut() = StatusCode::ACCEPTED;
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    response
+}
+
+/// The upstream's own 401 or 403: its challenges whole, for the client to log in with.
+pub(super) fn refusal(refusal: Refusal) -> Response<Body> {
+    let mut response = Response::new(Body::text(refusal.body));
+    *response.status_mut() = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::FORBIDDEN);
+    let headers = response.headers_mut();
+    let content_type = refusal
+        .content_type
+        .as_deref()
+        .and_then(|value| HeaderValue::from_str(value).ok());
+    if let Some(value) = content_type {
+        headers.insert(header::CONTENT_TYPE, value);
+    }
+    for challenge in refusal.challenges {
+        if let Ok(value) = HeaderValue::from_bytes(&challenge) {
+            headers.append(header::WWW_AUTHENTICATE, value);
+        }
+    }
+    response
+}

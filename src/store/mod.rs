@@ -1,0 +1,173 @@
+//! Who owns a connection, and how to hand it a message.
+//!
+//! A connection's stream lives in one process, its owner; whoever takes a POST asks the store to deliver it there. The
+//! set of stores is closed: an enum, so that the compiler lists what a new one needs.
+
+mod memory;
+
+use std::fmt;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::proto::bridge::Answer;
+use crate::proto::jsonrpc::Message;
+use crate::upstream::Forwarded;
+pub use memory::Memory;
+
+/// Deliveries that wait for one connection; the next POST waits with them.
+pub const MAILBOX: usize = 16;
+
+/// The name of a connection: 256 random bits. Whoever knows it can post, so it is never logged: neither `Debug` nor
+/// `Display` shows it.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct ConnectionId([u8; 32]);
+
+impl ConnectionId {
+    /// A new one, from the system's random source.
+    ///
+    /// # Errors
+    /// When the system has no randomness to give.
+    pub fn random() -> Result<Self, getrandom::Error> {
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes)?;
+        Ok(Self(bytes))
+    }
+
+    /// Reads an id as [`Self::reveal`] wrote it.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.as_bytes();
+        if digits.len() != 64 {
+            return None;
+        }
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            *byte = pair.iter().try_fold(0, |value: u8, digit| {
+                let digit = char::from(*digit)
+                    .to_digit(16)
+                    .filter(|_| !digit.is_ascii_uppercase())?;
+                Some(value << 4 | u8::try_from(digit).ok()?)
+            })?;
+        }
+        Some(Self(bytes))
+    }
+
+    /// The id in hexadecimal, for the one client that owns it.
+    #[must_use]
+    pub fn reveal(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn shard(&self) -> usize {
+        usize::from(self.0.first().copied().unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ConnectionId(…)")
+    }
+}
+
+/// What is handed to a connection.
+#[derive(Debug)]
+pub enum Delivery {
+    /// A POST of its client.
+    Posted(Post),
+    /// The process is stopping: finish.
+    Drain,
+    /// The time to finish is over.
+    DrainExpired,
+}
+
+/// One POST, already parsed.
+#[derive(Debug)]
+pub struct Post {
+    /// Its messages.
+    pub messages: Vec<Message>,
+    /// Whether the body was an array.
+    pub batch: bool,
+    /// A fingerprint of its credentials.
+    pub credential: u64,
+    /// Its `MCP-Protocol-Version` header.
+    pub version: Option<Box<str>>,
+    /// What goes upstream with it.
+    pub forwarded: std::sync::Arc<Forwarded>,
+    /// How it is to be answered.
+    pub answer: oneshot::Sender<Answer>,
+}
+
+/// A connection's mailbox. The deliveries are boxed because an empty mailbox has room for many.
+pub type Mailbox = mpsc::Sender<Box<Delivery>>;
+
+/// Where connections are registered.
+#[derive(Debug)]
+pub enum Store {
+    /// In this process.
+    Memory(Memory),
+}
+
+impl Store {
+    /// Registers a connection with its owner's mailbox.
+    pub fn claim(&self, id: ConnectionId, mailbox: Mailbox) {
+        match self {
+            Self::Memory(memory) => memory.claim(id, mailbox),
+        }
+    }
+
+    /// Forgets a connection: from now on its id is unknown.
+    pub fn release(&self, id: &ConnectionId) {
+        match self {
+            Self::Memory(memory) => memory.release(id),
+        }
+    }
+
+    /// Hands a POST to its connection. `false` when the id is unknown: the POST was not taken, and its answer will
+    /// never come.
+    pub async fn deliver(&self, id: &ConnectionId, post: Post) -> bool {
+        match self {
+            Self::Memory(memory) => memory.deliver(id, post).await,
+        }
+    }
+
+    /// Whether the id names a connection.
+    #[must_use]
+    pub fn knows(&self, id: &ConnectionId) -> bool {
+        match self {
+            Self::Memory(memory) => memory.knows(id),
+        }
+    }
+
+    /// Tells every connection of this process that it is to finish, or that the time for that is over.
+    pub fn drain(&self, expired: bool) {
+        match self {
+            Self::Memory(memory) => memory.drain(expired),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_long_unlike_and_read_back() {
+        let id = ConnectionId::random().expect("random");
+        let text = id.reveal();
+        assert_eq!(text.len(), 64);
+        assert_eq!(ConnectionId::parse(&text), Some(id.clone()));
+        assert_ne!(ConnectionId::random().expect("random"), id);
+        for wrong in [
+            "",
+            "0",
+            &text[1..],
+            &format!("{text}0"),
+            &text.replace(&text[..1], "x"),
+            &"A".repeat(64),
+            &"é".repeat(32),
+        ] {
+            assert_eq!(ConnectionId::parse(wrong), None, "{wrong}");
+        }
+        assert!(!format!("{id:?}").contains(&text[..8]));
+    }
+}

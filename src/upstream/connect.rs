@@ -1,0 +1,80 @@
+//! Connections to the upstream: TCP with time limits, TLS with the system's roots or a given one, HTTP/2 where the
+//! server offers it by ALPN.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::time::Duration;
+
+use hyper::http::uri::Scheme;
+use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use crate::config;
+use crate::error::Error;
+
+pub(super) type Connector = HttpsConnector<HttpConnector>;
+
+/// A peer that vanished without a word is noticed after this long.
+const VANISHED: Duration = Duration::from_secs(30);
+
+pub(super) fn connector(config: &config::Upstream) -> Result<Connector, Error> {
+    let mut http = HttpConnector::new();
+    http.enforce_http(false);
+    http.set_nodelay(true);
+    http.set_connect_timeout(Some(config.connect_timeout));
+    http.set_keepalive(Some(Duration::from_secs(15)));
+    http.set_keepalive_interval(Some(Duration::from_secs(5)));
+    http.set_keepalive_retries(Some(3));
+    #[cfg(target_os = "linux")]
+    http.set_tcp_user_timeout(Some(VANISHED));
+    let tls = tls(config)?;
+    Ok(HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_or_http()
+        .enable_all_versions()
+        .wrap_connector(http))
+}
+
+/// The roots are read only for an `https` upstream: they cost time at start, and an image may have none.
+fn tls(config: &config::Upstream) -> Result<rustls::ClientConfig, Error> {
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Error::config("cannot set up TLS", error))?;
+    if config.url.scheme() != Some(&Scheme::HTTPS) {
+        return Ok(builder
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth());
+    }
+    let Some(path) = &config.ca else {
+        let builder = builder.with_native_roots().map_err(|error| {
+            Error::config(
+                "cannot read the system's certificate authorities; --upstream-ca names one",
+                error,
+            )
+        })?;
+        return Ok(builder.with_no_client_auth());
+    };
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let said = || format!("cannot use --upstream-ca {}", path.display());
+    let file = File::open(path).map_err(|error| Error::config(said(), error))?;
+    let mut any = false;
+    for certificate in CertificateDer::pem_reader_iter(BufReader::new(file)) {
+        let certificate = certificate.map_err(|error| Error::config(said(), error))?;
+        roots
+            .add(certificate)
+            .map_err(|error| Error::config(said(), error))?;
+        any = true;
+    }
+    if any {
+        Ok(builder.with_root_certificates(roots).with_no_client_auth())
+    } else {
+        Err(Error::config(
+            said(),
+            std::io::Error::other("it holds no certificate in PEM form"),
+        ))
+    }
+}
