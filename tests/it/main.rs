@@ -1,3 +1,13 @@
-//! The integration tests, as one binary.
+//! The integration tests, one binary: every module is a kind of test.
+
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test may stop at the first surprise, in its helpers too"
+)]
+#![allow(unreachable_pub, reason = "modules of one binary")]
 
 mod cli;
+mod support;
+mod transcripts;
