@@ -1,2 +1,11 @@
-#[test]
-fn x() {}
+//! The integration tests, one binary: every module is a kind of test.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may stop at the first surprise, and so may what tests share"
+)]
+
+mod legacy_front;
+mod support;

@@ -1,0 +1,7 @@
+//! What several test modules share.
+
+pub(crate) mod client;
+pub(crate) mod clock;
+pub(crate) mod ferry;
+pub(crate) mod http;
+pub(crate) mod upstream;
