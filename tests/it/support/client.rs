@@ -33,6 +33,8 @@ pub(crate) struct Client {
     pub(crate) endpoint: String,
     wire: Wire,
     text: BytesMut,
+    /// How much of `text` holds no end of an event.
+    searched: usize,
 }
 
 impl Client {
@@ -47,8 +49,13 @@ impl Client {
         headers: &[(&str, &str)],
     ) -> Self {
         let mut wire = Wire::connect(address).await;
-        let accept = [("Accept", "text/event-stream")];
-        wire.write(&request("GET", target, &[&accept, headers].concat(), b""))
+        let own = [("Accept", "text/event-stream")];
+        let own = if has(headers, "accept") {
+            &own[..0]
+        } else {
+            &own[..]
+        };
+        wire.write(&request("GET", target, &[own, headers].concat(), b""))
             .await;
         within("the first bytes", wire.read()).await;
         let first_read = Bytes::copy_from_slice(&wire.buffer);
@@ -61,6 +68,7 @@ impl Client {
             endpoint: String::new(),
             wire,
             text: BytesMut::new(),
+            searched: 0,
         };
         match client.next().await {
             Item::Endpoint(endpoint) => client.endpoint = endpoint,
@@ -125,7 +133,11 @@ impl Client {
             assert!(!self.text.starts_with(b"\n"), "{:?}", self.text);
             return Some(Item::KeepAlive);
         }
-        let end = find(&self.text, b"\n\n")?;
+        let Some(end) = find(&self.text[self.searched..], b"\n\n") else {
+            self.searched = self.text.len().saturating_sub(1);
+            return None;
+        };
+        let end = end + std::mem::take(&mut self.searched);
         let block = self.text.split_to(end + 2);
         let text = std::str::from_utf8(&block[..end]).expect("UTF-8");
         let lines: Vec<&str> = text.split('\n').collect();
@@ -231,12 +243,19 @@ pub(crate) async fn post(
     headers: &[(&str, &str)],
     body: impl AsRef<[u8]>,
 ) -> Response {
-    let has_type = headers
+    let own = [("Content-Type", "application/json")];
+    let own = if has(headers, "content-type") {
+        &own[..0]
+    } else {
+        &own[..]
+    };
+    exchange(address, "POST", endpoint, &[own, headers].concat(), body).await
+}
+
+fn has(headers: &[(&str, &str)], wanted: &str) -> bool {
+    headers
         .iter()
-        .any(|(name, _)| name.eq_ignore_ascii_case("content-type"));
-    let json = [("Content-Type", "application/json")];
-    let json = if has_type { &json[..0] } else { &json[..] };
-    exchange(address, "POST", endpoint, &[json, headers].concat(), body).await
+        .any(|(name, _)| name.eq_ignore_ascii_case(wanted))
 }
 
 /// A request message.

@@ -47,12 +47,13 @@ impl Clock {
         Self { _running: running }
     }
 
-    /// Lets `time` pass at once.
+    /// Lets `time` pass at once, and a millisecond more.
     pub(crate) async fn advance(&self, time: Duration) {
         // What was ready before is done before.
         for _ in 0..32 {
             tokio::task::yield_now().await;
         }
-        tokio::time::advance(time).await;
+        // Timers round up to the next millisecond.
+        tokio::time::advance(time + Duration::from_millis(1)).await;
     }
 }

@@ -109,6 +109,7 @@ impl Wire {
 
     /// Reads once more. `false` when the peer has closed or reset.
     pub(crate) async fn read(&mut self) -> bool {
+        self.buffer.reserve(64 * 1024);
         matches!(self.socket.read_buf(&mut self.buffer).await, Ok(count) if count > 0)
     }
 
@@ -259,7 +260,5 @@ pub(crate) async fn exchange(
 }
 
 pub(crate) fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack
-        .windows(needle.len())
-        .position(|window| window == needle)
+    memchr::memmem::find(haystack, needle)
 }
