@@ -7,5 +7,7 @@
     reason = "a test may stop at the first surprise, and so may what tests share"
 )]
 
+mod credentials;
 mod legacy_front;
+mod posts;
 mod support;

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use serde_json::{Value, json};
 
 use super::clock::within;
@@ -27,8 +27,6 @@ pub(crate) enum Item {
 pub(crate) struct Client {
     pub(crate) address: SocketAddr,
     pub(crate) head: Head,
-    /// What the first read from the socket brought.
-    pub(crate) first_read: Bytes,
     /// The data of the `endpoint` event.
     pub(crate) endpoint: String,
     wire: Wire,
@@ -57,14 +55,11 @@ impl Client {
         };
         wire.write(&request("GET", target, &[own, headers].concat(), b""))
             .await;
-        within("the first bytes", wire.read()).await;
-        let first_read = Bytes::copy_from_slice(&wire.buffer);
         let head = within("the head", wire.head()).await.expect("a head");
         assert_eq!(head.status(), 200, "{head:?}");
         let mut client = Self {
             address,
             head,
-            first_read,
             endpoint: String::new(),
             wire,
             text: BytesMut::new(),
