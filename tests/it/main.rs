@@ -8,6 +8,9 @@
 )]
 
 mod credentials;
+mod headers;
+mod holds;
+mod identity;
 mod legacy_front;
 mod posts;
 mod support;
