@@ -226,15 +226,17 @@ impl Connection {
     }
 
     fn next_time(&self) -> Instant {
-        let keep_alive = self.outbox.last_moved() + self.shared.limits.keep_alive;
-        let stalled = self
-            .outbox
-            .stalled_since()
-            .map(|since| since + self.shared.limits.client_stall_timeout);
-        let client = if self.client_gone {
-            None
-        } else {
-            Some(stalled.unwrap_or(keep_alive))
+        let limits = &self.shared.limits;
+        let keep_alive = self.outbox.last_moved() + limits.keep_alive;
+        let client = match self.outbox.stalled_since() {
+            _ if self.client_gone => None,
+            // What waits now is usually written in a moment, which wakes nobody: the keep-alive after it must be
+            // reckoned with already. Once its time is past, only the stall is left to wait for.
+            Some(since) if keep_alive <= Instant::now() => {
+                Some(since + limits.client_stall_timeout)
+            }
+            Some(since) => Some(keep_alive.min(since + limits.client_stall_timeout)),
+            None => Some(keep_alive),
         };
         let bridge = self.bridge.poll_timeout().map(Instant::from_std);
         // With nobody to keep alive and nothing to wait for, only exchanges can wake the task; a minute is a backstop.

@@ -9,5 +9,11 @@
 #![allow(unreachable_pub, reason = "modules of one binary")]
 
 mod cli;
+mod credentials;
+mod headers;
+mod holds;
+mod identity;
+mod legacy_front;
+mod posts;
 mod support;
 mod transcripts;

@@ -1,3 +1,8 @@
 //! What several test modules share.
 
+pub(crate) mod client;
+pub(crate) mod clock;
+pub(crate) mod ferry;
+pub(crate) mod http;
 pub mod transcript;
+pub(crate) mod upstream;

@@ -1,0 +1,277 @@
+//! A legacy client on raw sockets: every byte of its stream is looked at, and anything but the narrow form that all
+//! known clients accept fails the test.
+
+use std::net::SocketAddr;
+
+use bytes::BytesMut;
+use serde_json::{Value, json};
+
+use super::clock::within;
+use super::http::{Closed, Head, Response, Wire, exchange, find, request};
+
+/// One piece of the stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Item {
+    /// An `endpoint` event.
+    Endpoint(String),
+    /// A `message` event: the text of its one data line.
+    Message(String),
+    /// A comment line.
+    KeepAlive,
+    /// The last chunk: the stream ended cleanly.
+    End,
+}
+
+/// One client: its open stream, and where it posts to.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) address: SocketAddr,
+    pub(crate) head: Head,
+    /// The data of the `endpoint` event.
+    pub(crate) endpoint: String,
+    wire: Wire,
+    text: BytesMut,
+    /// How much of `text` holds no end of an event.
+    searched: usize,
+}
+
+impl Client {
+    /// Opens `GET /sse` and reads the `endpoint` event.
+    pub(crate) async fn open(address: SocketAddr) -> Self {
+        Self::open_with(address, "/sse", &[]).await
+    }
+
+    pub(crate) async fn open_with(
+        address: SocketAddr,
+        target: &str,
+        headers: &[(&str, &str)],
+    ) -> Self {
+        let mut wire = Wire::connect(address).await;
+        let own = [("Accept", "text/event-stream")];
+        let own = if has(headers, "accept") {
+            &own[..0]
+        } else {
+            &own[..]
+        };
+        wire.write(&request("GET", target, &[own, headers].concat(), b""))
+            .await;
+        let head = within("the head", wire.head()).await.expect("a head");
+        assert_eq!(head.status(), 200, "{head:?}");
+        let mut client = Self {
+            address,
+            head,
+            endpoint: String::new(),
+            wire,
+            text: BytesMut::new(),
+            searched: 0,
+        };
+        match client.next().await {
+            Item::Endpoint(endpoint) => client.endpoint = endpoint,
+            other => panic!("{other:?} came before the endpoint"),
+        }
+        client
+    }
+
+    /// Opens a stream and makes the handshake.
+    pub(crate) async fn ready(address: SocketAddr) -> Self {
+        let mut client = Self::open(address).await;
+        client.handshake().await;
+        client
+    }
+
+    /// Makes the handshake and returns the answer to `initialize`.
+    pub(crate) async fn handshake(&mut self) -> Value {
+        let answered = self.post(initialize().to_string()).await;
+        assert_eq!(answered.status(), 202, "{answered:?}");
+        let answer = self.message().await;
+        assert!(answer.get("result").is_some(), "{answer}");
+        let answered = self.post(initialized().to_string()).await;
+        assert_eq!(answered.status(), 202, "{answered:?}");
+        answer
+    }
+
+    /// The next piece of the stream.
+    pub(crate) async fn next(&mut self) -> Item {
+        within("something on the stream", self.try_next())
+            .await
+            .expect("the stream ends with its last chunk")
+    }
+
+    /// The same without a bound, for whoever has one; an `Err` says that the stream broke off.
+    pub(crate) async fn try_next(&mut self) -> Result<Item, Closed> {
+        loop {
+            if let Some(item) = self.take() {
+                return Ok(item);
+            }
+            match self.wire.chunk().await? {
+                Some(data) => self.text.extend_from_slice(&data),
+                None => {
+                    assert!(
+                        self.text.is_empty(),
+                        "ended within an event: {:?}",
+                        self.text
+                    );
+                    return Ok(Item::End);
+                }
+            }
+        }
+    }
+
+    fn take(&mut self) -> Option<Item> {
+        if self.text.starts_with(b":") {
+            if self.text.len() < 2 {
+                return None;
+            }
+            assert_eq!(&self.text[..2], b":\n", "{:?}", self.text);
+            let _ = self.text.split_to(2);
+            // A comment followed by an empty line would stall Java clients for good.
+            assert!(!self.text.starts_with(b"\n"), "{:?}", self.text);
+            return Some(Item::KeepAlive);
+        }
+        let Some(end) = find(&self.text[self.searched..], b"\n\n") else {
+            self.searched = self.text.len().saturating_sub(1);
+            return None;
+        };
+        let end = end + std::mem::take(&mut self.searched);
+        let block = self.text.split_to(end + 2);
+        let text = std::str::from_utf8(&block[..end]).expect("UTF-8");
+        let lines: Vec<&str> = text.split('\n').collect();
+        assert!(!text.contains('\r'), "{text:?}");
+        let [event, data] = lines[..] else {
+            panic!("an event of {} lines: {text:?}", lines.len());
+        };
+        let data = data.strip_prefix("data: ").expect("a data line").to_owned();
+        match event {
+            "event: endpoint" => Some(Item::Endpoint(data)),
+            "event: message" => Some(Item::Message(data)),
+            _ => panic!("an event of another kind: {text:?}"),
+        }
+    }
+
+    /// The text of the next message, keep-alives passed over.
+    pub(crate) async fn text(&mut self) -> String {
+        loop {
+            match self.next().await {
+                Item::Message(text) => return text,
+                Item::KeepAlive => {}
+                other => panic!("{other:?} instead of a message"),
+            }
+        }
+    }
+
+    /// The next message.
+    pub(crate) async fn message(&mut self) -> Value {
+        let text = self.text().await;
+        serde_json::from_str(&text).expect("JSON")
+    }
+
+    /// The next message, which must be an error of the ferry's own for this id; returns it whole.
+    pub(crate) async fn ferry_error(&mut self, id: &Value, reason: &str, executed: &str) -> Value {
+        let message = self.message().await;
+        assert_eq!(&message["id"], id, "{message}");
+        assert_eq!(message["error"]["code"], json!(-32603), "{message}");
+        let ferry = &message["error"]["data"]["ferry"];
+        assert_eq!(ferry["reason"], json!(reason), "{message}");
+        assert_eq!(ferry["executed"], json!(executed), "{message}");
+        let text = message["error"]["message"].as_str().expect("a message");
+        assert!(text.starts_with("mcp-ferry: "), "{text}");
+        message
+    }
+
+    /// The stream must end cleanly, after keep-alives at most.
+    pub(crate) async fn ended(&mut self) {
+        loop {
+            match self.next().await {
+                Item::End => return,
+                Item::KeepAlive => {}
+                other => panic!("{other:?} instead of the end"),
+            }
+        }
+    }
+
+    /// Posts a body to the endpoint.
+    pub(crate) async fn post(&self, body: impl AsRef<[u8]>) -> Response {
+        self.post_with(&[], body).await
+    }
+
+    pub(crate) async fn post_with(
+        &self,
+        headers: &[(&str, &str)],
+        body: impl AsRef<[u8]>,
+    ) -> Response {
+        post(self.address, &self.endpoint, headers, body).await
+    }
+
+    /// Posts a message that must be accepted.
+    pub(crate) async fn send(&self, message: &Value) {
+        self.send_with(&[], message).await;
+    }
+
+    pub(crate) async fn send_with(&self, headers: &[(&str, &str)], message: &Value) {
+        let answered = self.post_with(headers, message.to_string()).await;
+        assert_eq!(answered.status(), 202, "{answered:?}");
+        assert_eq!(answered.text(), "Accepted");
+    }
+
+    /// Posts a request that must be accepted.
+    pub(crate) async fn request(&self, id: u64, method: &str, params: Value) {
+        self.send(&json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}))
+            .await;
+    }
+
+    /// The value of `sessionId` in the endpoint.
+    pub(crate) fn id(&self) -> &str {
+        let (_, id) = self.endpoint.split_once("sessionId=").expect("an id");
+        id
+    }
+
+    /// Leaves: the stream is closed.
+    pub(crate) fn leave(self) {
+        drop(self);
+    }
+}
+
+/// Posts a JSON body to an endpoint on a connection of its own.
+pub(crate) async fn post(
+    address: SocketAddr,
+    endpoint: &str,
+    headers: &[(&str, &str)],
+    body: impl AsRef<[u8]>,
+) -> Response {
+    let own = [("Content-Type", "application/json")];
+    let own = if has(headers, "content-type") {
+        &own[..0]
+    } else {
+        &own[..]
+    };
+    exchange(address, "POST", endpoint, &[own, headers].concat(), body).await
+}
+
+fn has(headers: &[(&str, &str)], wanted: &str) -> bool {
+    headers
+        .iter()
+        .any(|(name, _)| name.eq_ignore_ascii_case(wanted))
+}
+
+/// A request message.
+pub(crate) fn call(id: u64, method: &str) -> Value {
+    json!({"jsonrpc": "2.0", "id": id, "method": method, "params": {}})
+}
+
+/// The `initialize` of an old client, id 0.
+pub(crate) fn initialize() -> Value {
+    json!({
+        "jsonrpc": "2.0",
+        "id": 0,
+        "method": "initialize",
+        "params": {
+            "protocolVersion": "2024-11-05",
+            "capabilities": {"sampling": {}},
+            "clientInfo": {"name": "old", "version": "1"},
+        },
+    })
+}
+
+pub(crate) fn initialized() -> Value {
+    json!({"jsonrpc": "2.0", "method": "notifications/initialized"})
+}

@@ -1,0 +1,59 @@
+//! Time in tests: waits that are bounded by real time, and a clock that moves only when it is told to.
+
+use std::future::Future;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+/// The longest that a test waits for one thing to happen.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Waits for `future`, and fails the test when nothing came of it in [`PATIENCE`] of real time, whatever the runtime's
+/// clock says. `what` completes the sentence "waited in vain for …".
+#[track_caller]
+pub(crate) fn within<T>(what: &str, future: impl Future<Output = T>) -> impl Future<Output = T> {
+    let place = std::panic::Location::caller();
+    async move {
+        let (expired, expiry) = oneshot::channel();
+        let (_settled, settlement) = mpsc::channel::<()>();
+        // A thread, because the runtime's own timers stand still when its clock does.
+        std::thread::spawn(move || {
+            if settlement.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+                let _ = expired.send(());
+            }
+        });
+        tokio::select! {
+            biased;
+            value = future => value,
+            Ok(()) = expiry => panic!("waited in vain for {what}, at {place}"),
+        }
+    }
+}
+
+/// The runtime's clock, stopped. Left to itself, tokio's paused clock runs ahead whenever every task waits, also when
+/// what they wait for is a socket; this one does not, so timers fire only through [`Self::advance`].
+pub(crate) struct Clock {
+    _running: mpsc::Sender<()>,
+}
+
+impl Clock {
+    /// Stops the clock of the present runtime, which must be a single-threaded one.
+    pub(crate) fn stop() -> Self {
+        let (running, done) = mpsc::channel::<()>();
+        tokio::time::pause();
+        // tokio does not run its clock ahead while a blocking task is under way.
+        tokio::task::spawn_blocking(move || done.recv());
+        Self { _running: running }
+    }
+
+    /// Lets `time` pass at once, and a millisecond more.
+    pub(crate) async fn advance(&self, time: Duration) {
+        // What was ready before is done before.
+        for _ in 0..32 {
+            tokio::task::yield_now().await;
+        }
+        // Timers round up to the next millisecond.
+        tokio::time::advance(time + Duration::from_millis(1)).await;
+    }
+}
