@@ -31,7 +31,8 @@ pub(super) fn target(from: &Uri, status: StatusCode, headers: &HeaderMap) -> Opt
         }
     }
     let path = location.path_and_query()?;
-    if !path.as_str().starts_with('/') {
+    // `//host/path` is another origin, though it parses as a path.
+    if !path.as_str().starts_with('/') || path.as_str().starts_with("//") {
         return None;
     }
     // The configured query stays: a redirect that drops it would drop a key.
