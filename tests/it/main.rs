@@ -8,5 +8,6 @@
 )]
 #![allow(unreachable_pub, reason = "modules of one binary")]
 
+mod interleavings;
 mod support;
 mod transcripts;
