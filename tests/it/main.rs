@@ -13,6 +13,7 @@ mod credentials;
 mod headers;
 mod holds;
 mod identity;
+mod interleavings;
 mod legacy_front;
 mod posts;
 mod support;

@@ -140,7 +140,7 @@ enum Purpose<C> {
     /// The client's cancel of a request; the exchange that it cancels is dropped when this one is settled.
     Cancel(Option<CallId>),
     /// The ferry's own `initialize`, on behalf of what came from there; or the client's, once the client is gone.
-    OwnInitialize(Origin<C>, Attempts),
+    OwnInitialize(Origin<C>, Attempts, Id),
     /// The ferry's own `notifications/initialized`.
     OwnInitialized,
     /// Log level or subscription, restored after the session was lost.
@@ -319,7 +319,7 @@ impl<C: Clone> Bridge<C> {
 
     /// What follows from any input: the queue moves on, sessions that are out of use end, a drain may be complete.
     fn settle(&mut self) {
-        if self.leaving.is_none() {
+        if self.client_state() == ClientState::Here {
             self.pump();
             self.end_retired_sessions();
             if self.ledger.is_empty() && self.draining {
@@ -405,9 +405,19 @@ impl<C: Clone> Bridge<C> {
         }
     }
 
+    /// Takes a request out of the ledger, and its place in the queue with it: its id may be used again at once.
+    fn take(&mut self, id: &Id) -> Option<Request<C>> {
+        let request = self.ledger.remove(id)?;
+        if request.place == Place::Queued {
+            self.queue
+                .retain(|queued| !matches!(queued, Queued::Request(queued) if queued == id));
+        }
+        Some(request)
+    }
+
     /// Gives a request its outcome: an error of the ferry's own.
     fn fail(&mut self, id: &Id, trouble: &Trouble) {
-        let Some(request) = self.ledger.remove(id) else {
+        let Some(request) = self.take(id) else {
             return;
         };
         self.release_post(request.origin.post);
