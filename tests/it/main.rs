@@ -8,9 +8,11 @@
 )]
 
 mod credentials;
+mod endpoint;
 mod headers;
 mod holds;
 mod identity;
 mod legacy_front;
+mod passthrough;
 mod posts;
 mod support;
