@@ -6,7 +6,7 @@ use tokio::net::TcpListener;
 
 use crate::support::ferry::Ferry;
 use crate::support::http::exchange;
-use crate::support::upstream::{Answer, Upstream, echo};
+use crate::support::upstream::{Answer, ClosedPort, Upstream, echo};
 
 const PING: &str = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
 
@@ -148,9 +148,8 @@ async fn a_redirect_elsewhere_is_the_clients_to_judge() {
 
 #[tokio::test]
 async fn an_upstream_that_is_down_gets_502_with_what_to_do() {
-    let port = TcpListener::bind("127.0.0.1:0").await.expect("bind");
-    let address = port.local_addr().expect("an address");
-    drop(port);
+    let port = ClosedPort::new();
+    let address = port.address;
     let url = format!("http://{address}/mcp?key=secret");
     let ferry = Ferry::start(url.parse().expect("a URL")).await;
     let answered = exchange(ferry.address, "POST", "/mcp", &[], PING).await;
@@ -160,8 +159,7 @@ async fn an_upstream_that_is_down_gets_502_with_what_to_do() {
     assert!(text.contains("refused"), "{text}");
     assert!(!text.contains("secret"), "{text}");
     // It comes back by itself.
-    let listener = TcpListener::bind(address).await.expect("bind");
-    let _upstream = Upstream::on(listener, |request| Some(echo(request)));
+    let _upstream = Upstream::on(port.open(), |request| Some(echo(request)));
     let answered = exchange(ferry.address, "POST", "/mcp", &[], PING).await;
     assert_eq!(answered.status(), 200);
     ferry.stop().await;

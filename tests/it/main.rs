@@ -15,4 +15,6 @@ mod identity;
 mod legacy_front;
 mod passthrough;
 mod posts;
+mod recovery;
+mod redirects;
 mod support;
