@@ -7,6 +7,8 @@
     reason = "a test may stop at the first surprise, and so may what tests share"
 )]
 
+mod bad_input;
+mod bad_upstream;
 mod credentials;
 mod endpoint;
 mod headers;
