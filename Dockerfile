@@ -36,5 +36,5 @@ USER 65532:65532
 EXPOSE 8080
 # SIGTERM starts the drain, and exec form brings it to the ferry itself. Give `docker stop` at least the drain's time.
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=3s --start-period=2s CMD ["mcp-ferry", "health"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=2s CMD ["mcp-ferry", "health"]
 ENTRYPOINT ["mcp-ferry"]

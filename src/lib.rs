@@ -1,11 +1,118 @@
-//! mcp-ferry
+//! mcp-ferry carries yesterday's MCP clients to today's MCP servers. This page is its architecture.
+//!
+//! Old clients speak the deprecated HTTP+SSE transport (`GET /sse`, `POST /messages`, protocol 2024-11-05); servers have
+//! moved to Streamable HTTP. The ferry stands in front of one such server, serves the old transport to old clients by
+//! translating each of their connections, and passes everything else through untouched.
+//!
+//! # Words
+//!
+//! | word | meaning |
+//! | --- | --- |
+//! | connection | one legacy client's `GET /sse`, keyed by a [`ConnectionId`](store::ConnectionId) that is never logged |
+//! | session | the upstream's `Mcp-Session-Id`, where it gives one |
+//! | exchange | one HTTP request to the upstream and its answer |
+//! | bridge | the pure state machine that translates one connection |
+//! | handshake era | 2024-11-05 to 2025-11-25: `initialize`, maybe a session |
+//! | owner | the process that holds a connection's stream |
+//!
+//! # Layers
+//!
+//! A module may name only layers below its own; `tests/it/layers.rs` fails otherwise.
+//!
+//! | layer | module | what it is |
+//! | --- | --- | --- |
+//! | 0 | [`proto`] | every rule of the protocol, without IO, clock or randomness |
+//! | 1 | [`config`], [`error`], [`metrics`], [`logging`], [`health`] | what the operator says, what went wrong, what is counted |
+//! | 2 | [`tap`] | watching what crosses, without touching it |
+//! | 3 | [`upstream`], [`store`] | how bytes reach the server; who owns a connection |
+//! | 4 | [`conn`] | one legacy connection as a task |
+//! | 5 | [`server`] | listeners, routes, guards, pass-through, shutdown |
+//! | 6 | [`demo`] | all of it in one process, to be looked at |
+//!
+//! # One legacy request, module by module
+//!
+//! 1. `GET /sse` → [`server`] judges `Host` and `Origin`, makes an id, and [`conn::open`] starts the connection's task;
+//!    the first frame is the `endpoint` event. Nothing is asked of the upstream yet.
+//! 2. `POST /messages?sessionId=…` → [`server`] parses the body with [`proto::jsonrpc`], and [`store`] delivers it to the
+//!    connection's mailbox.
+//! 3. The task gives it to its [`Bridge`](proto::bridge::Bridge): `handle(input, now)`, then `poll_output()` until there
+//!    is nothing left to carry out. The bridge answers the POST (202 at once, once the client's credential is proven) and
+//!    asks for an exchange.
+//! 4. [`upstream`] sends it; JSON, an event stream or JSON lines come back as replies, which are the bridge's next inputs.
+//! 5. The bridge asks to deliver; the frame goes into the client's outbox, and hyper writes it.
+//! 6. The client goes: the bridge cancels what is in flight, answers what the upstream has asked, ends the session.
+//!
+//! # What holds, whatever happens
+//!
+//! 1. Every request id that was answered 202 ends in exactly one of: its response, a JSON-RPC error, the client's
+//!    cancel, the end of the stream.
+//! 2. Never two outcomes; late ones are dropped and counted.
+//! 3. A request is executed upstream at most once, except methods that are safe to repeat
+//!    ([`proto::era::is_safe`]); never when its error said `executed: "no"`.
+//! 4. When all is quiet, calls, connections, sessions, descriptors and memory are back where they were.
+//! 5. Order inside a connection is the upstream's stream order, and nothing overtakes the handshake.
+//! 6. A request of the upstream to a client that has gone gets a JSON-RPC error, not silence.
+//! 7. Nothing of one connection ever reaches another.
+//!
+//! # Every buffer and its bound
+//!
+//! | what | bound |
+//! | --- | --- |
+//! | streams open at once | `--max-connections`; one more gets 503 |
+//! | body of a POST | `--max-request-body`; a larger one gets 413 |
+//! | nesting of a message | [`proto::jsonrpc::MAX_DEPTH`] levels |
+//! | requests in flight on a connection | `--max-in-flight`; one more gets a JSON-RPC error |
+//! | notifications that wait behind a handshake | [`proto::bridge::MAX_QUEUED_NOTICES`] |
+//! | upstream requests that wait for the client | [`proto::bridge::MAX_ASKED`] |
+//! | one message of the upstream | `--max-message`; a larger one is skipped, its request gets a JSON-RPC error |
+//! | frames that wait for a client to read | `--client-buffer`, then its upstream is not read; after `--client-stall-timeout` it is closed |
+//! | POSTs that wait for a connection's task | [`store::MAILBOX`] |
+//! | a socket's read and write buffers | 64 KiB each |
+//! | idle connections to the upstream | 1,024, for 4 s |
+//! | events that a watcher of the tap may lag behind | [`tap::CAPACITY`] of [`tap::MAX_BODY`] bytes |
+//!
+//! # Where to add things
+//!
+//! - A rule of the protocol, or a client's quirk: first a transcript in `fixtures/transcripts/`, then the file of
+//!   [`proto::bridge`] that its module page names.
+//! - A kind of upstream: a file beside [`upstream`]'s, turned into the same replies.
+//! - A place to keep connections: a variant of [`store::Store`].
+//! - A way to watch: a task that holds a [`tap::Watcher`].
+
 pub mod config;
 pub mod conn;
 pub mod demo;
 pub mod error;
+pub mod health;
+pub mod logging;
 pub mod metrics;
 pub mod proto;
 pub mod server;
 pub mod store;
 pub mod tap;
 pub mod upstream;
+
+use std::future::Future;
+
+use tracing::info;
+
+use config::Config;
+use error::Error;
+use server::Bound;
+
+/// Serves until `shutdown`, then finishes what is in flight and returns.
+///
+/// # Errors
+/// When an address cannot be listened on, or TLS for the upstream cannot be set up; nothing was served then.
+pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+    let (sse, mcp) = (config.paths.sse.clone(), config.paths.mcp.clone());
+    let bound = Bound::bind(config).await?;
+    for address in bound.addresses() {
+        info!(
+            "listening on http://{address}, legacy clients at {sse}, others at {mcp}; upstream {}",
+            bound.upstream()
+        );
+    }
+    bound.serve(shutdown).await;
+    Ok(())
+}

@@ -1,41 +1,142 @@
-//! temporary
-use mcp_ferry::{config::Config, server::Bound};
-#[tokio::main]
-async fn main() {
-    let args: Vec<String> = std::env::args().collect();
-    let get = |n: &str| {
-        args.iter()
-            .position(|a| a == n)
-            .map(|i| args[i + 1].clone())
-    };
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
-        .init();
+//! The program: arguments become a configuration, logging and the runtime start, and the outcome becomes an exit code.
+//!
+//! Exit codes: 0 when all went well, 1 when not, 2 when the command line or the environment cannot be used. The first
+//! SIGTERM or SIGINT asks for a clean end; the second ends the process at once with 128 and the signal's number, as
+//! shells report it.
+
+use std::fmt::Display;
+use std::future::Future;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use mcp_ferry::config::{self, Command};
+use mcp_ferry::error::{Error, Kind, Side};
+use mcp_ferry::{health, logging};
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    // Each connection takes up to two descriptors; failing to raise the limit only means fewer of them.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
-    if args.get(1).map(String::as_str) == Some("demo") {
-        let ok = mcp_ferry::demo::run(args.iter().any(|a| a == "--once"), None, async {
-            let _ = tokio::signal::ctrl_c().await;
-        })
-        .await;
-        std::process::exit(i32::from(!matches!(ok, Ok(true))));
-    }
-    let mut c = Config::for_upstream(get("--upstream").unwrap().parse().unwrap());
-    if let Some(l) = get("--listen") {
-        c.listen = vec![l.parse().unwrap()];
-    }
-    let b = match Bound::bind(c).await {
-        Ok(b) => b,
-        Err(e) => {
-            eprintln!("error: {e}");
-            std::process::exit(1)
+    let args = std::env::args_os();
+    match config::parse(args, &|name| std::env::var_os(name)) {
+        Ok(Command::Print(text)) => {
+            // The reader may have left, as `head` does.
+            io::stdout().write_all(text.as_bytes()).ok();
+            ExitCode::SUCCESS
         }
+        Ok(Command::Serve(config)) => {
+            logging::init(&config.log);
+            drive(async |shutdown| mcp_ferry::run(*config, shutdown).await.map(|()| true))
+        }
+        Ok(Command::Demo { once, listen, log }) => {
+            logging::init(&log);
+            drive(async |shutdown| mcp_ferry::demo::run(once, listen, shutdown).await)
+        }
+        Ok(Command::Health { url }) => {
+            let probed = runtime(&mut Builder::new_current_thread()).map(|runtime| {
+                let probed = runtime.block_on(health::probe(&url));
+                // A name that takes long to resolve must not hold the process.
+                runtime.shutdown_background();
+                probed
+            });
+            match probed {
+                Ok(Ok(())) => {
+                    writeln!(io::stdout(), "healthy: {url}").ok();
+                    ExitCode::SUCCESS
+                }
+                Ok(Err(why)) => complain(format_args!("{url}: {why}"), 1),
+                Err(error) => fail(&error),
+            }
+        }
+        Err(refused) => complain(refused, 2),
+    }
+}
+
+/// Runs the work until it ends or a second signal ends it. What it gets resolves with the first signal.
+fn drive(work: impl AsyncFnOnce(Shutdown) -> Result<bool, Error>) -> ExitCode {
+    let runtime = match runtime(&mut Builder::new_multi_thread()) {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error),
     };
-    eprintln!("listening on http://{}", b.addresses()[0]);
-    b.serve(async {
-        let mut t =
-            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap();
-        t.recv().await;
-    })
-    .await;
+    let code = runtime.block_on(async {
+        let mut signals = match Signals::new() {
+            Ok(signals) => signals,
+            Err(error) => return fail(&error),
+        };
+        let (asked, ask) = oneshot::channel();
+        let watch = async {
+            let name = signals.next().await.0;
+            tracing::info!("{name}: shutting down; a second signal ends at once");
+            // Nobody listens any more when the work is just ending.
+            asked.send(()).ok();
+            signals.next().await.1
+        };
+        let shutdown: Shutdown = Box::pin(async {
+            ask.await.ok();
+        });
+        tokio::select! {
+            biased;
+            number = watch => ExitCode::from(128 + number),
+            outcome = Box::pin(work(shutdown)) => match outcome {
+                Ok(true) => ExitCode::SUCCESS,
+                Ok(false) => ExitCode::FAILURE,
+                Err(error) => fail(&error),
+            },
+        }
+    });
+    runtime.shutdown_background();
+    code
+}
+
+type Shutdown = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+fn runtime(builder: &mut Builder) -> Result<Runtime, Error> {
+    let built = builder.enable_all().build();
+    built.map_err(|error| Error::new(Side::Internal, Kind::Start).because(error))
+}
+
+/// The two signals that ask for the end, taken over before anything listens, so that none is missed.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Error> {
+        let take = |kind| {
+            signal(kind).map_err(|error| Error::new(Side::Internal, Kind::Start).because(error))
+        };
+        Ok(Self {
+            terminate: take(SignalKind::terminate())?,
+            interrupt: take(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> (&'static str, u8) {
+        tokio::select! {
+            _ = self.terminate.recv() => ("SIGTERM", 15),
+            _ = self.interrupt.recv() => ("SIGINT", 2),
+        }
+    }
+}
+
+fn fail(error: &Error) -> ExitCode {
+    match error.hint() {
+        Some(hint) => complain(
+            format_args!("{}\nhint: {hint}", error.report()),
+            error.exit_code(),
+        ),
+        None => complain(error.report(), error.exit_code()),
+    }
+}
+
+/// One line for the operator. A closed stderr is no reason to panic.
+fn complain(what: impl Display, code: u8) -> ExitCode {
+    writeln!(io::stderr(), "error: {what}").ok();
+    ExitCode::from(code)
 }

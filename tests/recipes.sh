@@ -13,7 +13,7 @@ python3 -c 'import venv, ensurepip' 2>/dev/null || apt_install python3-venv
 
 # The schemas of Compose and Kubernetes come inside these packages, so checking needs no network.
 venv=$PWD/target/tools/recipes-venv
-wanted=$(<tests/recipes/requirements.txt)
+wanted="$venv $(<tests/recipes/requirements.txt)" # a virtual environment does not survive being moved
 if [[ $(cat "$venv/installed" 2>/dev/null) != "$wanted" ]]; then
     rm -rf "$venv"
     python3 -m venv "$venv"

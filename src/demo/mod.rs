@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use crate::config::Config;
-use crate::error::Error;
+use crate::error::{Error, Kind, Side};
 use crate::server::Bound;
 use show::Show;
 
@@ -107,7 +107,7 @@ async fn bind(
         .authority(upstream.to_string())
         .path_and_query("/mcp")
         .build();
-    let url = url.map_err(|error| Error::config("cannot build the demo's address", error))?;
+    let url = url.map_err(|error| Error::new(Side::Internal, Kind::Start).because(error))?;
     let mut config = Config::for_upstream(url);
     config.listen =
         vec![listen.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, if once { 0 } else { PORT }).into())];

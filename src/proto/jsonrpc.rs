@@ -271,14 +271,18 @@ impl Message {
         self.is_error
     }
 
-    /// The same message with another id, given as JSON text. A message that had no id member keeps none.
+    /// The same message with another id, given as JSON text. An error without an id member gets one: servers send
+    /// such errors, and the client could not tell what they answer.
     #[must_use]
     pub fn text_with_id(&self, id: &str) -> Bytes {
-        if self.id_span.is_empty() {
-            self.text.clone()
-        } else {
-            splice(&self.text, &self.id_span, id)
+        if !self.id_span.is_empty() {
+            return splice(&self.text, &self.id_span, id);
         }
+        if self.kind != Kind::Response {
+            return self.text.clone();
+        }
+        let open = memchr::memchr(b'{', &self.text).map_or(0, |at| at + 1);
+        splice(&self.text, &(open..open), &format!(r#""id":{id},"#))
     }
 
     /// A string member of `params`, and where its JSON text lies in the message.
@@ -513,6 +517,23 @@ mod tests {
                 .text_with(&span, "9")
                 .ends_with(br#""params":{"k":9}}"#)
         );
+    }
+
+    #[test]
+    fn an_error_without_an_id_can_be_given_one() {
+        let error =
+            parse(r#" { "jsonrpc":"2.0","error":{"code":-32000,"message":"no"}}"#).expect("valid");
+        let text = error.text_with_id("7");
+        assert_eq!(
+            text,
+            r#" {"id":7, "jsonrpc":"2.0","error":{"code":-32000,"message":"no"}}"#
+        );
+        assert_eq!(
+            Message::parse(text).expect("valid").id(),
+            Some(&Id::Number(7))
+        );
+        let note = r#"{"jsonrpc":"2.0","method":"x"}"#;
+        assert_eq!(parse(note).expect("valid").text_with_id("7"), note);
     }
 
     #[test]

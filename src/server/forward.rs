@@ -116,6 +116,8 @@ impl Forwarding {
         }
         strip_hop_by_hop(headers)?;
         headers.remove(header::HOST);
+        // The client is told to continue by this hop, when its body is read.
+        headers.remove(header::EXPECT);
         if let Ok(value) = HeaderValue::try_from(address) {
             headers.insert(FORWARDED_FOR, value);
         }

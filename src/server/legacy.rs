@@ -108,7 +108,7 @@ pub(super) async fn post(
         Ok(Answer::Refused(refusal)) => Ok(respond::refusal(*refusal)),
         Ok(Answer::Busy) => Err(Refused::Busy),
         // The connection ended before it took the POST.
-        Err(_) => Err(Refused::UnknownConnection),
+        Ok(Answer::Gone) | Err(_) => Err(Refused::UnknownConnection),
     }
 }
 

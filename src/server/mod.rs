@@ -151,6 +151,12 @@ impl Bound {
             .collect()
     }
 
+    /// The upstream's address, for messages to people.
+    #[must_use]
+    pub fn upstream(&self) -> String {
+        self.server.shared.upstream.shown()
+    }
+
     /// Where what crosses can be watched.
     #[must_use]
     pub fn bus(&self) -> Arc<Bus> {

@@ -12,7 +12,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use crate::config;
-use crate::error::Error;
+use crate::error::{Error, Kind, Side};
 
 pub(super) type Connector = HttpsConnector<HttpConnector>;
 
@@ -42,39 +42,33 @@ fn tls(config: &config::Upstream) -> Result<rustls::ClientConfig, Error> {
     let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|error| Error::config("cannot set up TLS", error))?;
+        .map_err(|error| Error::new(Side::Internal, Kind::Start).because(error))?;
     if config.url.scheme() != Some(&Scheme::HTTPS) {
         return Ok(builder
             .with_root_certificates(rustls::RootCertStore::empty())
             .with_no_client_auth());
     }
     let Some(path) = &config.ca else {
-        let builder = builder.with_native_roots().map_err(|error| {
-            Error::config(
-                "cannot read the system's certificate authorities; --upstream-ca names one",
-                error,
-            )
-        })?;
+        let builder = builder
+            .with_native_roots()
+            .map_err(|error| Error::new(Side::Config, Kind::SystemRoots).because(error))?;
         return Ok(builder.with_no_client_auth());
     };
     let mut roots = rustls::RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let said = || format!("cannot use --upstream-ca {}", path.display());
-    let file = File::open(path).map_err(|error| Error::config(said(), error))?;
+    let refused = || Error::new(Side::Config, Kind::UpstreamCa(path.clone()));
+    let file = File::open(path).map_err(|error| refused().because(error))?;
     let mut any = false;
     for certificate in CertificateDer::pem_reader_iter(BufReader::new(file)) {
-        let certificate = certificate.map_err(|error| Error::config(said(), error))?;
+        let certificate = certificate.map_err(|error| refused().because(error))?;
         roots
             .add(certificate)
-            .map_err(|error| Error::config(said(), error))?;
+            .map_err(|error| refused().because(error))?;
         any = true;
     }
     if any {
         Ok(builder.with_root_certificates(roots).with_no_client_auth())
     } else {
-        Err(Error::config(
-            said(),
-            std::io::Error::other("it holds no certificate in PEM form"),
-        ))
+        Err(refused().because("it holds no certificate in PEM form"))
     }
 }

@@ -103,7 +103,7 @@ mod tests {
     fn what_the_upstream_sets_goes_back_to_it() {
         let uri: Uri = "http://h/mcp".parse().expect("uri");
         let mut jar = Jar::default();
-        let mut set = |jar: &mut Jar, text: &str| {
+        let set = |jar: &mut Jar, text: &str| {
             let mut headers = header::HeaderMap::new();
             headers.append(header::SET_COOKIE, text.parse().expect("value"));
             jar.store(&headers, &uri);

@@ -31,7 +31,7 @@ pub(super) fn target(from: &Uri, status: StatusCode, headers: &HeaderMap) -> Opt
         }
     }
     let path = location.path();
-    // Two slashes begin the name of another host (RFC 3986 §4.2).
+    // `//host/path` is another origin, though it parses as a path.
     if !path.starts_with('/') || path.starts_with("//") {
         return None;
     }

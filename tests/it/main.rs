@@ -1,22 +1,27 @@
 //! The integration tests, one binary: every module is a kind of test.
 
 #![allow(
-    clippy::unwrap_used,
     clippy::panic,
+    clippy::unwrap_used,
     clippy::indexing_slicing,
-    reason = "a test may stop at the first surprise, and so may what tests share"
+    reason = "a test may stop at the first surprise, in its helpers too"
 )]
+#![allow(unreachable_pub, reason = "modules of one binary")]
 
 mod bad_input;
 mod bad_upstream;
+mod cli;
 mod credentials;
 mod endpoint;
 mod headers;
 mod holds;
 mod identity;
+mod leaving;
 mod legacy_front;
 mod passthrough;
 mod posts;
+mod prefixes;
 mod recovery;
 mod redirects;
 mod support;
+mod transcripts;

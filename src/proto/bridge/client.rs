@@ -4,22 +4,21 @@
 //! then it waits for the upstream's status, so that a 401 or 403 reaches the client as HTTP. Every other failure of
 //! the upstream reaches it on the stream, because one bad status ends the session of several clients.
 
-use std::collections::HashSet;
-use std::time::Instant;
+use std::collections::BTreeSet;
 
-use super::handshake::Phase;
+use super::handshake::{Phase, Session};
 use super::leave::ClientState;
-use super::ledger::{Origin, Place, Request};
+use super::ledger::{Attempts, Origin, Place, Request};
 use super::trouble::{Executed, Reason, Trouble};
-use super::vocabulary::{Answer, Counted, Output, PostId, Posted, Verb};
-use super::{Bridge, Held, MAX_QUEUED_NOTICES, Purpose, Queued};
+use super::vocabulary::{Answer, CallId, Counted, Output, PostId, Posted, Verb};
+use super::{Bridge, Call, Held, LINGER, MAX_NOTICES, Notice, Purpose, Queued};
 use crate::proto::era;
 use crate::proto::jsonrpc::{self, Id, Kind, Message};
 
 impl<C: Clone> Bridge<C> {
     pub(super) fn on_posted(&mut self, posted: Posted<C>) {
         if self.client_state() == ClientState::Gone {
-            return self.emit(Output::Answer(posted.post, Answer::Accepted));
+            return self.emit(Output::Answer(posted.post, Answer::Gone));
         }
         if let Some(answer) = self.objection(&posted) {
             return self.emit(Output::Answer(posted.post, answer));
@@ -50,6 +49,7 @@ impl<C: Clone> Bridge<C> {
                 post,
                 Held {
                     until: self.now + time,
+                    credential,
                 },
             );
         } else {
@@ -94,27 +94,40 @@ impl<C: Clone> Bridge<C> {
                 return invalid("\"initialize\" must not be part of a batch");
             }
         }
-        let mut fresh = HashSet::new();
+        let mut fresh = BTreeSet::new();
         for message in posted
             .messages
             .iter()
             .filter(|message| message.kind() == Kind::Request)
         {
             let id = message.id()?;
-            if self.ledger.contains_key(id) || !fresh.insert(id) {
+            let text = message.id_text();
+            if self.ledger.contains_key(id) {
                 return Some(Answer::Invalid(format!(
-                    "a request with id {} is already in flight on this connection",
-                    message.id_text()
+                    "a request with id {text} is already in flight on this connection"
                 )));
             }
+            if !fresh.insert(id) {
+                let text = format!("the batch has two requests with id {text}");
+                return Some(Answer::Invalid(text));
+            }
         }
-        let notices = self
-            .queue
+        let fresh = posted
+            .messages
             .iter()
-            .filter(|queued| matches!(queued, Queued::Notice(..)))
+            .filter(|message| message.kind() != Kind::Request)
             .count();
-        (notices + posted.messages.len() > MAX_QUEUED_NOTICES + self.settings.max_in_flight)
-            .then_some(Answer::Busy)
+        (fresh > 0 && self.notices() + fresh > MAX_NOTICES).then_some(Answer::Busy)
+    }
+
+    /// How many notifications and answers of the client the upstream has not taken yet.
+    fn notices(&self) -> usize {
+        let queued = |queued: &&Queued<C>| matches!(queued, Queued::Notice(_));
+        let under_way =
+            |call: &&Call<C>| matches!(call.purpose, Purpose::Notice(_) | Purpose::Cancel(_));
+        self.queue.iter().filter(queued).count()
+            + self.calls.values().filter(under_way).count()
+            + self.again.len()
     }
 
     /// Takes in one message. Says whether its POST has a status of the upstream to wait for.
@@ -125,7 +138,8 @@ impl<C: Clone> Bridge<C> {
                 self.on_cancel(message, origin)
             }
             Kind::Notification => {
-                self.queue.push_back(Queued::Notice(message, origin, false));
+                self.queue
+                    .push_back(Queued::Notice(Notice::new(message, origin)));
                 true
             }
             Kind::Response => self.on_client_answer(&message, origin),
@@ -172,21 +186,36 @@ impl<C: Clone> Bridge<C> {
         true
     }
 
-    /// The client answers a request of the upstream: back under the upstream's own id.
+    /// The client answers a request of the upstream: back under the upstream's own id, on the session that asked. It
+    /// does not queue: the upstream may wait for it before it lets anything else go on.
     fn on_client_answer(&mut self, message: &Message, origin: Origin<C>) -> bool {
         let asked = match message.id() {
             Some(Id::String(id)) => ferry_number(id).and_then(|number| self.asked.remove(&number)),
             _ => None,
         };
-        let Some(asked) = asked.filter(|asked| asked.generation == self.session.generation) else {
+        let asked = asked.and_then(|asked| Some((self.session_of(asked.generation)?, asked.id)));
+        let Some((session, id)) = asked else {
             self.count(Counted::StrayClientMessage);
             return false;
         };
-        let Ok(message) = Message::parse(message.text_with_id(&asked.id)) else {
+        let Ok(message) = Message::parse(message.text_with_id(&id)) else {
             return false;
         };
-        self.queue.push_back(Queued::Notice(message, origin, false));
+        let notice = Notice {
+            replayed: true,
+            ..Notice::new(message, origin)
+        };
+        self.send_notice(&session, notice);
         true
+    }
+
+    /// Sends a notification or an answer upstream.
+    pub(super) fn send_notice(&mut self, session: &Session, notice: Notice<C>) -> CallId {
+        let (context, credential) = (notice.origin.context.clone(), notice.origin.credential);
+        let verb = Verb::Post(notice.message.text().clone());
+        let call = self.send_on(session, Purpose::Notice(notice), verb, context, credential);
+        self.limit(call, self.settings.request_timeout);
+        call
     }
 
     /// The client cancels: its request ends here, and the upstream is told without queueing behind anything.
@@ -196,7 +225,8 @@ impl<C: Clone> Bridge<C> {
             .and_then(|(_, json)| Id::from_json(json))
         else {
             // 2025-11-25 cancels tasks by other members; that is the upstream's to judge.
-            self.queue.push_back(Queued::Notice(message, origin, false));
+            self.queue
+                .push_back(Queued::Notice(Notice::new(message, origin)));
             return true;
         };
         let cancellable = self
@@ -215,38 +245,22 @@ impl<C: Clone> Bridge<C> {
         if let Some(call) = call.and_then(|call| self.calls.get_mut(&call)) {
             call.purpose = Purpose::Abandoned;
         }
-        if !request.sent {
+        // A session that is gone took the request with it.
+        let session = self.session_of(request.generation).filter(|_| request.sent);
+        let Some(session) = session else {
             if let Some(call) = call {
                 self.abort(call);
             }
             return false;
-        }
-        // Behind a handshake there is no session to send it on, and the old one is gone with the request.
-        if !matches!(
-            self.phase,
-            Phase::Open | Phase::Confirming(_) | Phase::Restoring(_)
-        ) {
-            if let Some(call) = call {
-                self.abort(call);
-            }
-            return false;
-        }
+        };
         let post = origin.post.take();
-        let Origin {
-            context,
-            credential,
-            ..
-        } = origin;
         let verb = Verb::Post(message.text().clone());
-        let cancel = self.send(Purpose::Cancel(call), verb, context, credential);
+        let purpose = Purpose::Cancel(call);
+        let cancel = self.send_on(&session, purpose, verb, origin.context, origin.credential);
+        self.limit(cancel, LINGER);
         // Without a session a cancelled POST is only reached by dropping it; with one the notification must come first.
-        if self.session.id.is_none() {
-            if let Some(call) = call {
-                self.abort(call);
-            }
-        }
-        if let Some(cancel) = self.calls.get_mut(&cancel) {
-            cancel.deadline = Some(self.now + super::LINGER);
+        if let Some(call) = call.filter(|_| session.id.is_none()) {
+            self.abort(call);
         }
         self.release_post(post);
         true
@@ -267,45 +281,56 @@ impl<C: Clone> Bridge<C> {
             let text = format!(
                 "no answer within {seconds} s (--request-timeout); the request was given up"
             );
-            if request.sent && !request.is_initialize() && matches!(self.phase, Phase::Open) {
-                let params = format!(
-                    r#"{{"requestId":{},"reason":"timeout"}}"#,
-                    request.message.id_text()
-                );
-                let origin = request.origin.clone();
-                self.send_cancelled(&params, origin.context, origin.credential);
-            }
-            let initialize = self.ledger.get(id).is_some_and(Request::is_initialize);
+            // One that still waits behind another handshake has no part in it.
+            let handshake = request.is_initialize() && request.place != Place::Queued;
+            self.send_cancelled(id, "timeout");
             self.fail(id, &Trouble::new(Reason::Timeout, executed, text));
-            if initialize {
+            if handshake {
                 self.phase = Phase::Fresh;
             }
             return;
         }
         match request.place {
             Place::RetryAt(at) if at <= self.now => {
+                let initialize = request.is_initialize();
                 self.count(Counted::Retry);
-                self.send_request(id);
+                if initialize || self.phase == Phase::Open {
+                    return self.send_request(id);
+                }
+                // A handshake began meanwhile: back behind the gate.
+                if let Some(request) = self.ledger.get_mut(id) {
+                    request.place = Place::Queued;
+                }
+                self.queue.push_front(Queued::Request(id.clone()));
             }
             Place::ResumeAt(at) if at <= self.now => self.resume(id),
             _ => {}
         }
     }
 
-    /// Tells the upstream that a request is not waited for any more.
-    pub(super) fn send_cancelled(&mut self, params: &str, context: C, credential: u64) {
-        let text =
-            format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{params}}}"#);
-        let call = self.send(
-            Purpose::Farewell,
-            Verb::Post(text.into()),
-            context,
-            credential,
+    /// Tells the upstream that a request is not waited for any more, where it may be running. `initialize` may not be
+    /// cancelled; without a session, dropping the exchange is all that reaches the upstream.
+    pub(super) fn send_cancelled(&mut self, id: &Id, reason: &str) {
+        let Some(request) = self
+            .ledger
+            .get(id)
+            .filter(|request| request.sent && !request.is_initialize())
+        else {
+            return;
+        };
+        let Some(session) = self
+            .session_of(request.generation)
+            .filter(|session| session.id.is_some())
+        else {
+            return;
+        };
+        let text = format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{},"reason":"{reason}"}}}}"#,
+            request.message.id_text()
         );
-        let deadline: Instant = self.now + super::LINGER;
-        if let Some(call) = self.calls.get_mut(&call) {
-            call.deadline = Some(deadline);
-        }
+        let origin = request.origin.clone();
+        let verb = Verb::Post(text.into());
+        self.send_farewell(&session, verb, origin.context, origin.credential);
     }
 
     /// Ends the hold of a POST with what the upstream said of it.
@@ -315,6 +340,17 @@ impl<C: Clone> Bridge<C> {
         };
         self.answer_held(post, Answer::Refused(Box::new(refusal.clone())));
         true
+    }
+}
+
+impl<C> Notice<C> {
+    pub(super) fn new(message: Message, origin: Origin<C>) -> Self {
+        Self {
+            message,
+            origin,
+            attempts: Attempts::default(),
+            replayed: false,
+        }
     }
 }
 

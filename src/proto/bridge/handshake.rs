@@ -12,10 +12,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::leave::ClientState;
-use super::ledger::{Origin, Place};
-use super::trouble::{Executed, Reason, Trouble};
+use super::ledger::{Attempts, Origin, Place, Request};
+use super::trouble::{self, Executed, Reason, Trouble};
 use super::vocabulary::{CallId, Counted, Refusal, Verb};
-use super::{Bridge, Purpose, Queued};
+use super::{Bridge, Call, Notice, Purpose, Queued};
 use crate::proto::era;
 use crate::proto::jsonrpc::{self, Id, Kind, Message};
 
@@ -58,6 +58,8 @@ pub(super) struct Remembered {
     initialize: Option<Box<str>>,
     /// The revision that the client asked for.
     pub(super) client_version: Option<Box<str>>,
+    /// Whether any handshake of this connection succeeded.
+    shaken: bool,
     /// Whether `notifications/initialized` was sent on the present session.
     confirmed: bool,
     level: Option<Box<str>>,
@@ -65,6 +67,27 @@ pub(super) struct Remembered {
 }
 
 impl<C: Clone> Bridge<C> {
+    /// The session of that handshake, to say something on it. `None` when it is over.
+    pub(super) fn session_of(&self, generation: u32) -> Option<Session> {
+        if generation != self.session.generation {
+            let retired = |session: &&Session| session.generation == generation;
+            return self.retired.iter().find(retired).cloned();
+        }
+        match self.phase {
+            Phase::Open | Phase::Confirming(_) | Phase::Restoring(_) => Some(self.session.clone()),
+            // A server may ping before it answers `initialize`: the session is not adopted yet, but named.
+            Phase::Initializing => {
+                let call = self.calls.get(&self.handshake_call()?)?;
+                Some(Session {
+                    id: call.session.as_deref().map(Arc::from),
+                    version: None,
+                    generation,
+                })
+            }
+            Phase::Fresh => None,
+        }
+    }
+
     /// Moves the queue on, as far as the gate lets it.
     pub(super) fn pump(&mut self) {
         loop {
@@ -92,7 +115,7 @@ impl<C: Clone> Bridge<C> {
     fn next_needing_handshake(&mut self) -> Option<Option<Origin<C>>> {
         loop {
             match self.queue.front()? {
-                Queued::Notice(_, origin, _) => return Some(Some(origin.clone())),
+                Queued::Notice(notice) => return Some(Some(notice.origin.clone())),
                 Queued::Request(id) => match self.ledger.get(id) {
                     Some(request) if request.is_initialize() => return Some(None),
                     Some(request) => return Some(Some(request.origin.clone())),
@@ -120,21 +143,12 @@ impl<C: Clone> Bridge<C> {
                     self.send_request(&id)
                 }
             }
-            Queued::Notice(message, mut origin, replayed) => {
-                if message.method() == "notifications/initialized" {
-                    return self.confirm_for_client(message, origin);
+            Queued::Notice(notice) => {
+                if notice.message.method() == "notifications/initialized" {
+                    return self.confirm_for_client(notice);
                 }
-                if self.held.is_empty() {
-                    origin.post = None;
-                }
-                let (context, credential) = (origin.context.clone(), origin.credential);
-                let verb = Verb::Post(message.text().clone());
-                self.send(
-                    Purpose::Notice(message, origin, replayed),
-                    verb,
-                    context,
-                    credential,
-                );
+                let session = self.session.clone();
+                self.send_notice(&session, notice);
             }
         }
     }
@@ -148,8 +162,10 @@ impl<C: Clone> Bridge<C> {
         let verb = Verb::Post(request.message.text().clone());
         let (context, credential) = (request.origin.context.clone(), request.origin.credential);
         let call = self.send(Purpose::Request(id.clone()), verb, context, credential);
+        let generation = self.session.generation;
         if let Some(request) = self.ledger.get_mut(id) {
             request.place = Place::Sent(call);
+            request.generation = generation;
         }
     }
 
@@ -175,10 +191,15 @@ impl<C: Clone> Bridge<C> {
                 ..Session::default()
             },
         );
-        if old.id.is_some() && self.retired.len() < MAX_RETIRED {
-            self.retired.push(old);
-        }
         self.forget_session_state();
+        if old.id.is_none() {
+            return;
+        }
+        self.retired.push(old);
+        if self.retired.len() > MAX_RETIRED {
+            let oldest = self.retired.remove(0);
+            self.end_sessions_of([oldest]);
+        }
     }
 
     /// What belongs to a session and ends with it.
@@ -189,12 +210,38 @@ impl<C: Clone> Bridge<C> {
         }
     }
 
+    /// Ends the replaced sessions on which nothing is under way any more.
     pub(super) fn end_retired_sessions(&mut self) {
+        if self.retired.is_empty() || self.phase == Phase::Initializing {
+            return;
+        }
+        let busy = |session: &Session| {
+            let speaks = |call: &Call<C>| {
+                call.generation == session.generation
+                    && matches!(
+                        call.purpose,
+                        Purpose::Request(_) | Purpose::Cancel(_) | Purpose::Notice(_)
+                    )
+            };
+            let runs = |request: &Request<C>| request.generation == session.generation;
+            self.calls.values().any(speaks) || self.ledger.values().any(runs)
+        };
+        let (busy, idle): (Vec<_>, Vec<_>) = self.retired.iter().cloned().partition(busy);
+        self.retired = busy;
+        self.end_sessions_of(idle);
+    }
+
+    /// Ends sessions upstream, and what was asked on them.
+    pub(super) fn end_sessions_of(&mut self, sessions: impl IntoIterator<Item = Session>) {
         let Some((context, credential)) = self.latest.clone() else {
             return;
         };
-        for session in std::mem::take(&mut self.retired) {
-            self.send_farewell(&session, Verb::Delete, context.clone(), credential);
+        for session in sessions {
+            self.asked
+                .retain(|_, asked| asked.generation != session.generation);
+            if session.id.is_some() {
+                self.send_farewell(&session, Verb::Delete, context.clone(), credential);
+            }
         }
     }
 
@@ -215,6 +262,7 @@ impl<C: Clone> Bridge<C> {
 
     /// A session counts only when it comes with a good result: servers put fresh ids on refusals too.
     fn adopt_session(&mut self, answer: &Message, session: Option<Box<str>>) {
+        self.remembered.shaken = true;
         self.session.id = session.map(Arc::from);
         let version = answer
             .result_member("protocolVersion")
@@ -223,28 +271,23 @@ impl<C: Clone> Bridge<C> {
     }
 
     /// The client's `notifications/initialized`: once per session.
-    fn confirm_for_client(&mut self, message: Message, origin: Origin<C>) {
+    fn confirm_for_client(&mut self, notice: Notice<C>) {
         if self.remembered.confirmed {
-            return self.release_post(origin.post);
+            return self.release_post(notice.origin.post);
         }
-        let verb = Verb::Post(message.text().clone());
-        let (context, credential) = (origin.context.clone(), origin.credential);
-        let call = self.send(
-            Purpose::Notice(message, origin, true),
-            verb,
-            context,
-            credential,
-        );
+        let notice = Notice {
+            replayed: true,
+            ..notice
+        };
+        let session = self.session.clone();
+        let call = self.send_notice(&session, notice);
         self.confirming(call);
     }
 
-    fn confirming(&mut self, call: CallId) {
+    pub(super) fn confirming(&mut self, call: CallId) {
         self.remembered.confirmed = true;
         self.phase = Phase::Confirming(call);
-        let deadline = self.now + self.settings.handshake_timeout;
-        if let Some(call) = self.calls.get_mut(&call) {
-            call.deadline = Some(deadline);
-        }
+        self.limit(call, self.settings.handshake_timeout);
     }
 
     /// `notifications/initialized` was answered, well or not: the gate opens, and the listen stream may.
@@ -260,6 +303,15 @@ impl<C: Clone> Bridge<C> {
 
     /// A handshake that the client did not make, or made with an upstream that forgot it.
     fn initialize_ourselves(&mut self, origin: Origin<C>) {
+        self.initialize_again(origin, Attempts::default());
+    }
+
+    pub(super) fn initialize_again(&mut self, origin: Origin<C>, attempts: Attempts) {
+        self.count(match (attempts.failures, self.remembered.shaken) {
+            (0, false) => Counted::ImplicitHandshake,
+            (0, true) => Counted::Reinitialize,
+            _ => Counted::Retry,
+        });
         let number = self.session.generation.wrapping_add(1);
         let id = format!("\"ferry:initialize:{number}\"");
         let text = match self
@@ -268,14 +320,8 @@ impl<C: Clone> Bridge<C> {
             .as_deref()
             .map(|text| Message::parse(Bytes::copy_from_slice(text.as_bytes())))
         {
-            Some(Ok(message)) => {
-                self.count(Counted::Reinitialize);
-                message.text_with_id(&id)
-            }
-            _ => {
-                self.count(Counted::ImplicitHandshake);
-                self.default_initialize(&id)
-            }
+            Some(Ok(message)) => message.text_with_id(&id),
+            _ => self.default_initialize(&id),
         };
         self.session = Session {
             generation: number,
@@ -283,16 +329,10 @@ impl<C: Clone> Bridge<C> {
         };
         self.forget_session_state();
         self.phase = Phase::Initializing;
-        let call = self.send(
-            Purpose::OwnInitialize,
-            Verb::Post(text),
-            origin.context,
-            origin.credential,
-        );
-        let deadline = self.now + self.settings.handshake_timeout;
-        if let Some(call) = self.calls.get_mut(&call) {
-            call.deadline = Some(deadline);
-        }
+        let (context, credential) = (origin.context.clone(), origin.credential);
+        let purpose = Purpose::OwnInitialize(origin, attempts);
+        let call = self.send(purpose, Verb::Post(text), context, credential);
+        self.limit(call, self.settings.handshake_timeout);
     }
 
     /// `initialize` for a client that never said what it can do: it promises nothing on the client's behalf.
@@ -315,11 +355,11 @@ impl<C: Clone> Bridge<C> {
     /// The answer to the ferry's own `initialize`; the client does not see it.
     pub(super) fn own_initialize_answered(&mut self, answer: &Message, session: Option<Box<str>>) {
         if answer.is_error() {
-            let text = format!("the upstream refused the handshake: {}", answer.as_str());
-            return self.own_initialize_failed(
-                &Trouble::new(Reason::HandshakeFailed, Executed::No, text),
-                None,
-            );
+            let trouble = Trouble::handshake(&format!(
+                "the upstream refused it{}",
+                trouble::excerpt(answer.text())
+            ));
+            return self.own_initialize_failed(&trouble, None);
         }
         self.adopt_session(answer, session);
         if self.client_state() == ClientState::Gone {
@@ -357,7 +397,7 @@ impl<C: Clone> Bridge<C> {
                         self.fail(&id, trouble);
                     }
                 }
-                Queued::Notice(_, origin, _) => {
+                Queued::Notice(Notice { origin, .. }) => {
                     if !refusal.is_some_and(|refusal| self.refuse_post(origin.post, refusal)) {
                         self.release_post(origin.post);
                     }
@@ -368,6 +408,9 @@ impl<C: Clone> Bridge<C> {
 
     /// After the ferry confirmed its own handshake: log level and subscriptions that the lost session knew.
     pub(super) fn own_initialized_answered(&mut self, call: CallId, accepted: bool) {
+        if self.phase != Phase::Confirming(call) {
+            return;
+        }
         self.confirmed(call, accepted);
         let Some((context, credential)) = self.latest.clone().filter(|_| self.phase == Phase::Open)
         else {
@@ -386,10 +429,7 @@ impl<C: Clone> Bridge<C> {
             };
             let verb = Verb::Post(message.text_with_id(&format!("\"ferry:restore:{number}\"")));
             let call = self.send(Purpose::Restore, verb, context.clone(), credential);
-            let deadline = self.now + self.settings.handshake_timeout;
-            if let Some(call) = self.calls.get_mut(&call) {
-                call.deadline = Some(deadline);
-            }
+            self.limit(call, self.settings.handshake_timeout);
             self.phase = match self.phase {
                 Phase::Restoring(count) => Phase::Restoring(count + 1),
                 _ => Phase::Restoring(1),
@@ -398,7 +438,10 @@ impl<C: Clone> Bridge<C> {
     }
 
     /// One of the restoring exchanges is over, well or not.
-    pub(super) fn restored(&mut self) {
+    pub(super) fn restored(&mut self, generation: u32) {
+        if generation != self.session.generation {
+            return;
+        }
         if let Phase::Restoring(count) = self.phase {
             self.phase = if count > 1 {
                 Phase::Restoring(count - 1)
@@ -438,6 +481,7 @@ impl<C: Clone> Bridge<C> {
         }
         self.session.id = None;
         self.forget_session_state();
+        self.asked.retain(|_, asked| asked.generation != generation);
         self.phase = Phase::Fresh;
     }
 
@@ -461,29 +505,41 @@ impl<C: Clone> Bridge<C> {
         let Some(request) = self.ledger.get_mut(id) else {
             return;
         };
+        // This attempt was refused; an earlier one may have got through.
+        request.sent = request.resent;
         if request.replayed {
-            let text = "the upstream does not keep its session: it refused the request on a new one too. It was not executed";
-            return self.fail(id, &Trouble::new(Reason::SessionLost, Executed::No, text));
+            let executed = if request.sent {
+                Executed::Unknown
+            } else {
+                Executed::No
+            };
+            let text =
+                "the upstream does not keep its session: it refused the request on a new one too";
+            return self.fail(id, &Trouble::new(Reason::SessionLost, executed, text));
         }
         request.replayed = true;
-        request.sent = false;
         request.place = Place::Queued;
-        self.queue.push_front(Queued::Request(id.clone()));
+        self.queue_replay(Queued::Request(id.clone()));
         self.lose_session(generation);
     }
 
+    /// What is sent again goes before what was never sent, in the order in which it came back.
+    fn queue_replay(&mut self, queued: Queued<C>) {
+        let replayed = |queued: &&Queued<C>| match queued {
+            Queued::Request(id) => self.ledger.get(id).is_some_and(|request| request.replayed),
+            Queued::Notice(notice) => notice.replayed,
+        };
+        let at = self.queue.iter().take_while(replayed).count();
+        self.queue.insert(at, queued);
+    }
+
     /// A notification refused for its session goes the same way; an answer belonged to the lost session alone.
-    pub(super) fn replay_notice(
-        &mut self,
-        message: Message,
-        origin: Origin<C>,
-        replayed: bool,
-        generation: u32,
-    ) {
-        if message.kind() == Kind::Notification && !replayed {
-            self.queue.push_front(Queued::Notice(message, origin, true));
+    pub(super) fn replay_notice(&mut self, notice: Notice<C>, generation: u32) {
+        if notice.message.kind() == Kind::Notification && !notice.replayed {
+            let replayed = true;
+            self.queue_replay(Queued::Notice(Notice { replayed, ..notice }));
         } else {
-            self.release_post(origin.post);
+            self.release_post(notice.origin.post);
         }
         self.lose_session(generation);
     }
@@ -498,7 +554,7 @@ impl<C: Clone> Bridge<C> {
         clients.or_else(|| {
             self.calls
                 .iter()
-                .find(|(_, call)| matches!(call.purpose, Purpose::OwnInitialize))
+                .find(|(_, call)| matches!(call.purpose, Purpose::OwnInitialize(..)))
                 .map(|(id, _)| *id)
         })
     }

@@ -7,13 +7,13 @@
 
 use std::time::Instant;
 
-use super::handshake::{Phase, Session};
-use super::ledger::Place;
+use super::handshake::Session;
+use super::ledger::{Attempts, Place};
 use super::trouble::{Executed, Reason, Trouble};
 use super::vocabulary::{CallId, Output, Verb};
 use super::{Bridge, Call, LINGER, Purpose};
 use crate::proto::era;
-use crate::proto::jsonrpc::{self, Id};
+use crate::proto::jsonrpc::{self, Id, Kind};
 
 /// How far the farewell is.
 #[derive(Debug)]
@@ -61,14 +61,7 @@ impl<C: Clone> Bridge<C> {
             } else {
                 Executed::No
             };
-            if request.sent && self.session.id.is_some() && !request.is_initialize() {
-                let params = format!(
-                    r#"{{"requestId":{},"reason":"shutting down"}}"#,
-                    request.message.id_text()
-                );
-                let origin = request.origin.clone();
-                self.send_cancelled(&params, origin.context, origin.credential);
-            }
+            self.send_cancelled(&id, "shutting down");
             let text =
                 "the proxy was shut down before the request was answered; reconnect and try again";
             self.fail(&id, &Trouble::new(Reason::ShuttingDown, executed, text));
@@ -87,27 +80,29 @@ impl<C: Clone> Bridge<C> {
         self.emit(Output::EndStream);
         let handshake = self.handshake_call();
         self.queue.clear();
+        self.again.clear();
         self.close_listen();
         for asked in std::mem::take(&mut self.asked).into_values() {
-            if asked.generation == self.session.generation {
-                self.answer_upstream(&asked.id, "the client has gone");
-            }
+            self.answer_upstream(asked.generation, &asked.id, "the client has gone");
         }
-        let requests = std::mem::take(&mut self.ledger);
-        for request in requests.into_values() {
+        let ids: Vec<Id> = self.ledger.keys().cloned().collect();
+        for id in &ids {
+            self.send_cancelled(id, "client disconnected");
+        }
+        for request in std::mem::take(&mut self.ledger).into_values() {
             let Place::Sent(call) = request.place else {
                 continue;
             };
             if Some(call) == handshake {
+                let purpose = Purpose::OwnInitialize(request.origin, Attempts::default());
+                if let Some(call) = self.calls.get_mut(&call) {
+                    call.purpose = purpose;
+                }
                 continue;
             }
-            if self.session.id.is_some() {
-                let params = format!(
-                    r#"{{"requestId":{},"reason":"client disconnected"}}"#,
-                    request.message.id_text()
-                );
-                self.send_cancelled(&params, request.origin.context, request.origin.credential);
-                // Its answer and its last words are dropped; its exchange is, once the cancel went ahead.
+            let session = self.session_of(request.generation);
+            if session.is_some_and(|session| session.id.is_some()) {
+                // Its answer is dropped; its exchange is, once the cancel went ahead.
                 if let Some(call) = self.calls.get_mut(&call) {
                     call.purpose = Purpose::Abandoned;
                 }
@@ -121,10 +116,6 @@ impl<C: Clone> Bridge<C> {
             stage: Stage::Words,
         });
         if let Some(call) = handshake {
-            if let Some(call) = self.calls.get_mut(&call) {
-                call.purpose = Purpose::OwnInitialize;
-            }
-            self.phase = Phase::Initializing;
             self.set_stage(Stage::Handshake(call));
         }
     }
@@ -137,7 +128,7 @@ impl<C: Clone> Bridge<C> {
                 let open = matches!(
                     self.calls.get(&call),
                     Some(Call {
-                        purpose: Purpose::OwnInitialize,
+                        purpose: Purpose::OwnInitialize(..),
                         ..
                     })
                 );
@@ -147,10 +138,13 @@ impl<C: Clone> Bridge<C> {
                 }
             }
             Stage::Words => {
-                let speaking = self.calls.values().any(|call| {
-                    matches!(call.purpose, Purpose::Farewell | Purpose::OwnInitialized)
-                });
-                if !speaking {
+                // What the client said last counts too: its answers and its cancels.
+                let speaking = |call: &Call<C>| match &call.purpose {
+                    Purpose::Farewell | Purpose::OwnInitialized | Purpose::Cancel(_) => true,
+                    Purpose::Notice(notice) => notice.message.kind() == Kind::Response,
+                    _ => false,
+                };
+                if !self.calls.values().any(speaking) {
                     self.end_sessions();
                 }
             }
@@ -193,18 +187,9 @@ impl<C: Clone> Bridge<C> {
             self.abort(call);
         }
         self.set_stage(Stage::Delete);
-        if let Some((context, credential)) = self.latest.clone() {
-            let session = std::mem::take(&mut self.session);
-            let sessions = std::mem::take(&mut self.retired)
-                .into_iter()
-                .chain([session]);
-            for session in sessions
-                .filter(|session| session.id.is_some())
-                .collect::<Vec<_>>()
-            {
-                self.send_farewell(&session, Verb::Delete, context.clone(), credential);
-            }
-        }
+        let retired = std::mem::take(&mut self.retired);
+        let session = std::mem::take(&mut self.session);
+        self.end_sessions_of(retired.into_iter().chain([session]));
         self.advance_leaving();
     }
 
@@ -220,13 +205,14 @@ impl<C: Clone> Bridge<C> {
     }
 
     /// Answers a request of the upstream on behalf of a client that cannot.
-    pub(super) fn answer_upstream(&mut self, id: &str, why: &str) {
-        let Some((context, credential)) = self.latest.clone() else {
+    pub(super) fn answer_upstream(&mut self, generation: u32, id: &str, why: &str) {
+        let Some((session, (context, credential))) =
+            self.session_of(generation).zip(self.latest.clone())
+        else {
             return;
         };
         let text =
             jsonrpc::error_response(id, era::INTERNAL_ERROR, &format!("mcp-ferry: {why}"), None);
-        let session = self.session.clone();
         self.send_farewell(&session, Verb::Post(text), context, credential);
     }
 
@@ -239,9 +225,6 @@ impl<C: Clone> Bridge<C> {
         credential: u64,
     ) {
         let call = self.send_on(session, Purpose::Farewell, verb, context, credential);
-        let deadline = self.now + LINGER;
-        if let Some(call) = self.calls.get_mut(&call) {
-            call.deadline = Some(deadline);
-        }
+        self.limit(call, LINGER);
     }
 }

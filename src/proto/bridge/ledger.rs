@@ -30,6 +30,13 @@ pub(super) enum Place {
     ResumeAt(Instant),
 }
 
+/// Attempts to connect that failed in a row, and when the first of them did.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Attempts {
+    pub(super) failures: u32,
+    pub(super) since: Option<Instant>,
+}
+
 /// One request in flight.
 #[derive(Debug)]
 pub(super) struct Request<C> {
@@ -40,10 +47,10 @@ pub(super) struct Request<C> {
     pub(super) deadline: Instant,
     /// Whether the upstream may have seen it; once true it stays true, except when the upstream proved otherwise.
     pub(super) sent: bool,
-    /// Failed attempts to connect, and when the first of them was.
-    pub(super) connects: u32,
-    pub(super) first_failure: Option<Instant>,
-    /// Whether its one repetition, as a safe method, is used up.
+    /// The handshake whose session it was sent on.
+    pub(super) generation: u32,
+    pub(super) attempts: Attempts,
+    /// Whether its one repetition, as a safe method, is used up; then nobody knows what became of the first.
     pub(super) resent: bool,
     /// Whether it was replayed on a new session.
     pub(super) replayed: bool,
@@ -65,8 +72,8 @@ impl<C> Request<C> {
             place: Place::Queued,
             deadline,
             sent: false,
-            connects: 0,
-            first_failure: None,
+            generation: 0,
+            attempts: Attempts::default(),
             resent: false,
             replayed: false,
             mark: None,
@@ -75,6 +82,17 @@ impl<C> Request<C> {
             oversized: false,
             garbled: false,
         }
+    }
+
+    /// Sends it once more, because it is safe to run twice. What its last exchange brought is forgotten.
+    pub(super) fn send_anew(&mut self, at: Instant) {
+        self.resent = true;
+        self.place = Place::RetryAt(at);
+        self.mark = None;
+        self.retry = None;
+        self.resumes = 0;
+        self.oversized = false;
+        self.garbled = false;
     }
 
     pub(super) fn is_initialize(&self) -> bool {

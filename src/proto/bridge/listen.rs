@@ -38,6 +38,8 @@ enum State {
     ReopenAt(Instant),
     /// The upstream has no such stream.
     NotOffered,
+    /// The upstream refused this credential; the next one that it takes may listen.
+    Unauthorized(u64),
 }
 
 impl Listen {
@@ -59,7 +61,7 @@ impl Listen {
 impl<C: Clone> Bridge<C> {
     pub(super) fn open_listen(&mut self) {
         if self.session.id.is_none()
-            || !matches!(self.listen.state, State::Closed | State::ReopenAt(_))
+            || matches!(self.listen.state, State::Open(_) | State::NotOffered)
         {
             return;
         }
@@ -83,12 +85,17 @@ impl<C: Clone> Bridge<C> {
 
     pub(super) fn on_listen_due(&mut self) {
         if self.listen.due().is_some_and(|at| at <= self.now) {
-            if matches!(self.phase, Phase::Open) {
-                self.count(Counted::ListenReopened);
-                self.open_listen();
-            } else {
-                self.listen.state = State::Closed;
-            }
+            self.count(Counted::ListenReopened);
+            self.open_listen();
+        }
+    }
+
+    /// The upstream took this credential: a listen stream that was refused for another one may be had now.
+    pub(super) fn listen_with(&mut self, credential: u64) {
+        if self.phase == Phase::Open
+            && matches!(self.listen.state, State::Unauthorized(refused) if refused != credential)
+        {
+            self.open_listen();
         }
     }
 
@@ -105,21 +112,31 @@ impl<C: Clone> Bridge<C> {
 
     pub(super) fn listen_marked(&mut self, event_id: Option<Box<str>>, retry: Option<Duration>) {
         self.listen.failures = 0;
-        if event_id.is_some() {
-            self.listen.mark = event_id;
+        if let Some(event_id) = event_id {
+            // An empty id takes back the last one (HTML, "Processing the stream").
+            self.listen.mark = Some(event_id).filter(|id| !id.is_empty());
         }
         self.listen.retry = retry.or(self.listen.retry);
     }
 
-    pub(super) fn listen_refused(&mut self, refusal: &Refusal, lost: bool, generation: u32) {
-        let resuming = self.listen.mark.take().is_some();
+    pub(super) fn listen_refused(
+        &mut self,
+        refusal: &Refusal,
+        lost: bool,
+        generation: u32,
+        credential: u64,
+    ) {
         match refusal.status {
             _ if lost && self.listen.worked => {
                 self.lose_session(generation);
                 self.renew_session();
             }
+            401 | 403 => self.listen.state = State::Unauthorized(credential),
             // A store that forgot the event answers 400 or 500: once more, without the event.
-            400 | 500 if resuming => self.reopen_later(),
+            400 | 500 if self.listen.mark.is_some() => {
+                self.listen.mark = None;
+                self.reopen_later();
+            }
             408 | 409 | 425 | 429 | 500..=599 => self.reopen_later(),
             _ => self.listen.state = State::NotOffered,
         }

@@ -15,12 +15,14 @@
 //! | `ledger` | one request in flight |
 //! | `client` | what the client posts: admission, the hold for the upstream's status, cancels |
 //! | `handshake` | the handshake era: initialize, the gate behind it, sessions and their loss |
-//! | `replies` | what the upstream answers: heads, messages, refusals, ends, resumption |
+//! | `replies` | what the upstream answers: heads and messages |
+//! | `ends` | how exchanges end: refusals, broken streams, resumption, attempts to connect |
 //! | `listen` | the stream for what the upstream sends unasked |
 //! | `leave` | the end: drain, farewell, DELETE |
 //! | `trouble` | the errors that the ferry makes itself |
 
 mod client;
+mod ends;
 mod handshake;
 mod leave;
 mod ledger;
@@ -29,15 +31,16 @@ mod replies;
 mod trouble;
 mod vocabulary;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use crate::proto::jsonrpc::{Id, Message};
+use ends::Again;
 use handshake::{Phase, Remembered, Session};
 use leave::{ClientState, Leaving};
-use ledger::{Origin, Place, Request};
+use ledger::{Attempts, Origin, Place, Request};
 use listen::Listen;
 use trouble::Trouble;
 pub use vocabulary::{
@@ -47,10 +50,12 @@ pub use vocabulary::{
 
 /// Requests of the upstream that wait for the client's answer; one more is answered with an error.
 pub const MAX_ASKED: usize = 256;
-/// Notifications and answers of the client that wait behind a handshake; one more POST gets 503.
-pub const MAX_QUEUED_NOTICES: usize = 256;
+/// Notifications and answers of the client that wait behind a handshake or for the upstream; one more POST gets 503.
+pub const MAX_NOTICES: usize = 256;
 /// How long an exchange may stay open after its request had its outcome.
 const LINGER: Duration = Duration::from_secs(5);
+/// Exchanges that may do so at once; one more is dropped with the outcome.
+const MAX_LINGERING: usize = 16;
 
 /// What a bridge needs to know beforehand.
 #[derive(Clone, Debug)]
@@ -92,6 +97,7 @@ impl Default for Settings {
 #[derive(Debug)]
 struct Held {
     until: Instant,
+    credential: u64,
 }
 
 /// A request of the upstream that the client has yet to answer.
@@ -108,8 +114,18 @@ struct Asked {
 enum Queued<C> {
     /// A request; the ledger has it.
     Request(Id),
-    /// A notification or an answer, and whether it was replayed.
-    Notice(Message, Origin<C>, bool),
+    /// A notification.
+    Notice(Notice<C>),
+}
+
+/// A notification of the client, or its answer to a request of the upstream.
+#[derive(Debug)]
+struct Notice<C> {
+    message: Message,
+    origin: Origin<C>,
+    attempts: Attempts,
+    /// Whether its one repetition on a new session is used up, or there shall be none.
+    replayed: bool,
 }
 
 /// Why an exchange with the upstream was started.
@@ -117,14 +133,14 @@ enum Queued<C> {
 enum Purpose<C> {
     /// For this request of the ledger: a POST, or a GET that resumes.
     Request(Id),
-    /// Its request has had its outcome. What still comes is relayed, but no answer.
+    /// It has served its purpose. What still comes is relayed, but no answer.
     Abandoned,
-    /// A notification or an answer of the client; whether it was replayed.
-    Notice(Message, Origin<C>, bool),
+    /// A notification or an answer of the client.
+    Notice(Notice<C>),
     /// The client's cancel of a request; the exchange that it cancels is dropped when this one is settled.
     Cancel(Option<CallId>),
-    /// The ferry's own `initialize`.
-    OwnInitialize,
+    /// The ferry's own `initialize`, on behalf of what came from there; or the client's, once the client is gone.
+    OwnInitialize(Origin<C>, Attempts),
     /// The ferry's own `notifications/initialized`.
     OwnInitialized,
     /// Log level or subscription, restored after the session was lost.
@@ -162,7 +178,8 @@ pub struct Bridge<C> {
     held: BTreeMap<PostId, Held>,
     /// The credential that the upstream took last; `None` before the first, and after it refused one.
     proven: Option<u64>,
-    ledger: HashMap<Id, Request<C>>,
+    // Ordered maps: the order of a hash map is random, and what happens here must not be.
+    ledger: BTreeMap<Id, Request<C>>,
     queue: VecDeque<Queued<C>>,
     asked: BTreeMap<u64, Asked>,
     last_asked: u64,
@@ -172,7 +189,9 @@ pub struct Bridge<C> {
     /// Sessions that a second handshake of the client replaced; ended when nothing is in flight.
     retired: Vec<Session>,
     remembered: Remembered,
-    calls: HashMap<CallId, Call<C>>,
+    calls: BTreeMap<CallId, Call<C>>,
+    /// What found no connection, and when it is tried again; requests are in the ledger instead.
+    again: Vec<(Instant, Again<C>)>,
     listen: Listen,
     /// Where the client's last POST came from: for exchanges that no single POST causes.
     latest: Option<(C, u64)>,
@@ -195,7 +214,7 @@ impl<C: Clone> Bridge<C> {
             last_call: 0,
             held: BTreeMap::new(),
             proven: None,
-            ledger: HashMap::new(),
+            ledger: BTreeMap::new(),
             queue: VecDeque::new(),
             asked: BTreeMap::new(),
             last_asked: 0,
@@ -203,7 +222,8 @@ impl<C: Clone> Bridge<C> {
             session: Session::default(),
             retired: Vec::new(),
             remembered: Remembered::default(),
-            calls: HashMap::new(),
+            calls: BTreeMap::new(),
+            again: Vec::new(),
             listen: Listen::default(),
             latest: None,
             draining: false,
@@ -258,6 +278,7 @@ impl<C: Clone> Bridge<C> {
         for call in due {
             self.on_call_due(call);
         }
+        self.on_again_due();
         self.on_listen_due();
         self.on_leaving_due();
         self.settle();
@@ -275,8 +296,10 @@ impl<C: Clone> Bridge<C> {
         let requests = self.ledger.values().map(Request::due);
         let calls = self.calls.values().filter_map(|call| call.deadline);
         let leaving = self.leaving.as_ref().map(|leaving| leaving.deadline);
+        let again = self.again.iter().map(|(at, _)| *at);
         held.chain(requests)
             .chain(calls)
+            .chain(again)
             .chain(self.listen.due())
             .chain(leaving)
             .min()
@@ -298,11 +321,9 @@ impl<C: Clone> Bridge<C> {
     fn settle(&mut self) {
         if self.leaving.is_none() {
             self.pump();
-            if self.ledger.is_empty() {
-                self.end_retired_sessions();
-                if self.draining {
-                    self.leave();
-                }
+            self.end_retired_sessions();
+            if self.ledger.is_empty() && self.draining {
+                self.leave();
             }
         }
         self.advance_leaving();
@@ -357,6 +378,26 @@ impl<C: Clone> Bridge<C> {
         id
     }
 
+    /// Gives an exchange until then.
+    fn limit(&mut self, call: CallId, time: Duration) {
+        let deadline = self.now + time;
+        if let Some(call) = self.calls.get_mut(&call) {
+            call.deadline = Some(deadline);
+        }
+    }
+
+    /// An exchange has served its purpose. It may end by itself, so that its connection can be used again.
+    fn let_linger(&mut self, call: CallId) {
+        let abandoned = |call: &&Call<C>| matches!(call.purpose, Purpose::Abandoned);
+        if self.calls.values().filter(abandoned).count() >= MAX_LINGERING {
+            return self.abort(call);
+        }
+        if let Some(call) = self.calls.get_mut(&call) {
+            call.purpose = Purpose::Abandoned;
+        }
+        self.limit(call, LINGER);
+    }
+
     /// Drops an exchange, if it is still open.
     fn abort(&mut self, call: CallId) {
         if self.calls.remove(&call).is_some() {
@@ -380,6 +421,17 @@ impl<C: Clone> Bridge<C> {
     /// A POST need not be held any longer: the client learns the rest from its stream.
     fn release_post(&mut self, post: Option<PostId>) {
         if let Some(post) = post {
+            self.answer_held(post, Answer::Accepted);
+        }
+    }
+
+    /// The upstream took this credential: no POST that came with it need be held any longer.
+    fn prove(&mut self, credential: u64) {
+        self.proven = Some(credential);
+        let held = self.held.iter();
+        let proven = held.filter(|(_, held)| held.credential == credential);
+        let proven: Vec<PostId> = proven.map(|(post, _)| *post).collect();
+        for post in proven {
             self.answer_held(post, Answer::Accepted);
         }
     }

@@ -76,6 +76,13 @@ impl Trouble {
         }
     }
 
+    /// The ferry's own handshake came to nothing, so the requests that waited for it were not sent.
+    pub(super) fn handshake(why: &str) -> Self {
+        let text =
+            format!("the handshake with the upstream failed: {why}. The request was not sent");
+        Self::new(Reason::HandshakeFailed, Executed::No, text)
+    }
+
     /// What an answer with an HTTP error status means for the request it answers.
     pub(super) fn from_refusal(refusal: &Refusal) -> Self {
         let status = refusal.status;
@@ -154,7 +161,7 @@ impl Trouble {
 }
 
 /// The start of what a server said, as `: "…"`; empty for markup and for nothing.
-fn excerpt(body: &[u8]) -> String {
+pub(super) fn excerpt(body: &[u8]) -> String {
     const LONGEST: usize = 200;
     let head = body.get(..body.len().min(4 * LONGEST)).unwrap_or_default();
     let text: String = String::from_utf8_lossy(head)

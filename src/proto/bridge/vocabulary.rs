@@ -155,6 +155,8 @@ pub enum Answer {
     Invalid(String),
     /// 401 or 403: the upstream's own answer.
     Refused(Box<Refusal>),
+    /// 404: the client's stream is gone, so nothing could ever be answered.
+    Gone,
     /// 503: a queue is full.
     Busy,
 }

@@ -4,4 +4,5 @@ pub(crate) mod client;
 pub(crate) mod clock;
 pub(crate) mod ferry;
 pub(crate) mod http;
+pub mod transcript;
 pub(crate) mod upstream;

@@ -186,6 +186,16 @@ export const scenarios = {
     await until('the session to end upstream', async () => !(await control('state')).sessions.includes(mine[0]));
   },
 
+  // Whoever leaves takes the calls still running along.
+  async 'leave-mid-call'({ dialect, nonce, open, plan, control }) {
+    const peer = await open(plan.url, nonce);
+    const outcome = peer.call(dialect.slow.tool, fill(dialect.slow.args, nonce)).catch(() => 'gone');
+    await until('the call to begin', async () => (await control('state')).running.includes(nonce));
+    await peer.close();
+    await until('the call to end upstream', async () => (await control('state')).cancelled.includes(nonce));
+    await outcome;
+  },
+
   // The SDK reconnects by itself but never initializes again; the first call on the new stream must work.
   async reconnect({ dialect, nonce, open, plan, control }) {
     const peer = await open(plan.cuttable, nonce);
@@ -201,9 +211,19 @@ export const scenarios = {
   },
 
   async restart({ peer, dialect, nonce, control, plan }) {
-    await run(peer, dialect.echo, nonce);
+    const running = async () => (await control('state')).running;
+    const observable = (await running()) !== undefined;
+    const lost = peer.call(dialect.slow.tool, fill(dialect.slow.args, nonce)).then(
+      reply => `answered ${reply.text}`,
+      () => 'failed',
+    );
+    if (observable) await until('the call to begin', async () => (await running()).includes(nonce));
+    else await run(peer, dialect.echo, nonce);
     await control('restart');
+    // The call that ran when the server died fails, soon and for good: nobody may run it a second time.
+    assert.equal(await lost, 'failed');
     await run(peer, dialect.echo, `${nonce}-again`);
+    if (observable) assert.ok(!(await running()).includes(nonce), 'the lost call was run again');
     if (plan.scenarios.includes('list-changed')) await scenarios['list-changed']({ peer, dialect, nonce });
   },
 };

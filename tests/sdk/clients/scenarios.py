@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from contextlib import suppress
 
 import anyio
 
@@ -236,10 +237,52 @@ async def leave(c):
     await until("the session to end upstream", gone)
 
 
+async def leave_mid_call(c):
+    """Whoever leaves takes the calls still running along."""
+    peer = await c.open(c.plan["url"], c.nonce)
+    step = c.dialect["slow"]
+
+    async def listed(where):
+        return c.nonce in (await c.control("state"))[where]
+
+    async def doomed():
+        # How the SDK tells its caller that the session has gone differs; that it has is all that counts.
+        with suppress(Exception):
+            await peer.call(step["tool"], fill(step["args"], c.nonce))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(doomed)
+        await until("the call to begin", lambda: listed("running"))
+        # Not by cancelling the call, which some SDKs tell the server: by leaving.
+        await peer.close()
+        await until("the call to end upstream", lambda: listed("cancelled"))
+        group.cancel_scope.cancel()
+
+
 async def restart(c):
-    await run(c.peer, c.dialect["echo"], c.nonce)
-    await c.control("restart")
+    step, lost = c.dialect["slow"], []
+
+    async def run_and_lose():
+        try:
+            lost.append(await c.peer.call(step["tool"], fill(step["args"], c.nonce)))
+        except Exception:
+            lost.append("failed")
+
+    async def running():
+        return c.nonce in (await c.control("state"))["running"]
+
+    observable = "running" in await c.control("state")
+    async with anyio.create_task_group() as group:
+        group.start_soon(run_and_lose)
+        if observable:
+            await until("the call to begin", running)
+        else:
+            await run(c.peer, c.dialect["echo"], c.nonce)
+        await c.control("restart")
+    # The call that ran when the server died fails, soon and for good: nobody may run it a second time.
+    assert lost == ["failed"], lost
     await run(c.peer, c.dialect["echo"], f"{c.nonce}-again")
+    assert not (observable and await running()), "the lost call was run again"
     if "list-changed" in c.plan["scenarios"]:
         await list_changed(c)
 

@@ -22,8 +22,9 @@ const subjects = [
     name: '2025-11-25, server-everything',
     suite: ['conformance-2025', '--suite', 'all'],
     command: ['node', 'node_modules/@modelcontextprotocol/server-everything/dist/index.js', 'streamableHttp'],
-    fixedPort: true,
     least: 10,
+    // Scenarios that must fail directly and pass through the ferry, with the reason.
+    mended: { 'dns-rebinding-protection': 'this server takes any Host; the ferry before it refuses foreign ones' },
   },
   {
     name: '2026-07-28, our server on @modelcontextprotocol/server 2.4',
@@ -72,9 +73,9 @@ const tell = (ok, message) => {
   console.log(`${ok ? 'ok  ' : 'FAIL'} ${message}`);
 };
 
-async function compare({ name, suite, command, fixedPort, least }) {
+async function compare({ name, suite, command, least, mended = {} }) {
   console.log(`\n${name}`);
-  const server = new Program('server', command, { cwd: root, env: { PORT: String(fixedPort ? await freePort() : 0) } });
+  const server = new Program('server', command, { cwd: root, env: { PORT: String(await freePort()) } });
   let ferry;
   try {
     const [, port] = await server.line(/(?:^|listening on )port (\d+)$/);
@@ -85,8 +86,11 @@ async function compare({ name, suite, command, fixedPort, least }) {
     const through = await results(suite, `http://127.0.0.1:${ferryPort}/mcp`);
     for (const scenario of [...new Set([...direct.keys(), ...through.keys()])].sort()) {
       const [one, other] = [direct.get(scenario), through.get(scenario)];
-      const same = lines(one).length > 0 && lines(one).join() === lines(other).join();
-      tell(same, `${scenario.padEnd(50)} direct: ${verdict(one).padEnd(18)} ferry: ${verdict(other)}`);
+      const reason = mended[scenario];
+      const equal = lines(one).length > 0 && lines(one).join() === lines(other).join();
+      const same = reason ? verdict(one).endsWith('failed') && verdict(other) === 'passes' : equal;
+      const note = reason ? ` (${reason})` : '';
+      tell(same, `${scenario.padEnd(50)} direct: ${verdict(one).padEnd(18)} ferry: ${verdict(other)}${note}`);
       if (same && !process.env.RIG_VERBOSE) continue;
       for (const check of [...(one ?? []).map(c => ({ from: 'direct', ...c })), ...(other ?? []).map(c => ({ from: 'ferry', ...c }))]) {
         if (!same || check.status === 'FAILURE') console.log(`       ${check.from}: ${check.line} ${check.errorMessage ?? ''}`);

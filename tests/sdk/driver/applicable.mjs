@@ -18,7 +18,7 @@ const rules = [
   [/-http$/, any, /^restart$/, 'a modern client is told 404 and starts its own new session'],
 
   [any, /^everything$/, /^ping-client$/, 'no tool of it pings the client'],
-  [any, /^everything$/, /^cancel$/, 'its long operation does not tell whether it was cancelled'],
+  [any, /^everything$/, /^(cancel|leave-mid-call)$/, 'its long operation does not tell whether it was cancelled'],
   [any, /^everything$/, /^early-close$/, 'no tool of it closes its stream'],
 
   [any, /stateless|json-lines/, wayBack, 'without a session a reply of the client has no way back to the call'],
@@ -26,6 +26,7 @@ const rules = [
   [any, /stateless|json-lines/, /^leave$/, 'there is no session to end'],
   [any, /-json$/, notified, 'a reply that is one JSON object carries no notifications'],
   [any, /-json$/, wayBack, 'the SDK does not deliver requests tied to a call when replies are JSON'],
+  [any, /^py.*stateless-json$/, /^(cancel|leave-mid-call)$/, 'the SDK does not notice that the caller of a JSON reply has gone'],
   [any, /-json$|stateless|^lite|json-lines/, /^early-close$/, 'only an SSE reply with event ids can be closed early'],
 
   [any, /^lite/, /^logging$/, 'mcp-lite sends no log messages'],
@@ -33,7 +34,7 @@ const rules = [
   [any, /^lite/, /^completion$/, 'mcp-lite does not implement completion'],
   [any, /^lite/, /^subscribe$/, 'mcp-lite does not implement resources/subscribe'],
   [any, /^lite/, /^list-changed$/, 'mcp-lite opens its listen stream for 2025-06-18 only, which none of the clients asks for'],
-  [any, /^lite/, /^cancel$/, 'mcp-lite ignores notifications/cancelled'],
+  [any, /^lite/, /^(cancel|leave-mid-call)$/, 'mcp-lite ignores notifications/cancelled and callers who leave'],
 
   [any, /-direct$/, /^restart$/, 'the old transport does not survive its server'],
   [any, /-direct$/, /^early-close$/, 'the old transport has one stream'],

@@ -12,7 +12,7 @@ export class Lane {
   }
 
   async start() {
-    await this.startServer(this.server.foreign ? await freePort() : 0);
+    await this.startServer(await freePort());
     if (this.direct) {
       this.frontPort = this.port;
     } else {

@@ -10,7 +10,7 @@ import { Program } from './processes.mjs';
 const CLIENT_SECONDS = 150; // all scenarios of one client and one server
 
 const { values: options } = parseArgs({
-  options: { only: { type: 'string' }, lanes: { type: 'string', default: '3' }, direct: { type: 'boolean' } },
+  options: { only: { type: 'string' }, lanes: { type: 'string', default: '4' }, direct: { type: 'boolean' } },
 });
 
 // `ts-*×everything×crowd`: glob patterns for client, server and scenario, each may be left out.

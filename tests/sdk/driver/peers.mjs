@@ -13,6 +13,7 @@ const ours = server => ({
   fail: { tool: 'fail', args: { text: '$' }, reply: '$' },
   progress: { tool: 'progress', args: { steps: 3, key: '$' }, reply: 'done', release: 'release' },
   log: { level: 'warning', tool: 'log', args: { text: '$' }, contains: '$' },
+  slow: { tool: 'slow', args: { key: '$' } },
   sample: { tool: 'sample', args: { text: '$' }, reply: 'sampled $' },
   elicit: { tool: 'elicit', args: { text: '$' }, reply: 'answer to $' },
   roots: { tool: 'roots', reply: '["file:///rig/$"]' },
@@ -31,20 +32,21 @@ const python = {
 
 const everything = {
   server: 'mcp-servers/everything',
-  tools: ['echo', 'get-sum', 'trigger-sampling-request', 'get-roots-list'],
+  tools: ['echo', 'get-sum', 'get-roots-list'],
   echo: { tool: 'echo', args: { message: '$' }, reply: 'Echo: $' },
   add: { tool: 'get-sum', args: { a: 2, b: 3 }, contains: ' 5' },
   big: { tool: 'echo', args: { message: '$BIG' }, reply: 'Echo: $BIG' },
   fail: { tool: 'echo', contains: 'Input validation error' },
   progress: { tool: 'trigger-long-running-operation', args: { duration: 1, steps: 4 }, contains: 'completed' },
   log: { level: 'debug', tool: 'toggle-simulated-logging', contains: 'evel', undo: true },
+  slow: { tool: 'trigger-long-running-operation', args: { duration: 20, steps: 2 } },
   sample: { tool: 'trigger-sampling-request', args: { prompt: '$', maxTokens: 10 }, contains: '$' },
   elicit: { tool: 'trigger-elicitation-request', contains: 'answer to Please provide' },
   roots: { tool: 'get-roots-list', contains: 'file:///rig/$' },
   resource: { uri: 'demo://resource/static/document/features.md', matches: '[Ff]eature' },
   subscribe: { uri: 'demo://resource/dynamic/text/1', trigger: { tool: 'toggle-subscriber-updates' }, undo: true },
   listChanged: {
-    trigger: { tool: 'gzip-file-as-resource', args: { name: '$.gz', data: 'data:text/plain,rig' } },
+    trigger: { tool: 'gzip-file-as-resource', args: { name: '$.gz', data: 'data:text/plain,rig', outputType: 'resource' } },
     method: 'notifications/resources/list_changed',
   },
   prompt: { name: 'args-prompt', args: { city: '$' }, reply: "What's weather in $?" },
@@ -60,7 +62,7 @@ export const servers = {
   everything: {
     command: ['node', 'node_modules/@modelcontextprotocol/server-everything/dist/index.js', 'streamableHttp'],
     dialect: everything,
-    // It has no side channel and takes no port 0; its log says when sessions begin and end.
+    // It has no side channel; its log says when sessions begin and end.
     foreign: true,
   },
   'ts-stateful': { command: ts('stateful'), dialect: ours('rig-ts') },
@@ -124,6 +126,7 @@ export const scenarios = [
   'early-close',
   'crowd',
   'leave',
+  'leave-mid-call',
   'reconnect',
   'restart',
 ];

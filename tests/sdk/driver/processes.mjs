@@ -13,12 +13,19 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => p
 // Everything here is on the loopback; a proxy that the machine has set must not see it.
 const ENV = { ...process.env, NO_PROXY: '127.0.0.1,localhost', no_proxy: '127.0.0.1,localhost' };
 
+// A free port below the range from which outgoing connections get theirs: a server that is killed and
+// started again must not find its port taken by a stranger's connection in between.
 export async function freePort() {
-  const server = createServer();
-  await new Promise((resolve, reject) => server.once('error', reject).listen(0, '127.0.0.1', resolve));
-  const { port } = server.address();
-  await new Promise(resolve => server.close(resolve));
-  return port;
+  for (let tries = 0; tries < 100; tries++) {
+    const port = 15_000 + Math.floor(Math.random() * 17_000);
+    const server = createServer();
+    const free = await new Promise(resolve => {
+      server.once('error', () => resolve(false)).listen(port, '127.0.0.1', () => resolve(true));
+    });
+    await new Promise(resolve => server.close(resolve));
+    if (free) return port;
+  }
+  throw new Error('no free port found');
 }
 
 export class Program {

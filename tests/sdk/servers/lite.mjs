@@ -25,6 +25,8 @@ tool('progress', { steps: z.number(), key: z.string() }, async ({ steps, key }, 
   return text('done');
 });
 tool('release', { key: z.string() }, ({ key }) => text(world.release(key)));
+// Not cancellable: mcp-lite does not tell a tool.
+tool('slow', { key: z.string() }, async ({ key }) => text(await world.slow(key)));
 tool('sample', { text: z.string() }, async ({ text: prompt }, ctx) => {
   const reply = await ctx.sample({ prompt, maxTokens: 10 });
   return text(reply.content.text);

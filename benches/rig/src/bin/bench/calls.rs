@@ -2,6 +2,7 @@
 
 use crate::plan::{Load, Plan, Upstream, Way};
 use crate::processes::{Process, Tools};
+use crate::quiet::Quiet;
 use rig::{Context, Result};
 use std::collections::HashMap;
 use std::process::{Command, Stdio};
@@ -13,6 +14,8 @@ pub struct Window {
     pub p50_us: f64,
     pub p99_us: f64,
     pub cpu_us: f64,
+    /// The part of the machine that programs outside the run took.
+    pub foreign: f64,
     pub http_per_call: f64,
 }
 
@@ -23,73 +26,90 @@ pub type Cell = (Load, Upstream, Way);
 pub type Calls = HashMap<Cell, Vec<Window>>;
 
 pub fn run(tools: &Tools, plan: &Plan) -> Result<Calls> {
-    let upstreams = Upstream::ALL.map(|upstream| tools.upstream(upstream, None));
-    let upstreams = upstreams.into_iter().collect::<Result<Vec<Process>>>()?;
-    let (nginx, nginx_ports) = tools.nginx(&upstreams)?;
-    let ferries = upstreams
-        .iter()
-        .zip(Upstream::ALL)
-        .map(|(process, upstream)| tools.ferry(process, upstream.mode()));
-    let ferries = ferries.collect::<Result<Vec<Process>>>()?;
-
+    let stage = Stage::build(tools)?;
+    let known = stage.everyone()?;
+    let mut quiet = Quiet::new(plan.patience);
     let mut calls = Calls::new();
     for round in 0..plan.rounds {
         for &load in &plan.loads {
-            for (index, upstream) in Upstream::ALL.into_iter().enumerate() {
+            for upstream in Upstream::ALL {
                 for way in Way::ALL {
-                    let (mode, url, ids) = match way {
-                        Way::Direct => (
-                            "plain",
-                            upstreams[index].url("/mcp"),
-                            vec![upstreams[index].id()],
-                        ),
-                        Way::Nginx => {
-                            let url = format!("http://127.0.0.1:{}/mcp", nginx_ports[index]);
-                            ("plain", url, nginx.all_ids()?)
-                        }
-                        Way::PassThrough => (
-                            "plain",
-                            ferries[index].url("/mcp"),
-                            vec![ferries[index].id()],
-                        ),
-                        Way::Translated => (
-                            "legacy",
-                            ferries[index].url("/sse"),
-                            vec![ferries[index].id()],
-                        ),
-                    };
-                    eprintln!(
-                        "round {} of {}, {load}: {}, {}",
-                        round + 1,
-                        plan.rounds,
-                        upstream.name(),
-                        way.name()
-                    );
-                    let mut command = tools.load(mode, &url, &upstreams[index]);
-                    let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
-                    command
-                        .args(["--pids", &ids.join(",")])
-                        .args(["--connections", &load.connections.to_string()]);
-                    command.args(["--in-flight", &load.in_flight.to_string()]);
-                    command.args(["--warm-ms", &plan.warm_ms.to_string()]);
-                    command.args(["--window-ms", &plan.window_ms.to_string()]);
-                    let window = result(&mut command).context(&format!(
-                        "{load}, {}, {}",
-                        upstream.name(),
-                        way.name()
-                    ))?;
+                    let name = format!("{load}, {}, {}", upstream.name(), way.name());
+                    eprintln!("round {} of {}: {name}", round + 1, plan.rounds);
+                    quiet.wait()?;
+                    let mut command = stage.command(tools, plan, (load, upstream, way))?;
+                    let window = result(command.args(["--known", &known])).context(&name)?;
                     calls.entry((load, upstream, way)).or_default().push(window);
                 }
             }
         }
     }
-    for ferry in ferries {
-        let status = ferry.leave()?;
-        if !status.success() {
-            return Err(format!("the ferry ended with {status} after SIGTERM"));
-        }
-    }
+    stage.end()?;
     Ok(calls)
+}
+
+/// All that stands at the same time: one upstream and one ferry for each kind, in `Upstream::ALL`'s
+/// order, and one nginx. Only one way is under load at a time; the others sleep.
+struct Stage {
+    upstreams: Vec<Process>,
+    nginx: Process,
+    nginx_ports: Vec<u16>,
+    ferries: Vec<Process>,
+}
+
+impl Stage {
+    fn build(tools: &Tools) -> Result<Self> {
+        let upstreams = Upstream::ALL.map(|upstream| tools.upstream(upstream, None));
+        let upstreams = upstreams.into_iter().collect::<Result<Vec<_>>>()?;
+        let (nginx, nginx_ports) = tools.nginx(&upstreams)?;
+        let ferries = upstreams
+            .iter()
+            .zip(Upstream::ALL)
+            .map(|(process, upstream)| tools.ferry(process, upstream.mode()))
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            upstreams,
+            nginx,
+            nginx_ports,
+            ferries,
+        })
+    }
+
+    fn everyone(&self) -> Result<String> {
+        let mut ids = self.nginx.all_ids()?;
+        ids.extend(self.upstreams.iter().chain(&self.ferries).map(Process::id));
+        Ok(joined(&ids))
+    }
+
+    fn command(&self, tools: &Tools, plan: &Plan, (load, kind, way): Cell) -> Result<Command> {
+        let place = kind as usize;
+        let (upstream, ferry) = (&self.upstreams[place], &self.ferries[place]);
+        let (mode, url, measured) = match way {
+            Way::Direct => ("plain", upstream.url("/mcp"), vec![upstream.id()]),
+            Way::Nginx => {
+                let url = format!("http://127.0.0.1:{}/mcp", self.nginx_ports[place]);
+                ("plain", url, self.nginx.all_ids()?)
+            }
+            Way::PassThrough => ("plain", ferry.url("/mcp"), vec![ferry.id()]),
+            Way::Translated => ("legacy", ferry.url("/sse"), vec![ferry.id()]),
+        };
+        let mut command = tools.load(mode, &url, upstream);
+        command.args(["--pids", &joined(&measured)]);
+        command.args(["--connections", &load.connections.to_string()]);
+        command.args(["--in-flight", &load.in_flight.to_string()]);
+        command.args(["--warm-ms", &plan.warm_ms.to_string()]);
+        command.args(["--window-ms", &plan.window_ms.to_string()]);
+        Ok(command)
+    }
+
+    /// The ferries must leave as they should.
+    fn end(self) -> Result<()> {
+        self.ferries.into_iter().try_for_each(Process::leave_well)
+    }
+}
+
+fn joined(ids: &[u32]) -> String {
+    ids.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
 }
 
 impl Tools {
@@ -106,11 +126,8 @@ impl Tools {
 
 /// Runs the load generator and reads its line.
 pub fn result<T: serde::de::DeserializeOwned>(command: &mut Command) -> Result<T> {
-    let output = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .output()
-        .context("start the load generator")?;
+    let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = command.output().context("start the load generator")?;
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
     }

@@ -3,6 +3,7 @@
 use crate::calls::result;
 use crate::plan::{Idle, Plan};
 use crate::processes::Tools;
+use crate::quiet::Quiet;
 use rig::procfs::Memory;
 use rig::{Context, Result};
 
@@ -16,6 +17,11 @@ pub struct Held {
     pub after: Memory,
     /// Open files before, with all clients, after.
     pub files: [f64; 3],
+    /// Upstream sessions that were never deleted.
+    pub sessions_left: f64,
+    /// Until the last upstream session was deleted, or 15 s.
+    pub sessions_ms: f64,
+    /// Until the descriptors were back.
     pub left_ms: f64,
     pub cpu_us: f64,
     pub upstream_cpu_us: f64,
@@ -27,6 +33,7 @@ pub type Holds = Vec<(Idle, Vec<Held>)>;
 
 pub fn run(tools: &Tools, plan: &Plan) -> Result<Holds> {
     let mut holds: Holds = plan.idle.iter().map(|&idle| (idle, Vec::new())).collect();
+    let mut quiet = Quiet::new(plan.patience);
     for round in 0..plan.idle_rounds {
         for (idle, held) in &mut holds {
             eprintln!(
@@ -36,6 +43,7 @@ pub fn run(tools: &Tools, plan: &Plan) -> Result<Holds> {
                 idle.connections,
                 idle.upstream.name()
             );
+            quiet.wait()?;
             held.push(hold(tools, *idle).context(&format!(
                 "{} idle clients, {}",
                 idle.connections,
@@ -55,9 +63,6 @@ fn hold(tools: &Tools, idle: Idle) -> Result<Held> {
         .args(["--pid", &ferry.id().to_string()]);
     command.args(["--upstream-pid", &upstream.id().to_string()]);
     let held = result(&mut command)?;
-    let status = ferry.leave()?;
-    if !status.success() {
-        return Err(format!("the ferry ended with {status} after SIGTERM"));
-    }
+    ferry.leave_well()?;
     Ok(held)
 }

@@ -8,6 +8,7 @@ mod idle;
 mod machine;
 mod plan;
 mod processes;
+mod quiet;
 mod report;
 mod smoke;
 mod start;

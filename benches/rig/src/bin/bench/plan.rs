@@ -1,5 +1,7 @@
 //! What is measured: the upstreams, the ways to them, the loads, and how long and how often each.
 
+use std::time::Duration;
+
 /// How the stub upstream answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Upstream {
@@ -107,6 +109,8 @@ pub struct Plan {
     pub idle: Vec<Idle>,
     pub idle_rounds: usize,
     pub starts: usize,
+    /// How long, in all, calls and idle clients each may wait for the machine to be quiet.
+    pub patience: Duration,
 }
 
 impl Plan {
@@ -123,6 +127,7 @@ impl Plan {
             idle: vec![thousand, IDLE_SESSIONLESS, IDLE_LISTENING],
             idle_rounds: 3,
             starts: 21,
+            patience: Duration::from_secs(90),
         }
     }
 
@@ -157,6 +162,7 @@ impl Plan {
             idle: vec![few(Upstream::StatelessJson), few(Upstream::StatefulSse)],
             idle_rounds: 1,
             starts: 1,
+            patience: Duration::ZERO,
         }
     }
 }

@@ -45,9 +45,15 @@ impl Process {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 
-    /// SIGTERM, and what the process ends with.
-    pub fn leave(mut self) -> Result<ExitStatus> {
-        self.end().ok_or_else(|| "did not end after SIGTERM".into())
+    /// SIGTERM, after which the process must end with 0.
+    pub fn leave_well(mut self) -> Result<()> {
+        match self.end() {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => Err(format!("the ferry ended with {status} after SIGTERM")),
+            None => Err(format!(
+                "the ferry did not end within {BOUND:?} after SIGTERM"
+            )),
+        }
     }
 
     fn end(&mut self) -> Option<ExitStatus> {

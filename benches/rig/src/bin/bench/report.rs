@@ -84,8 +84,20 @@ fn write_page(
     write!(page, "{}", machine::describe(&tools.nginx, &tools.ferry))?;
     writeln!(
         page,
-        "- medians of {} rounds of {} ms windows after {} ms of warming up; idle clients: {} rounds; starts: {}\n",
+        "- medians of {} rounds of {} ms windows after {} ms of warming up; idle clients: {} rounds; starts: {}",
         plan.rounds, plan.window_ms, plan.warm_ms, plan.idle_rounds, plan.starts
+    )?;
+    let foreign: Vec<f64> = measured
+        .calls
+        .values()
+        .flatten()
+        .map(|window| window.foreign * 100.0)
+        .collect();
+    let (_, most) = range(&foreign);
+    writeln!(
+        page,
+        "- other programs took {:.0} % of the machine during the windows (median; at most {most:.0} %)\n",
+        median(foreign)
     )?;
     budgets(page, plan, measured)?;
     for &load in &plan.loads {
@@ -285,12 +297,9 @@ fn idle(page: &mut String, measured: &Measured) -> std::fmt::Result {
     writeln!(page, "## Idle legacy connections\n")?;
     writeln!(
         page,
-        "| upstream | connections | listen streams | open files before, open, after | RSS before, open, after (KiB) | KiB each, RSS | KiB each, PSS | after ÷ before | opened/s | CPU µs per opening: ferry, upstream, load | gone after |"
+        "| upstream | connections | listen streams | RSS KiB before, open, after | KiB each, RSS | PSS | after ÷ before |"
     )?;
-    writeln!(
-        page,
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
-    )?;
+    writeln!(page, "| --- | ---: | ---: | ---: | ---: | ---: | ---: |")?;
     for (size, held) in &measured.idle {
         let middle = |of: fn(&Held) -> f64| median(held.iter().map(of));
         let pss = median(
@@ -299,23 +308,41 @@ fn idle(page: &mut String, measured: &Measured) -> std::fmt::Result {
         );
         writeln!(
             page,
-            "| {} | {} | {:.0} | {:.0}, {:.0}, {:.0} | {:.0}, {:.0}, {:.0} | {:.1} | {pss:.1} | {:.2} | {:.0} | {:.0}, {:.0}, {:.0} | {:.0} ms |",
+            "| {} | {} | {:.0} | {:.0}, {:.0}, {:.0} | {:.1} | {pss:.1} | {:.2} |",
             size.upstream.name(),
             size.connections,
             middle(|held| held.listening as f64),
-            middle(|held| held.files[0]),
-            middle(|held| held.files[1]),
-            middle(|held| held.files[2]),
             middle(|held| held.before.rss),
             middle(|held| held.open.rss),
             middle(|held| held.after.rss),
             rss_each(*size, held),
             left_over(held),
+        )?;
+    }
+    writeln!(page, "\n## Coming and going\n")?;
+    writeln!(
+        page,
+        "| upstream | connections | opened/s | CPU µs per opening: ferry, upstream, load | upstream sessions ended after | left over | descriptors before, open, after |"
+    )?;
+    writeln!(page, "| --- | ---: | ---: | ---: | ---: | ---: | ---: |")?;
+    for (size, held) in &measured.idle {
+        let middle = |of: fn(&Held) -> f64| median(held.iter().map(of));
+        writeln!(
+            page,
+            "| {} | {} | {:.0} | {:.0}, {:.0}, {:.0} | {:.0} ms | {:.0} | {:.0}, {:.0}, {:.0} |",
+            size.upstream.name(),
+            size.connections,
             middle(|held| held.per_second),
             middle(|held| held.cpu_us),
             middle(|held| held.upstream_cpu_us),
             middle(|held| held.load_cpu_us),
-            middle(|held| held.left_ms),
+            middle(|held| held.sessions_ms),
+            held.iter()
+                .map(|held| held.sessions_left)
+                .fold(0.0, f64::max),
+            middle(|held| held.files[0]),
+            middle(|held| held.files[1]),
+            middle(|held| held.files[2]),
         )?;
     }
     writeln!(page)

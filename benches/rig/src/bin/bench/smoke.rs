@@ -32,6 +32,12 @@ pub fn run(tools: &Tools) -> Result<()> {
             0
         };
         for held in held {
+            if held.sessions_left != 0.0 {
+                return Err(format!(
+                    "{} upstream sessions were never ended",
+                    held.sessions_left
+                ));
+            }
             if held.listening != expected {
                 return Err(format!(
                     "{} listen streams where {expected} were due",

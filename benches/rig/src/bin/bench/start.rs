@@ -26,12 +26,8 @@ pub fn run(tools: &Tools, starts: usize) -> Result<Vec<f64>> {
             stream.read_exact(&mut [0]).context("the first byte")?;
             let ms = begun.elapsed().as_secs_f64() * 1e3;
             drop(stream);
-            let status = ferry.leave()?;
-            if status.success() {
-                Ok(ms)
-            } else {
-                Err(format!("the ferry ended with {status} after SIGTERM"))
-            }
+            ferry.leave_well()?;
+            Ok(ms)
         })
         .collect()
 }

@@ -1,6 +1,6 @@
 //! The load generator. One thread; prints one line of JSON; any wrong, missing or doubled answer ends it with 1.
 //!
-//! `load plain|legacy --url URL --connections N --in-flight K --warm-ms MS --window-ms MS --stats URL [--pids 1,2]`
+//! `load plain|legacy --url URL --connections N --in-flight K --warm-ms MS --window-ms MS --stats URL [--pids 1,2] [--known 3]`
 //!     keeps K calls in flight on each of N connections for a while and measures a window of it. `plain` posts to a
 //!     Streamable HTTP endpoint, one call at a time on N×K keep-alive connections; `legacy` opens N streams at
 //!     `GET /sse`, posts on N×K keep-alive connections and takes the answers from the streams.

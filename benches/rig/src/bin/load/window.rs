@@ -17,6 +17,8 @@ pub struct Plan {
     window: Duration,
     stats: Url,
     pids: Vec<u32>,
+    /// All processes of the run but this one; what else is busy on the machine is noise.
+    known: Vec<u32>,
 }
 
 impl Plan {
@@ -29,6 +31,7 @@ impl Plan {
             window: Duration::from_millis(args.need("window-ms")?),
             stats: args.need("stats")?,
             pids: args.list("pids")?,
+            known: args.list("known")?,
         })
     }
 }
@@ -76,20 +79,22 @@ pub async fn measure(plan: &Plan, window: &Window, workers: Vec<Worker>) -> Resu
     let workers: Vec<_> = workers.into_iter().map(tokio::task::spawn_local).collect();
     tokio::time::sleep(plan.warm).await;
 
-    let own = std::process::id();
-    let (cpu, own_cpu, begun) = (
-        procfs::cpu_ns(&plan.pids)?,
-        procfs::cpu_ns(&[own])?,
-        Instant::now(),
+    let own = [std::process::id()];
+    let known: Vec<u32> = plan.known.iter().copied().chain(own).collect();
+    let (measured, ours, busy) = (
+        Spent::now(&plan.pids)?,
+        Spent::now(&known)?,
+        procfs::machine_busy_ns()?,
     );
+    let own_cpu = Spent::now(&own)?;
+    let begun = Instant::now();
     window.recording.set(true);
     tokio::time::sleep(plan.window).await;
     window.recording.set(false);
     let seconds = begun.elapsed().as_secs_f64();
-    let (cpu, own_cpu) = (
-        procfs::cpu_ns(&plan.pids)? - cpu,
-        procfs::cpu_ns(&[own])? - own_cpu,
-    );
+    let (cpu, own_cpu, ours) = (measured.since()?, own_cpu.since()?, ours.since()?);
+    let busy = (procfs::machine_busy_ns()? - busy) as f64;
+    let cores = std::thread::available_parallelism().context("cores")?.get() as f64;
 
     window.stopping.set(true);
     let all = async {
@@ -122,11 +127,31 @@ pub async fn measure(plan: &Plan, window: &Window, workers: Vec<Worker>) -> Resu
         "per_second": calls / seconds,
         "p50_us": percentile(&latencies, 0.5) / 1e3,
         "p99_us": percentile(&latencies, 0.99) / 1e3,
-        "cpu_us": cpu as f64 / 1e3 / calls,
-        "load_cpu_us": own_cpu as f64 / 1e3 / calls,
+        "cpu_us": cpu / 1e3 / calls,
+        "load_cpu_us": own_cpu / 1e3 / calls,
+        "foreign": ((busy - ours) / 1e9 / seconds / cores).max(0.0),
         "http_per_call": http as f64 / asked as f64,
     })
     .to_string())
+}
+
+/// CPU time of some processes from a moment on.
+struct Spent<'a> {
+    processes: &'a [u32],
+    before: u64,
+}
+
+impl<'a> Spent<'a> {
+    fn now(processes: &'a [u32]) -> Result<Self> {
+        Ok(Self {
+            processes,
+            before: procfs::cpu_ns(processes)?,
+        })
+    }
+
+    fn since(&self) -> Result<f64> {
+        Ok((procfs::cpu_ns(self.processes)? - self.before) as f64)
+    }
 }
 
 /// The stub upstream's counters.

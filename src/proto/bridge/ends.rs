@@ -1,0 +1,387 @@
+//! How exchanges with the upstream end: refusals, broken streams, resumption, attempts to connect.
+//!
+//! A stream that ends without the answer is resumed where the upstream gave event ids (2025-11-25 closes streams early
+//! on purpose), otherwise its request ends in an error; only methods that are safe to run twice are sent again by
+//! themselves. A connection that was never made is tried again for [`CONNECT_WINDOW`], whatever it was for.
+
+use std::time::{Duration, Instant};
+
+use super::handshake::Phase;
+use super::ledger::{Attempts, Origin, Place};
+use super::trouble::{Executed, Reason, Trouble};
+use super::vocabulary::{CallId, Counted, End, Output, Refusal, Verb};
+use super::{Bridge, Call, Notice, Purpose};
+use crate::proto::era;
+use crate::proto::jsonrpc::{Id, Message};
+
+/// Resumptions in a row that bring nothing before the request is given up.
+const MAX_RESUMES: u32 = 5;
+/// How long to wait before a resumption when the stream did not say (2025-11-25 leaves it to the client).
+const RESUME_WAIT: Duration = Duration::from_secs(1);
+/// How long attempts to connect are repeated: long enough for an upstream that is being restarted.
+const CONNECT_WINDOW: Duration = Duration::from_secs(3);
+
+/// What found no connection, and is not a request of the ledger.
+#[derive(Debug)]
+pub(super) enum Again<C> {
+    /// On the session of that handshake; it was sent in this exchange.
+    Notice(Notice<C>, u32, CallId),
+    Handshake(Origin<C>, Attempts),
+}
+
+impl<C: Clone> Bridge<C> {
+    pub(super) fn on_refused(&mut self, id: CallId, call: Call<C>, refusal: &Refusal) {
+        let challenged = !refusal.challenges.is_empty();
+        let lost =
+            call.with_session && era::is_unknown_session(refusal.status, challenged, &refusal.body);
+        if !lost && matches!(refusal.status, 401 | 403) && self.proven == Some(call.credential) {
+            self.proven = None;
+        }
+        match call.purpose {
+            Purpose::Request(request) => {
+                self.request_refused(&request, call.generation, refusal, lost)
+            }
+            Purpose::Notice(notice) => {
+                self.confirmed(id, false);
+                if lost {
+                    return self.replay_notice(notice, call.generation);
+                }
+                let post = notice.origin.post;
+                if !(matches!(refusal.status, 401 | 403) && self.refuse_post(post, refusal)) {
+                    self.release_post(post);
+                }
+            }
+            Purpose::Cancel(cancelled) => {
+                if let Some(cancelled) = cancelled {
+                    self.abort(cancelled);
+                }
+            }
+            Purpose::OwnInitialize(..) => {
+                let mut trouble = Trouble::from_refusal(refusal);
+                if trouble.executed == Executed::Unknown {
+                    let why = std::mem::take(&mut trouble.text);
+                    trouble.text = Trouble::handshake(&why).text;
+                }
+                trouble.executed = Executed::No;
+                let auth = matches!(refusal.status, 401 | 403);
+                self.own_initialize_failed(&trouble, auth.then_some(refusal));
+            }
+            Purpose::OwnInitialized => self.own_initialized_answered(id, false),
+            Purpose::Restore => self.restored(call.generation),
+            Purpose::Listen => self.listen_refused(refusal, lost, call.generation, call.credential),
+            Purpose::Abandoned | Purpose::Farewell => {}
+        }
+    }
+
+    fn request_refused(&mut self, id: &Id, generation: u32, refusal: &Refusal, lost: bool) {
+        let Some(request) = self.ledger.get_mut(id) else {
+            return;
+        };
+        let post = request.origin.post;
+        let (initialize, resent) = (request.is_initialize(), request.resent);
+        // A mark is set by a reply stream, so what was refused is the GET that goes on from there.
+        let resuming = request.mark.is_some();
+        if lost && resuming {
+            // It ran on the session that is gone; whether to its end, nobody can tell.
+            let text = "the upstream lost the session while the request was running; it may have been executed";
+            self.fail(
+                id,
+                &Trouble::new(Reason::SessionLost, Executed::Unknown, text),
+            );
+            self.lose_session(generation);
+            return self.renew_session();
+        }
+        if lost {
+            return self.replay(id, generation);
+        }
+        if resuming {
+            let for_now = matches!(refusal.status, 408 | 409 | 425 | 429 | 500..=599);
+            return if for_now && self.may_resume(id) {
+                self.resume_later(id)
+            } else {
+                self.resumption_refused(id, refusal.status)
+            };
+        }
+        if initialize {
+            self.phase = Phase::Fresh;
+        }
+        if matches!(refusal.status, 401 | 403) && self.refuse_post(post, refusal) {
+            self.ledger.remove(id);
+            return;
+        }
+        match Message::parse(refusal.body.clone()) {
+            Ok(answer) if answer.is_error() => {
+                self.release_post(post);
+                if let Some(request) = self.ledger.remove(id) {
+                    self.deliver(answer.text_with_id(request.message.id_text()));
+                }
+            }
+            _ => {
+                let mut trouble = Trouble::from_refusal(refusal);
+                if resent {
+                    trouble.executed = Executed::Unknown;
+                }
+                self.fail(id, &trouble);
+            }
+        }
+    }
+
+    pub(super) fn on_end(&mut self, id: CallId, call: Call<C>, end: End) {
+        match call.purpose {
+            Purpose::Request(request) => self.request_ended(&request, end),
+            Purpose::Notice(mut notice) => {
+                let again = matches!(end, End::Unreached(_))
+                    .then(|| self.next_attempt(&mut notice.attempts))
+                    .flatten();
+                if let Some(at) = again {
+                    let again = Again::Notice(notice, call.generation, id);
+                    return self.again.push((at, again));
+                }
+                self.release_post(notice.origin.post);
+                self.confirmed(id, false);
+            }
+            Purpose::Cancel(cancelled) => {
+                if let Some(cancelled) = cancelled {
+                    self.abort(cancelled);
+                }
+            }
+            Purpose::OwnInitialize(origin, mut attempts) => {
+                let again = (matches!(end, End::Unreached(_)) && self.leaving.is_none())
+                    .then(|| self.next_attempt(&mut attempts))
+                    .flatten();
+                if let Some(at) = again {
+                    return self.again.push((at, Again::Handshake(origin, attempts)));
+                }
+                let trouble = match &end {
+                    End::Complete => Trouble::handshake("it was not answered"),
+                    End::Cut(why) => Trouble::handshake(&format!("the answer broke off ({why})")),
+                    End::Lost(why) => {
+                        Trouble::handshake(&format!("the connection was lost ({why})"))
+                    }
+                    End::Unreached(_) | End::WrongType(_) => trouble_of(&end),
+                };
+                let executed = Executed::No;
+                self.own_initialize_failed(
+                    &Trouble {
+                        executed,
+                        ..trouble
+                    },
+                    None,
+                );
+            }
+            Purpose::OwnInitialized => self.own_initialized_answered(id, false),
+            Purpose::Restore => self.restored(call.generation),
+            Purpose::Listen => self.listen_ended(&end),
+            Purpose::Abandoned | Purpose::Farewell => {}
+        }
+    }
+
+    /// When to try to connect again, if there is time left for it.
+    fn next_attempt(&mut self, attempts: &mut Attempts) -> Option<Instant> {
+        let wait = self.jitter(Duration::from_millis(200));
+        attempts.failures += 1;
+        let since = *attempts.since.get_or_insert(self.now);
+        let time_is_left = self.now.duration_since(since) + wait < CONNECT_WINDOW;
+        time_is_left.then(|| self.now + wait * attempts.failures.min(4))
+    }
+
+    /// What found no connection is tried again.
+    pub(super) fn on_again_due(&mut self) {
+        let now = self.now;
+        let (due, later) = std::mem::take(&mut self.again)
+            .into_iter()
+            .partition(|(at, _)| *at <= now);
+        self.again = later;
+        let due: Vec<_> = due;
+        for (_, again) in due {
+            match again {
+                Again::Handshake(origin, attempts) => self.initialize_again(origin, attempts),
+                Again::Notice(notice, generation, former) => {
+                    self.notice_again(notice, generation, former);
+                }
+            }
+        }
+    }
+
+    fn notice_again(&mut self, notice: Notice<C>, generation: u32, former: CallId) {
+        let confirms = self.phase == Phase::Confirming(former);
+        match self.session_of(generation) {
+            Some(session) => {
+                self.count(Counted::Retry);
+                let call = self.send_notice(&session, notice);
+                if confirms {
+                    self.confirming(call);
+                }
+            }
+            None => self.replay_notice(notice, generation),
+        }
+    }
+
+    /// Whether the rest of a request's reply stream can be asked for.
+    fn may_resume(&self, id: &Id) -> bool {
+        self.ledger.get(id).is_some_and(|request| {
+            let session = || self.session_of(request.generation);
+            request.mark.is_some()
+                && request.resumes < MAX_RESUMES
+                && !request.oversized
+                && session().is_some_and(|session| session.id.is_some())
+        })
+    }
+
+    /// The exchange of a request ended, and the request has had no outcome.
+    fn request_ended(&mut self, id: &Id, end: End) {
+        let now = self.now;
+        let wait = self.jitter(Duration::from_millis(200));
+        let resumable = !matches!(end, End::WrongType(_)) && self.may_resume(id);
+        let Some(request) = self.ledger.get_mut(id) else {
+            return;
+        };
+        let post = request.origin.post.take();
+        if resumable {
+            self.release_post(post);
+            return self.resume_later(id);
+        }
+        if matches!(end, End::Unreached(_)) && request.mark.is_none() {
+            // This attempt did not leave; an earlier one may have.
+            request.sent = request.resent;
+            let mut attempts = request.attempts;
+            let at = self.next_attempt(&mut attempts);
+            if let Some((at, request)) = at.zip(self.ledger.get_mut(id)) {
+                request.attempts = attempts;
+                request.place = Place::RetryAt(at);
+                // A refused connection says nothing of the credential: the hold runs on.
+                request.origin.post = post;
+                return;
+            }
+        }
+        self.release_post(post);
+        let Some(request) = self.ledger.get_mut(id) else {
+            return;
+        };
+        let lost = matches!(end, End::Lost(_) | End::Cut(_));
+        if lost && !request.resent && era::is_safe(request.message.method()) {
+            return request.send_anew(now + wait);
+        }
+        let mut trouble = if request.oversized {
+            let text = "a message of the upstream's answer is larger than --max-message and was dropped; the request may have been executed";
+            Trouble::new(Reason::MessageTooLarge, Executed::Unknown, text)
+        } else if request.garbled && end == End::Complete {
+            let text = "the upstream answered with something that is not a JSON-RPC message";
+            Trouble::new(Reason::UpstreamInvalid, Executed::Unknown, text)
+        } else {
+            trouble_of(&end)
+        };
+        if request.sent {
+            trouble.executed = Executed::Unknown;
+        }
+        if request.is_initialize() {
+            self.phase = Phase::Fresh;
+        }
+        self.fail(id, &trouble);
+    }
+
+    fn resume_later(&mut self, id: &Id) {
+        let Some(request) = self.ledger.get(id) else {
+            return;
+        };
+        let wait = match request.retry {
+            Some(retry) => retry,
+            None => self.jitter(RESUME_WAIT),
+        };
+        let at = self.now + wait;
+        if let Some(request) = self.ledger.get_mut(id) {
+            request.place = Place::ResumeAt(at);
+        }
+    }
+
+    /// The rest of a reply stream cannot be had: what is safe to run twice is asked for anew.
+    fn resumption_refused(&mut self, id: &Id, status: u16) {
+        let wait = self.jitter(Duration::from_millis(200));
+        let again = self.ledger.get_mut(id).filter(|request| {
+            let method = request.message.method();
+            !request.resent && era::is_safe(method)
+        });
+        if let Some(request) = again {
+            return request.send_anew(self.now + wait);
+        }
+        let text = format!(
+            "the upstream's answer broke off, and it refuses to resume it ({status}); the request may have been executed"
+        );
+        let mut trouble = Trouble::new(Reason::UpstreamCut, Executed::Unknown, text);
+        trouble.status = Some(status);
+        self.fail(id, &trouble);
+    }
+
+    /// Asks the upstream for the rest of a reply stream (2025-03-26 and on, "Resumability and Redelivery").
+    pub(super) fn resume(&mut self, id: &Id) {
+        let Some(request) = self.ledger.get(id) else {
+            return;
+        };
+        let Some(session) = self.session_of(request.generation) else {
+            let text = "the upstream lost the session while the request was running; it may have been executed";
+            let trouble = Trouble::new(Reason::SessionLost, Executed::Unknown, text);
+            return self.fail(id, &trouble);
+        };
+        let verb = Verb::Get {
+            last_event_id: request.mark.clone(),
+        };
+        let (context, credential) = (request.origin.context.clone(), request.origin.credential);
+        self.count(Counted::Resume);
+        let purpose = Purpose::Request(id.clone());
+        let call = self.send_on(&session, purpose, verb, context, credential);
+        if let Some(request) = self.ledger.get_mut(id) {
+            request.resumes += 1;
+            request.place = Place::Sent(call);
+        }
+    }
+
+    /// An exchange has been open for as long as it may.
+    pub(super) fn on_call_due(&mut self, id: CallId) {
+        if self.phase == Phase::Confirming(id) {
+            // `notifications/initialized` held the gate for long enough; it may still be answered.
+            self.limit(id, self.settings.request_timeout);
+            let call = self.calls.get(&id);
+            return match call.map(|call| &call.purpose) {
+                Some(Purpose::OwnInitialized) => self.own_initialized_answered(id, true),
+                _ => self.confirmed(id, true),
+            };
+        }
+        if let Some(call) = self.calls.remove(&id) {
+            self.emit(Output::Abort(id));
+            self.on_end(id, call, End::Cut("it took too long".to_owned()));
+        }
+    }
+}
+
+fn trouble_of(end: &End) -> Trouble {
+    match end {
+        End::Complete => {
+            let text = "the upstream ended its answer without a response to this request; it may have been executed";
+            Trouble::new(Reason::UpstreamNoResponse, Executed::Unknown, text)
+        }
+        End::Cut(why) => {
+            let text = format!(
+                "the upstream's answer broke off ({why}); the request may have been executed"
+            );
+            Trouble::new(Reason::UpstreamCut, Executed::Unknown, text)
+        }
+        End::Unreached(why) => {
+            let text = format!(
+                "the upstream cannot be reached ({why}); the request was not sent. Is the server running?"
+            );
+            Trouble::new(Reason::UpstreamUnreachable, Executed::No, text)
+        }
+        End::Lost(why) => {
+            let text = format!(
+                "the connection to the upstream was lost before it answered ({why}); the request may have been executed"
+            );
+            Trouble::new(Reason::UpstreamLost, Executed::Unknown, text)
+        }
+        End::WrongType(what) => {
+            let text = format!(
+                "the upstream answered with {what}, not with JSON or an event stream. Is --upstream an MCP endpoint?"
+            );
+            Trouble::new(Reason::UpstreamInvalid, Executed::Unknown, text)
+        }
+    }
+}
