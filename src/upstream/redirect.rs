@@ -13,7 +13,7 @@ use super::Upstream;
 /// Redirects in a row that are followed.
 pub(super) const MAX_HOPS: u8 = 3;
 
-/// Where an answer redirects to, if that may be followed.
+/// Where an answer redirects to, if that may be followed. `from` is the endpoint without any client's query.
 pub(super) fn target(from: &Uri, status: StatusCode, headers: &HeaderMap) -> Option<Uri> {
     if !matches!(
         status,
@@ -30,17 +30,17 @@ pub(super) fn target(from: &Uri, status: StatusCode, headers: &HeaderMap) -> Opt
             return None;
         }
     }
-    let path = location.path_and_query()?;
+    let path = location.path();
     // `//host/path` is another origin, though it parses as a path.
-    if !path.as_str().starts_with('/') || path.as_str().starts_with("//") {
+    if !path.starts_with('/') || path.starts_with("//") {
         return None;
     }
-    // The configured query stays: a redirect that drops it would drop a key.
-    let query = path.query().or(from.query());
-    let joined = query.map_or_else(
-        || path.path().to_owned(),
-        |query| format!("{}?{query}", path.path()),
-    );
+    // Only the path is taken: a redirect's query repeats that of the request, which may hold one client's key, and
+    // remembered it would go out with everybody's requests. The configured query stays.
+    let joined = match from.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
     parts.path_and_query = joined.parse().ok();
     Uri::from_parts(parts).ok()
 }
@@ -82,8 +82,8 @@ mod tests {
             Some("http://h:80/mcp/?key=1")
         );
         assert_eq!(
-            follow(308, "http://H/mcp/?a=2").as_deref(),
-            Some("http://h:80/mcp/?a=2")
+            follow(308, "http://H/mcp/?key=1&a=2").as_deref(),
+            Some("http://h:80/mcp/?key=1")
         );
         for location in [
             "http://other/mcp/",

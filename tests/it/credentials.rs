@@ -124,7 +124,7 @@ async fn a_refusal_after_the_hold_becomes_an_error_on_the_stream() {
     clock.advance(Duration::from_secs(3)).await;
     assert_eq!(answered(posted).await.status(), 202);
     received.answer(refusal(401)).await;
-    let error = client.ferry_error(&json!(0), "unauthorized", "no").await;
+    let error = client.ferry_error(0, "unauthorized", "no").await;
     assert_eq!(error["error"]["data"]["ferry"]["status"], 401);
     client.leave();
     ferry.stop().await;
@@ -142,7 +142,7 @@ async fn a_proven_token_that_expires_is_held_again_and_a_refreshed_one_goes_on()
     let posted = posting(&client, "old", &call(1, "tools/list"));
     assert_eq!(answered(posted).await.status(), 202);
     upstream.expect("POST").await.answer(refusal(401)).await;
-    client.ferry_error(&json!(1), "unauthorized", "no").await;
+    client.ferry_error(1, "unauthorized", "no").await;
 
     // Refused last: held, so the refusal comes as HTTP.
     let posted = posting(&client, "old", &call(2, "tools/list"));
@@ -192,7 +192,7 @@ async fn other_refusals_are_accepted_and_become_errors_on_the_stream() {
         let answer = Answer::new(status, &headers, "the reason is here");
         upstream.expect("POST").await.answer(answer).await;
         assert_eq!(answered(posted).await.status(), 202, "{status}");
-        let error = client.ferry_error(&json!(0), reason, executed).await;
+        let error = client.ferry_error(0, reason, executed).await;
         let ferry = &error["error"]["data"]["ferry"];
         assert_eq!(ferry["status"], status);
         assert_eq!(ferry["retryAfterMs"], 7000);

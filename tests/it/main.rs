@@ -8,13 +8,21 @@
 )]
 #![allow(unreachable_pub, reason = "modules of one binary")]
 
+mod bad_input;
+mod bad_upstream;
 mod cli;
 mod credentials;
+mod endpoint;
 mod headers;
 mod holds;
 mod identity;
 mod interleavings;
+mod leaving;
 mod legacy_front;
+mod passthrough;
 mod posts;
+mod prefixes;
+mod recovery;
+mod redirects;
 mod support;
 mod transcripts;

@@ -166,9 +166,9 @@ impl Client {
     }
 
     /// The next message, which must be an error of the ferry's own for this id; returns it whole.
-    pub(crate) async fn ferry_error(&mut self, id: &Value, reason: &str, executed: &str) -> Value {
+    pub(crate) async fn ferry_error(&mut self, id: u64, reason: &str, executed: &str) -> Value {
         let message = self.message().await;
-        assert_eq!(&message["id"], id, "{message}");
+        assert_eq!(message["id"], json!(id), "{message}");
         assert_eq!(message["error"]["code"], json!(-32603), "{message}");
         let ferry = &message["error"]["data"]["ferry"];
         assert_eq!(ferry["reason"], json!(reason), "{message}");

@@ -56,4 +56,18 @@ impl Clock {
         // Timers round up to the next millisecond.
         tokio::time::advance(time + Duration::from_millis(1)).await;
     }
+
+    /// Lets time pass in steps until `future` is done: a minute at most.
+    pub(crate) async fn pass_until<T>(&self, what: &str, future: impl Future<Output = T>) -> T {
+        const STEP: Duration = Duration::from_millis(100);
+        let mut future = std::pin::pin!(future);
+        for _ in 0..600 {
+            tokio::select! {
+                biased;
+                value = &mut future => return value,
+                () = self.advance(STEP) => {}
+            }
+        }
+        panic!("a minute passed without {what}");
+    }
 }
