@@ -85,7 +85,7 @@ async fn batches_are_taken_apart_or_refused_as_a_whole() {
             json!([call(1, "tools/list"), call(2, "initialize")]),
             "initialize",
         ),
-        (twice, "already in flight"),
+        (twice, "two requests"),
     ] {
         let answered = client.post(body.to_string()).await;
         assert_eq!(answered.status(), 400, "{body}");
