@@ -241,11 +241,11 @@ impl Connection {
         let count = self.calls.len();
         for step in 0..count {
             let place = (self.turn + step) % count;
-            if let Some((_, call)) = self.calls.get_mut(place) {
-                if call.poll_replies(cx, &mut self.replies).is_ready() {
-                    self.turn = place + 1;
-                    return Poll::Ready(place);
-                }
+            if let Some((_, call)) = self.calls.get_mut(place)
+                && call.poll_replies(cx, &mut self.replies).is_ready()
+            {
+                self.turn = place + 1;
+                return Poll::Ready(place);
             }
         }
         Poll::Pending

@@ -128,11 +128,12 @@ impl Wire {
                 Err(_) => return self.close(),
             }
         }
-        if self.ended && self.pieces.is_empty() {
-            if let Some(socket) = self.socket.take() {
-                // A client that is gone already needs no goodbye.
-                let _ = SockRef::from(&socket).shutdown(std::net::Shutdown::Write);
-            }
+        if self.ended
+            && self.pieces.is_empty()
+            && let Some(socket) = self.socket.take()
+        {
+            // A client that is gone already needs no goodbye.
+            let _ = SockRef::from(&socket).shutdown(std::net::Shutdown::Write);
         }
     }
 

@@ -75,7 +75,7 @@ impl Forwarding {
 
     /// What a translated exchange takes from a client's POST, and a fingerprint of its credentials. Values are copied
     /// so that they do not pin the buffer that the request was read into.
-    pub(super) fn from_post(&self, headers: &HeaderMap, peer: IpAddr) -> (Arc<Forwarded>, u64) {
+    pub(super) fn of_post(&self, headers: &HeaderMap, peer: IpAddr) -> (Arc<Forwarded>, u64) {
         let mut kept = Vec::with_capacity(4);
         let mut hasher = self.keys.build_hasher();
         for name in std::iter::once(&header::AUTHORIZATION).chain(&self.allowed) {
@@ -262,7 +262,7 @@ mod tests {
             ("host", "h"),
             ("x-forwarded-for", "6.6.6.6"),
         ]);
-        let (forwarded, _) = forwarding(&[]).from_post(&headers, [10, 0, 0, 9].into());
+        let (forwarded, _) = forwarding(&[]).of_post(&headers, [10, 0, 0, 9].into());
         let seen: Vec<String> = forwarded
             .headers
             .iter()
@@ -285,7 +285,7 @@ mod tests {
     fn credentials_have_fingerprints_and_traces_do_not() {
         let forwarding = forwarding(&[]);
         let print = |pairs: &[(&'static str, &'static str)]| {
-            forwarding.from_post(&map(pairs), [10, 0, 0, 9].into()).1
+            forwarding.of_post(&map(pairs), [10, 0, 0, 9].into()).1
         };
         assert_eq!(
             print(&[("authorization", "a"), ("traceparent", "1")]),

@@ -99,7 +99,7 @@ pub(super) async fn post(
         .map_err(|_| Refused::BodyTimeout)??;
     let (messages, batch) = parse(body)?;
     server.shared.metrics.add(Counter::Posts);
-    let (forwarded, credential) = server.forwarding.from_post(&head.headers, socket.peer);
+    let (forwarded, credential) = server.forwarding.of_post(&head.headers, socket.peer);
     let (answer, answered) = oneshot::channel();
     let version = text(&head.headers, era::VERSION_HEADER).map(Into::into);
     let post = Post {
