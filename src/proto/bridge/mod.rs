@@ -4,7 +4,7 @@
 //! and carries out its [`Output`]s; that is all they share. The bridge may not touch a socket, a clock, a task or a
 //! source of randomness, so every rule can be read as a transcript and every interleaving can be tried.
 //!
-//! What it holds is the connection's ledger ([`ledger`]): each request that was accepted and has had no outcome, each
+//! What it holds is the connection's ledger (`ledger`): each request that was accepted and has had no outcome, each
 //! request of the upstream that the client has not answered, each exchange that is open upstream. The invariants are
 //! those of the crate's documentation: one outcome per request (I1, I2), executed at most once (I3), the upstream's
 //! order (I5), no silence towards the upstream (I6), nothing shared between connections (I7).
