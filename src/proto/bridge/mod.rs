@@ -389,7 +389,7 @@ impl<C: Clone> Bridge<C> {
 
     /// An exchange has served its purpose. It may end by itself, so that its connection can be used again.
     fn let_linger(&mut self, call: CallId) {
-        let abandoned = |call: &&Call<C>| matches!(call.purpose, Purpose::Abandoned);
+        let abandoned = |call: &&Box<Call<C>>| matches!(call.purpose, Purpose::Abandoned);
         if self.calls.values().filter(abandoned).count() >= MAX_LINGERING {
             return self.abort(call);
         }
@@ -413,7 +413,7 @@ impl<C: Clone> Bridge<C> {
             self.queue
                 .retain(|queued| !matches!(queued, Queued::Request(queued) if queued == id));
         }
-        Some(request)
+        Some(*request)
     }
 
     /// Gives a request its outcome: an error of the ferry's own.
