@@ -17,6 +17,7 @@ mod headers;
 mod holds;
 mod identity;
 mod interleavings;
+mod layers;
 mod legacy_front;
 mod passthrough;
 mod posts;
