@@ -16,6 +16,7 @@ mod endpoint;
 mod headers;
 mod holds;
 mod identity;
+mod isolation;
 mod leaving;
 mod legacy_front;
 mod passthrough;
