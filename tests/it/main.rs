@@ -24,5 +24,6 @@ mod posts;
 mod prefixes;
 mod recovery;
 mod redirects;
+mod shutdown;
 mod support;
 mod transcripts;
