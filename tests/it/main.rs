@@ -16,6 +16,7 @@ mod endpoint;
 mod headers;
 mod holds;
 mod identity;
+mod interleavings;
 mod isolation;
 mod leaving;
 mod legacy_front;
