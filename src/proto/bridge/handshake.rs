@@ -570,8 +570,8 @@ impl<C: Clone> Bridge<C> {
 
     /// Whether this connection still waits for a handshake of its own with the upstream.
     pub(super) fn handshake_call(&self) -> Option<CallId> {
-        let initialize = self.ledger.values().find(|request| request.is_initialize());
-        let clients = initialize.and_then(|request| match request.place {
+        let mut initialize = self.ledger.values().filter(|it| it.is_initialize());
+        let clients = initialize.find_map(|request| match request.place {
             Place::Sent(call) => Some(call),
             _ => None,
         });
