@@ -39,7 +39,8 @@
 //!    is nothing left to carry out. The bridge answers the POST (202 at once, once the client's credential is proven) and
 //!    asks for an exchange.
 //! 4. [`upstream`] sends it; JSON, an event stream or JSON lines come back as replies, which are the bridge's next inputs.
-//! 5. The bridge asks to deliver; the frame goes into the client's outbox, and hyper writes it.
+//! 5. The bridge asks to deliver; the connection's task writes the event to the client's socket, which hyper gave up
+//!    when it had read the GET.
 //! 6. The client goes: the bridge cancels what is in flight, answers what the upstream has asked, ends the session.
 //!
 //! # What holds, whatever happens
@@ -62,10 +63,10 @@
 //! | body of a POST | `--max-request-body`; a larger one gets 413 |
 //! | nesting of a message | [`proto::jsonrpc::MAX_DEPTH`] levels |
 //! | requests in flight on a connection | `--max-in-flight`; one more gets a JSON-RPC error |
-//! | notifications that wait behind a handshake | [`proto::bridge::MAX_QUEUED_NOTICES`] |
+//! | notifications that wait behind a handshake | [`proto::bridge::MAX_NOTICES`]; one more POST gets 503 |
 //! | upstream requests that wait for the client | [`proto::bridge::MAX_ASKED`] |
 //! | one message of the upstream | `--max-message`; a larger one is skipped, its request gets a JSON-RPC error |
-//! | frames that wait for a client to read | `--client-buffer`, then its upstream is not read; after `--client-stall-timeout` it is closed |
+//! | events that wait for a client to read | `--client-buffer`, then its upstream is not read; after `--client-stall-timeout` it is closed |
 //! | POSTs that wait for a connection's task | [`store::MAILBOX`] |
 //! | a socket's read and write buffers | 64 KiB each |
 //! | idle connections to the upstream | 1,024, for 4 s |

@@ -25,12 +25,12 @@ steps=(
     "deny         |  900 | one   | tests/deny.sh"
     "build        |  900 | one   | cargo build --release --locked"
     "text         |   60 | line  | tests/text.sh"
-    "recipes      |  300 | line  | tests/recipes.sh"
+    "recipes      |  900 | line  | tests/recipes.sh"
     "sdk          | 1200 | line  | tests/sdk/run.sh"
     "conformance  |  900 | line  | tests/sdk/conformance.sh"
     "rig          |  600 | cargo | cd benches/rig && export CARGO_TARGET_DIR=../../target/benches && cargo fmt --check && cargo clippy --all-targets --locked -- -D warnings && cargo test --locked"
     "benches      |  600 | one   | benches/run.sh --smoke"
-    "docker       |  900 | line  | tests/docker.sh"
+    "docker       | 1200 | line  | tests/docker.sh"
 )
 
 logs=target/test-logs

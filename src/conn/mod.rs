@@ -5,7 +5,7 @@
 //! client. There is no task per exchange: the few that are open are polled in turn. Nothing here knows a rule of the
 //! protocol.
 
-mod outbox;
+mod wire;
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -14,6 +14,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::header::HeaderValue;
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{Instrument, debug, debug_span, info};
@@ -27,8 +28,7 @@ use crate::proto::sse;
 use crate::store::{ConnectionId, Delivery, MAILBOX, Post, Store};
 use crate::tap::{Bus, Label, Text, What};
 use crate::upstream::{Call, Forwarded, Jar, Outgoing, Upstream};
-use outbox::Outbox;
-pub use outbox::{Broken, StreamBody};
+use wire::Wire;
 
 /// What every connection of a process shares.
 #[derive(Debug)]
@@ -52,21 +52,31 @@ pub struct Opening {
     pub id: ConnectionId,
     /// Its name towards people.
     pub label: Label,
-    /// The `endpoint` event, the first bytes of the stream.
+    /// The response head.
+    pub head: bytes::Bytes,
+    /// Whether the head announces the chunked coding; not towards HTTP/1.0.
+    pub chunked: bool,
+    /// The `endpoint` event, the first frame of the stream.
     pub first: bytes::Bytes,
     /// The query of the GET, to be repeated upstream.
     pub query: Option<Arc<str>>,
     /// The `MCP-Protocol-Version` header of the GET.
     pub version: Option<Box<str>>,
-    /// Ends the client's socket, for a client that does not read.
-    pub kill: Arc<tokio::sync::Notify>,
 }
 
-/// Opens a connection: registers it, starts its task, and returns its stream. `guard` is dropped when all is over.
-pub fn open<G: Send + 'static>(shared: &Arc<Shared>, opening: Opening, guard: G) -> StreamBody {
+/// Opens a connection on the socket that asked for it: registers it and starts its task. `guard` is dropped when all
+/// is over.
+pub fn open<G: Send + 'static>(
+    shared: &Arc<Shared>,
+    opening: Opening,
+    socket: TcpStream,
+    guard: G,
+) {
     let (mailbox, deliveries) = mpsc::channel(MAILBOX);
     shared.store.claim(opening.id.clone(), mailbox);
-    let (outbox, body) = outbox::outbox(opening.first.clone(), shared.limits.client_buffer);
+    let limit = shared.limits.client_buffer;
+    let mut wire = Wire::new(socket, opening.head.clone(), opening.chunked, limit);
+    wire.push(opening.first.clone());
     let span = debug_span!("connection", label = %opening.label);
     let registration = Registration {
         shared: Arc::clone(shared),
@@ -75,7 +85,7 @@ pub fn open<G: Send + 'static>(shared: &Arc<Shared>, opening: Opening, guard: G)
     };
     shared.metrics.add(Counter::ConnectionsOpened);
     shared.bus.emit(opening.label, || What::Opened);
-    let connection = Connection::new(Arc::clone(shared), opening, outbox);
+    let connection = Connection::new(Arc::clone(shared), opening, wire);
     let task = async move {
         let registration = registration;
         connection.run(deliveries, &registration).await;
@@ -83,7 +93,6 @@ pub fn open<G: Send + 'static>(shared: &Arc<Shared>, opening: Opening, guard: G)
         drop(guard);
     };
     tokio::task::spawn(task.instrument(span));
-    body
 }
 
 /// Keeps a connection known while its client is there, and counts its end, even if its task panics.
@@ -102,6 +111,9 @@ impl Drop for Registration {
     }
 }
 
+/// How long a client may take to read what was left for it when everything else was over.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
 /// What woke the task.
 enum Woken {
     Delivery(Box<Delivery>),
@@ -116,9 +128,8 @@ struct Connection {
     label: Label,
     query: Option<Arc<str>>,
     connection_id: Option<HeaderValue>,
-    kill: Arc<tokio::sync::Notify>,
     bridge: Bridge<Arc<Forwarded>>,
-    outbox: Outbox,
+    wire: Wire,
     calls: Vec<(CallId, Call)>,
     replies: Vec<Reply>,
     posts: Vec<(PostId, oneshot::Sender<Answer>)>,
@@ -131,7 +142,7 @@ struct Connection {
 }
 
 impl Connection {
-    fn new(shared: Arc<Shared>, opening: Opening, outbox: Outbox) -> Self {
+    fn new(shared: Arc<Shared>, opening: Opening, wire: Wire) -> Self {
         let mut random = [0; 24];
         // Without randomness the ids of connections could not have been made either.
         let _ = getrandom::fill(&mut random);
@@ -155,9 +166,8 @@ impl Connection {
             label: opening.label,
             query: opening.query,
             connection_id,
-            kill: opening.kill,
             bridge: Bridge::new(settings, now()),
-            outbox,
+            wire,
             calls: Vec::new(),
             replies: Vec::new(),
             posts: Vec::new(),
@@ -177,6 +187,7 @@ impl Connection {
     ) {
         debug!("opened");
         let mut timer = pin!(tokio::time::sleep_until(self.next_time()));
+        self.wire.write();
         while !self.finished {
             // The timer is only ever moved forward: one that fires early costs less than one that is reset each turn.
             let next = self.next_time();
@@ -184,14 +195,17 @@ impl Connection {
                 timer.as_mut().reset(next);
             }
             let woken = poll_fn(|cx| {
+                if !self.wire.is_closed()
+                    && self.wire.poll_closed(cx).is_ready()
+                    && !self.client_gone
+                {
+                    return Poll::Ready(Woken::ClientGone);
+                }
                 if let Poll::Ready(Some(delivery)) = deliveries.poll_recv(cx) {
                     return Poll::Ready(Woken::Delivery(delivery));
                 }
                 if let Poll::Ready(place) = self.poll_calls(cx) {
                     return Poll::Ready(Woken::Replies(place));
-                }
-                if !self.client_gone && self.outbox.poll_gone(cx).is_ready() {
-                    return Poll::Ready(Woken::ClientGone);
                 }
                 timer.as_mut().poll(cx).map(|()| Woken::Time)
             })
@@ -203,23 +217,35 @@ impl Connection {
                 Woken::Time => self.on_time(registration),
             }
             self.carry_out(registration);
+            self.wire.write();
+        }
+        // The farewell may be over before a slow client has read its last events.
+        let rest = poll_fn(|cx| {
+            if self.wire.is_closed() {
+                Poll::Ready(())
+            } else {
+                self.wire.poll_closed(cx)
+            }
+        });
+        if tokio::time::timeout(LAST_WORDS, rest).await.is_err() {
+            debug!("the client did not read its last events");
         }
         debug!("closed");
     }
 
     /// Polls the exchanges, unless the client has too much to read already.
     fn poll_calls(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
-        if self.calls.is_empty() || !self.outbox.poll_room(cx) {
+        if !self.wire.has_room() {
             return Poll::Pending;
         }
         let count = self.calls.len();
         for step in 0..count {
             let place = (self.turn + step) % count;
-            if let Some((_, call)) = self.calls.get_mut(place) {
-                if call.poll_replies(cx, &mut self.replies).is_ready() {
-                    self.turn = place + 1;
-                    return Poll::Ready(place);
-                }
+            if let Some((_, call)) = self.calls.get_mut(place)
+                && call.poll_replies(cx, &mut self.replies).is_ready()
+            {
+                self.turn = place + 1;
+                return Poll::Ready(place);
             }
         }
         Poll::Pending
@@ -227,15 +253,10 @@ impl Connection {
 
     fn next_time(&self) -> Instant {
         let limits = &self.shared.limits;
-        let keep_alive = self.outbox.last_moved() + limits.keep_alive;
-        let client = match self.outbox.stalled_since() {
+        let keep_alive = self.wire.last_moved() + limits.keep_alive;
+        let client = match self.wire.stalled_since() {
             _ if self.client_gone => None,
-            // What waits now is usually written in a moment, which wakes nobody: the keep-alive after it must be
-            // reckoned with already. Once its time is past, only the stall is left to wait for.
-            Some(since) if keep_alive <= Instant::now() => {
-                Some(since + limits.client_stall_timeout)
-            }
-            Some(since) => Some(keep_alive.min(since + limits.client_stall_timeout)),
+            Some(since) => Some(since + limits.client_stall_timeout),
             None => Some(keep_alive),
         };
         let bridge = self.bridge.poll_timeout().map(Instant::from_std);
@@ -345,19 +366,19 @@ impl Connection {
     fn on_time(&mut self, registration: &Registration) {
         let limits = &self.shared.limits;
         if !self.client_gone {
-            match self.outbox.stalled_since() {
+            match self.wire.stalled_since() {
                 Some(since) if since + limits.client_stall_timeout <= Instant::now() => {
                     info!(
                         "the client has not read for {:?}; closing it",
                         limits.client_stall_timeout
                     );
                     self.shared.metrics.add(Counter::StalledClients);
-                    self.kill.notify_one();
+                    self.wire.close();
                     self.on_client_gone(registration);
                 }
                 Some(_) => {}
-                None if self.outbox.last_moved() + limits.keep_alive <= Instant::now() => {
-                    self.outbox.push(sse::KEEP_ALIVE);
+                None if self.wire.last_moved() + limits.keep_alive <= Instant::now() => {
+                    self.wire.push(sse::KEEP_ALIVE);
                 }
                 None => {}
             }
@@ -378,12 +399,12 @@ impl Connection {
                     self.shared
                         .bus
                         .emit(self.label, || What::ToClient(Text::of(&text)));
-                    self.outbox.push(sse::message(&text));
+                    self.wire.push(sse::message(&text));
                 }
                 Output::EndStream => {
                     self.client_gone = true;
                     registration.shared.store.release(&registration.id);
-                    self.outbox.end();
+                    self.wire.end();
                 }
                 Output::Count(what) => self.shared.metrics.add(what.into()),
                 Output::Finished => self.finished = true,

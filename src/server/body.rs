@@ -1,4 +1,4 @@
-//! The bodies that the server sends: a text of its own, a client's stream, or what an upstream sends through.
+//! The bodies that the server sends through hyper: a text of its own, or what an upstream sends through.
 
 use std::fmt;
 use std::pin::Pin;
@@ -9,8 +9,6 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
 
-use crate::conn::{Broken, StreamBody};
-
 /// The body of any response. A guard lives as long as the body, not as the handler that made it.
 pub(super) struct Body {
     kind: Kind,
@@ -19,21 +17,18 @@ pub(super) struct Body {
 
 enum Kind {
     Text(Full<Bytes>),
-    Stream(StreamBody),
     Passed(Incoming),
 }
 
 /// A body broke off.
 #[derive(Debug)]
 pub(super) enum BodyError {
-    Stream(Broken),
     Upstream(hyper::Error),
 }
 
 impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Stream(error) => error.fmt(f),
             Self::Upstream(error) => write!(f, "the upstream's body broke off: {error}"),
         }
     }
@@ -45,13 +40,6 @@ impl Body {
     pub(super) fn text(text: impl Into<Bytes>) -> Self {
         Self {
             kind: Kind::Text(Full::new(text.into())),
-            _guard: None,
-        }
-    }
-
-    pub(super) fn stream(stream: StreamBody) -> Self {
-        Self {
-            kind: Kind::Stream(stream),
             _guard: None,
         }
     }
@@ -76,7 +64,6 @@ impl HttpBody for Body {
             Kind::Text(body) => Pin::new(body)
                 .poll_frame(cx)
                 .map_err(|never| match never {}),
-            Kind::Stream(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Stream),
             Kind::Passed(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Upstream),
         }
     }
@@ -84,7 +71,6 @@ impl HttpBody for Body {
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Text(body) => body.is_end_stream(),
-            Kind::Stream(body) => body.is_end_stream(),
             Kind::Passed(body) => body.is_end_stream(),
         }
     }
@@ -92,7 +78,6 @@ impl HttpBody for Body {
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Kind::Text(body) => body.size_hint(),
-            Kind::Stream(body) => body.size_hint(),
             Kind::Passed(body) => body.size_hint(),
         }
     }

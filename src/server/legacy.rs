@@ -5,12 +5,14 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::header::{self, HeaderMap};
 use hyper::http::request::Parts;
-use hyper::{Request, Response};
+use hyper::{Request, Response, Version};
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::body::Body;
+use super::gauge::Held;
 use super::respond::{self, Refused};
 use super::{Server, Socket};
 use crate::config::EndpointForm;
@@ -25,12 +27,22 @@ use crate::store::{ConnectionId, Post};
 /// The parameter that names the connection, first as the ferry writes it, then as other servers do.
 const ID_PARAMETERS: [&str; 3] = ["sessionId", "session_id", "sessionid"];
 
-/// Opens a stream. Nothing is asked of the upstream: clients open streams only to see whether they exist.
-pub(super) fn open(
-    server: &Arc<Server>,
-    head: &Parts,
-    socket: &Socket,
-) -> Result<Response<Body>, Refused> {
+/// A stream that was granted: it begins as soon as hyper has let go of the socket.
+#[derive(Debug)]
+pub(super) struct Granted {
+    opening: Opening,
+    place: Held,
+}
+
+impl Granted {
+    /// Begins the stream on its socket.
+    pub(super) fn begin(self, server: &Server, socket: TcpStream) {
+        conn::open(&server.shared, self.opening, socket, self.place);
+    }
+}
+
+/// Grants a stream. Nothing is asked of the upstream: clients open streams only to see whether they exist.
+pub(super) fn grant(server: &Server, head: &Parts, socket: &Socket) -> Result<Granted, Refused> {
     if !accepts_events(&head.headers) {
         return Err(Refused::NotAcceptable);
     }
@@ -41,33 +53,32 @@ pub(super) fn open(
     let id = ConnectionId::random()
         .map_err(|_| Refused::Internal("the system gave no randomness for a connection id"))?;
     let prefix = server.forwarding.prefix(&head.headers, socket.peer);
+    let chunked = head.version >= Version::HTTP_11;
     let opening = Opening {
+        head: response_head(chunked, &server.date()),
+        chunked,
         first: sse::endpoint(&endpoint(server, prefix, &id)),
         id,
         label: server.next_label(),
         query: query_for_upstream(head.uri.query()),
         version: text(&head.headers, era::VERSION_HEADER).map(Into::into),
-        kill: Arc::clone(&socket.kill),
     };
-    let stream = conn::open(&server.shared, opening, place);
-    let mut response = Response::new(Body::stream(stream));
-    let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("text/event-stream"),
-    );
-    headers.insert(
-        header::CACHE_CONTROL,
-        HeaderValue::from_static("no-cache, no-transform"),
-    );
-    // Says "do not buffer" to nginx and to those that learnt it from there.
-    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    // The address of the stream may hold a key, the endpoint holds the connection's id.
-    headers.insert(
-        header::REFERRER_POLICY,
-        HeaderValue::from_static("no-referrer"),
-    );
-    Ok(response)
+    Ok(Granted { opening, place })
+}
+
+/// The response head of a stream. `X-Accel-Buffering` says "do not buffer" to nginx and to those that learnt it from
+/// there; the address of the stream may hold a key and the endpoint holds the connection's id, hence the referrer
+/// policy. The socket serves nothing else afterwards.
+fn response_head(chunked: bool, date: &str) -> Bytes {
+    let coding = if chunked {
+        "transfer-encoding: chunked\r\n"
+    } else {
+        ""
+    };
+    Bytes::from(format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache, no-transform\r\n\
+         x-accel-buffering: no\r\nreferrer-policy: no-referrer\r\n{coding}connection: close\r\ndate: {date}\r\n\r\n"
+    ))
 }
 
 /// Takes a POST and answers as its bridge says.
@@ -78,8 +89,8 @@ pub(super) async fn post(
 ) -> Result<Response<Body>, Refused> {
     let (head, body) = request.into_parts();
     let id = connection_id(head.uri.query()).ok_or(Refused::NoConnectionId)?;
-    let id = ConnectionId::parse(id)
-        .filter(|id| server.shared.store.knows(id))
+    let recipient = ConnectionId::parse(id)
+        .and_then(|id| server.shared.store.find(&id))
         .ok_or(Refused::UnknownConnection)?;
     check_content_type(&head.headers)?;
     let limits = &server.shared.limits;
@@ -88,7 +99,7 @@ pub(super) async fn post(
         .map_err(|_| Refused::BodyTimeout)??;
     let (messages, batch) = parse(body)?;
     server.shared.metrics.add(Counter::Posts);
-    let (forwarded, credential) = server.forwarding.from_post(&head.headers, socket.peer);
+    let (forwarded, credential) = server.forwarding.of_post(&head.headers, socket.peer);
     let (answer, answered) = oneshot::channel();
     let version = text(&head.headers, era::VERSION_HEADER).map(Into::into);
     let post = Post {
@@ -99,7 +110,7 @@ pub(super) async fn post(
         forwarded,
         answer,
     };
-    if !server.shared.store.deliver(&id, post).await {
+    if !recipient.deliver(post).await {
         return Err(Refused::UnknownConnection);
     }
     match answered.await {
@@ -294,7 +305,7 @@ mod tests {
         let check = |value: &'static str| {
             check_content_type(&HeaderMap::from_iter([(
                 header::CONTENT_TYPE,
-                HeaderValue::from_static(value),
+                header::HeaderValue::from_static(value),
             )]))
         };
         assert!(

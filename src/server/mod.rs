@@ -18,10 +18,11 @@ mod modern;
 mod respond;
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, pending, poll_fn};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -31,7 +32,6 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
@@ -47,6 +47,7 @@ use body::Body;
 use forward::Forwarding;
 use gauge::{Gauge, Held};
 use guard::Guard;
+use legacy::Granted;
 use respond::Refused;
 
 /// Bytes that one socket's reader or writer may buffer; also the largest request head.
@@ -87,7 +88,8 @@ struct Server {
 struct Socket {
     peer: IpAddr,
     local: IpAddr,
-    kill: Arc<Notify>,
+    /// The stream that this socket is to become.
+    granted: OnceLock<Mutex<Option<Granted>>>,
 }
 
 /// The socket is to be closed without an answer.
@@ -216,6 +218,15 @@ impl Server {
         self.passing.hold(usize::MAX)
     }
 
+    /// The present as the `Date` header has it (RFC 9110 §6.6.1).
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a header that tells the wall time"
+    )]
+    fn date(&self) -> String {
+        httpdate::fmt_http_date(std::time::SystemTime::now())
+    }
+
     fn next_label(&self) -> Label {
         Label(self.labels.fetch_add(1, Ordering::Relaxed) + 1)
     }
@@ -273,32 +284,52 @@ async fn accept(listener: TcpListener, server: Arc<Server>) {
 }
 
 async fn serve_socket(stream: TcpStream, peer: SocketAddr, server: Arc<Server>) {
-    let Ok(local) = stream.local_addr() else {
-        return;
-    };
+    if let Some((granted, stream)) = serve_requests(stream, peer, &server).await {
+        granted.begin(&server, stream);
+    }
+}
+
+/// Serves requests until the socket ends, or until one of them was granted a stream: then hyper lets go of the socket,
+/// whose last request has no body and no answer yet.
+async fn serve_requests(
+    stream: TcpStream,
+    peer: SocketAddr,
+    server: &Arc<Server>,
+) -> Option<(Granted, TcpStream)> {
+    let local = stream.local_addr().ok()?;
     tune(&stream);
-    let kill = Arc::new(Notify::new());
     let socket = Arc::new(Socket {
         peer: peer.ip(),
         local: local.ip(),
-        kill: Arc::clone(&kill),
+        granted: OnceLock::new(),
     });
-    let header_timeout = server.header_timeout;
     let service =
-        service_fn(move |request| handle(Arc::clone(&server), Arc::clone(&socket), request));
-    let connection = http1::Builder::new()
+        service_fn(|request| Box::pin(handle(Arc::clone(server), Arc::clone(&socket), request)));
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(header_timeout)
+        .header_read_timeout(server.header_timeout)
         .max_buf_size(SOCKET_BUFFER)
         .serve_connection(TokioIo::new(stream), service);
-    tokio::select! {
-        served = connection => {
-            if let Err(error) = served {
-                debug!(%error, "a socket ended");
-            }
+    let served = poll_fn(|cx| {
+        let served = connection.poll_without_shutdown(cx);
+        if socket.granted.get().is_some() {
+            Poll::Ready(None)
+        } else {
+            served.map(Some)
         }
-        () = kill.notified() => debug!("a socket was given up"),
+    })
+    .await;
+    if let Some(Err(error)) = &served {
+        debug!(%error, "a socket ended");
     }
+    let stream = connection.into_parts().io.into_inner();
+    let granted = socket
+        .granted
+        .get()?
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take()?;
+    Some((granted, stream))
 }
 
 /// Small writes leave at once, and a peer that vanished is noticed. Failures cost only that.
@@ -320,7 +351,6 @@ async fn handle(
 ) -> Result<Response<Body>, CloseSocket> {
     let route = server.route(request.uri().path());
     let draining = server.draining.load(Ordering::Acquire);
-    // The futures are boxed so that an idle socket, which has room for one, stays small.
     let response = match route {
         Some(Route::Alive) => Ok(respond::text(StatusCode::OK, "ok\n")),
         Some(Route::Ready) if draining => Ok(respond::text(
@@ -343,11 +373,18 @@ async fn handle(
                     }
                     let (head, _) = request.into_parts();
                     let judged = server.guard.origin(&head.headers, socket.local);
-                    judged.and_then(|()| legacy::open(&server, &head, &socket))
+                    match judged.and_then(|()| legacy::grant(&server, &head, &socket)) {
+                        Ok(granted) => {
+                            // Said before this future is polled again, and nobody will poll it again.
+                            let _ = socket.granted.set(Mutex::new(Some(granted)));
+                            return pending().await;
+                        }
+                        Err(refused) => Err(refused),
+                    }
                 }
                 Route::Messages if request.method() == Method::POST => {
                     match server.guard.origin(request.headers(), socket.local) {
-                        Ok(()) => Box::pin(legacy::post(&server, request, &socket)).await,
+                        Ok(()) => legacy::post(&server, request, &socket).await,
                         Err(refused) => Err(refused),
                     }
                 }
@@ -356,7 +393,7 @@ async fn handle(
                 Route::Stream if request.method() != Method::POST && !names_session(&request) => {
                     Err(Refused::Method("GET, POST"))
                 }
-                _ => Box::pin(modern::pass(&server, request, &socket)).await,
+                _ => modern::pass(&server, request, &socket).await,
             },
         },
     };

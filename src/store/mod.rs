@@ -19,7 +19,7 @@ pub const MAILBOX: usize = 16;
 
 /// The name of a connection: 256 random bits. Whoever knows it can post, so it is never logged: neither `Debug` nor
 /// `Display` shows it.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ConnectionId([u8; 32]);
 
 impl ConnectionId {
@@ -58,8 +58,12 @@ impl ConnectionId {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    fn shard(&self) -> usize {
-        usize::from(self.0.first().copied().unwrap_or_default())
+    /// Some of its bits. They are random, so that they spread in a table without being hashed.
+    fn bits(&self) -> u64 {
+        self.0
+            .iter()
+            .take(8)
+            .fold(0, |bits, byte| bits << 8 | u64::from(*byte))
     }
 }
 
@@ -100,6 +104,18 @@ pub struct Post {
 /// A connection's mailbox. The deliveries are boxed because an empty mailbox has room for many.
 pub type Mailbox = mpsc::Sender<Box<Delivery>>;
 
+/// A connection that was found, to be handed a POST.
+#[derive(Debug)]
+pub struct Recipient(Mailbox);
+
+impl Recipient {
+    /// Hands over a POST. `false` when the connection has ended meanwhile: the POST was not taken, and its answer will
+    /// never come.
+    pub async fn deliver(&self, post: Post) -> bool {
+        self.0.send(Box::new(Delivery::Posted(post))).await.is_ok()
+    }
+}
+
 /// Where connections are registered.
 #[derive(Debug)]
 pub enum Store {
@@ -122,19 +138,11 @@ impl Store {
         }
     }
 
-    /// Hands a POST to its connection. `false` when the id is unknown: the POST was not taken, and its answer will
-    /// never come.
-    pub async fn deliver(&self, id: &ConnectionId, post: Post) -> bool {
-        match self {
-            Self::Memory(memory) => memory.deliver(id, post).await,
-        }
-    }
-
-    /// Whether the id names a connection.
+    /// Finds the connection that an id names. `None` when the id is unknown.
     #[must_use]
-    pub fn knows(&self, id: &ConnectionId) -> bool {
+    pub fn find(&self, id: &ConnectionId) -> Option<Recipient> {
         match self {
-            Self::Memory(memory) => memory.knows(id),
+            Self::Memory(memory) => memory.find(id).map(Recipient),
         }
     }
 

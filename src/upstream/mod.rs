@@ -3,7 +3,7 @@
 //! Two ways lead through here. A translated exchange ([`Upstream::call`]) is built from what the bridge asked for and
 //! comes back as [`Reply`](crate::proto::bridge::Reply)s. A passed-through request ([`Upstream::pass`]) keeps its own
 //! headers and body. Both go to the one configured endpoint and nowhere else: the client's path never gets into the
-//! address, and redirects lead only to the same origin ([`redirect`]).
+//! address, and redirects lead only to the same origin (`redirect`).
 //!
 //! This module knows nothing of connections, streams of clients, or the tap.
 

@@ -47,10 +47,10 @@ pub(super) fn target(from: &Uri, status: StatusCode, headers: &HeaderMap) -> Opt
 
 /// Remembers where a passed-through answer says that the endpoint is, so that the next request goes there directly.
 pub(super) fn learn(upstream: &Upstream, status: StatusCode, headers: &HeaderMap) {
-    if status.is_redirection() {
-        if let Some(to) = target(&upstream.configured, status, headers) {
-            upstream.move_endpoint(to);
-        }
+    if status.is_redirection()
+        && let Some(to) = target(&upstream.configured, status, headers)
+    {
+        upstream.move_endpoint(to);
     }
 }
 

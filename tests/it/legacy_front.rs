@@ -43,7 +43,7 @@ async fn the_endpoint_comes_in_the_same_write_as_the_head() {
         let (head, body) = text.split_once("\r\n\r\n").expect("a whole head");
         assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
         let id = body
-            .strip_prefix("6C\r\nevent: endpoint\ndata: /messages?sessionId=")
+            .strip_prefix("6c\r\nevent: endpoint\ndata: /messages?sessionId=")
             .and_then(|rest| rest.strip_suffix("\n\n\r\n"))
             .unwrap_or_else(|| panic!("{body:?}"));
         assert_eq!(id.len(), 64);

@@ -1,11 +1,11 @@
 //! Medians and percentiles.
 
-/// The median; 0 when there is nothing.
+/// The median; NaN when there is nothing.
 pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
     match values.len() {
-        0 => 0.0,
+        0 => f64::NAN,
         n if n % 2 == 1 => values[n / 2],
         n => f64::midpoint(values[n / 2 - 1], values[n / 2]),
     }
@@ -26,6 +26,7 @@ mod tests {
 
     #[test]
     fn medians_and_percentiles() {
+        assert!(median([]).is_nan());
         assert_eq!(median([3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median([4.0, 1.0, 2.0, 3.0]), 2.5);
         let hundred: Vec<u32> = (1..=100).collect();

@@ -233,7 +233,7 @@ impl<C: Clone> Bridge<C> {
             .ledger
             .get(&id)
             .is_some_and(|request| !request.is_initialize());
-        let Some(request) = cancellable.then(|| self.ledger.remove(&id)).flatten() else {
+        let Some(request) = cancellable.then(|| self.take(&id)).flatten() else {
             self.count(Counted::StrayClientMessage);
             return false;
         };
@@ -294,6 +294,9 @@ impl<C: Clone> Bridge<C> {
             Place::RetryAt(at) if at <= self.now => {
                 let initialize = request.is_initialize();
                 self.count(Counted::Retry);
+                if initialize {
+                    self.begin_handshake();
+                }
                 if initialize || self.phase == Phase::Open {
                     return self.send_request(id);
                 }

@@ -10,9 +10,9 @@ use super::handshake::Phase;
 use super::ledger::{Attempts, Origin, Place};
 use super::trouble::{Executed, Reason, Trouble};
 use super::vocabulary::{CallId, Counted, End, Output, Refusal, Verb};
-use super::{Bridge, Call, Notice, Purpose};
+use super::{Bridge, Call, Notice, Purpose, Queued};
 use crate::proto::era;
-use crate::proto::jsonrpc::{Id, Message};
+use crate::proto::jsonrpc::{Id, Kind, Message};
 
 /// Resumptions in a row that bring nothing before the request is given up.
 const MAX_RESUMES: u32 = 5;
@@ -27,6 +27,12 @@ pub(super) enum Again<C> {
     /// On the session of that handshake; it was sent in this exchange.
     Notice(Notice<C>, u32, CallId),
     Handshake(Origin<C>, Attempts),
+}
+
+impl<C> Again<C> {
+    pub(super) fn is_answer(&self) -> bool {
+        matches!(self, Self::Notice(notice, ..) if notice.message.kind() == Kind::Response)
+    }
 }
 
 impl<C: Clone> Bridge<C> {
@@ -64,7 +70,8 @@ impl<C: Clone> Bridge<C> {
                 }
                 trouble.executed = Executed::No;
                 let auth = matches!(refusal.status, 401 | 403);
-                self.own_initialize_failed(&trouble, auth.then_some(refusal));
+                let refused = auth.then_some((refusal, call.credential));
+                self.own_initialize_failed(&trouble, refused);
             }
             Purpose::OwnInitialized => self.own_initialized_answered(id, false),
             Purpose::Restore => self.restored(call.generation),
@@ -106,13 +113,13 @@ impl<C: Clone> Bridge<C> {
             self.phase = Phase::Fresh;
         }
         if matches!(refusal.status, 401 | 403) && self.refuse_post(post, refusal) {
-            self.ledger.remove(id);
+            self.take(id);
             return;
         }
         match Message::parse(refusal.body.clone()) {
             Ok(answer) if answer.is_error() => {
                 self.release_post(post);
-                if let Some(request) = self.ledger.remove(id) {
+                if let Some(request) = self.take(id) {
                     self.deliver(answer.text_with_id(request.message.id_text()));
                 }
             }
@@ -130,7 +137,8 @@ impl<C: Clone> Bridge<C> {
         match call.purpose {
             Purpose::Request(request) => self.request_ended(&request, end),
             Purpose::Notice(mut notice) => {
-                let again = matches!(end, End::Unreached(_))
+                let wanted = self.leaving.is_none() || notice.message.kind() == Kind::Response;
+                let again = (wanted && matches!(end, End::Unreached(_)))
                     .then(|| self.next_attempt(&mut notice.attempts))
                     .flatten();
                 if let Some(at) = again {
@@ -145,7 +153,7 @@ impl<C: Clone> Bridge<C> {
                     self.abort(cancelled);
                 }
             }
-            Purpose::OwnInitialize(origin, mut attempts) => {
+            Purpose::OwnInitialize(origin, mut attempts, _) => {
                 let again = (matches!(end, End::Unreached(_)) && self.leaving.is_none())
                     .then(|| self.next_attempt(&mut attempts))
                     .flatten();
@@ -205,15 +213,17 @@ impl<C: Clone> Bridge<C> {
 
     fn notice_again(&mut self, notice: Notice<C>, generation: u32, former: CallId) {
         let confirms = self.phase == Phase::Confirming(former);
-        match self.session_of(generation) {
-            Some(session) => {
-                self.count(Counted::Retry);
-                let call = self.send_notice(&session, notice);
-                if confirms {
-                    self.confirming(call);
-                }
-            }
-            None => self.replay_notice(notice, generation),
+        if !confirms && notice.message.kind() == Kind::Notification {
+            // A handshake may have begun meanwhile: back behind the gate.
+            return self.queue.push_front(Queued::Notice(notice));
+        }
+        let Some(session) = self.session_of(generation) else {
+            return self.release_post(notice.origin.post);
+        };
+        self.count(Counted::Retry);
+        let call = self.send_notice(&session, notice);
+        if confirms {
+            self.confirming(call);
         }
     }
 

@@ -183,23 +183,27 @@ impl<C: Clone> Bridge<C> {
     }
 
     fn retire_session(&mut self) {
-        let generation = self.session.generation.wrapping_add(1);
-        let old = std::mem::replace(
-            &mut self.session,
-            Session {
-                generation,
-                ..Session::default()
-            },
-        );
-        self.forget_session_state();
-        if old.id.is_none() {
-            return;
+        if self.session.id.is_some() {
+            self.retired.push(self.session.clone());
         }
-        self.retired.push(old);
+        self.begin_handshake();
         if self.retired.len() > MAX_RETIRED {
             let oldest = self.retired.remove(0);
             self.end_sessions_of([oldest]);
         }
+    }
+
+    /// Each attempt at a handshake is a generation of its own: what belongs to an earlier one ends, except where its
+    /// session was retired.
+    pub(super) fn begin_handshake(&mut self) {
+        self.session = Session {
+            generation: self.session.generation.wrapping_add(1),
+            ..Session::default()
+        };
+        let retired = &self.retired;
+        let kept = |generation| retired.iter().any(|old| old.generation == generation);
+        self.asked.retain(|_, asked| kept(asked.generation));
+        self.forget_session_state();
     }
 
     /// What belongs to a session and ends with it.
@@ -323,14 +327,11 @@ impl<C: Clone> Bridge<C> {
             Some(Ok(message)) => message.text_with_id(&id),
             _ => self.default_initialize(&id),
         };
-        self.session = Session {
-            generation: number,
-            ..Session::default()
-        };
-        self.forget_session_state();
+        self.begin_handshake();
         self.phase = Phase::Initializing;
         let (context, credential) = (origin.context.clone(), origin.credential);
-        let purpose = Purpose::OwnInitialize(origin, attempts);
+        let id = Id::String(format!("ferry:initialize:{number}").into());
+        let purpose = Purpose::OwnInitialize(origin, attempts, id);
         let call = self.send(purpose, Verb::Post(text), context, credential);
         self.limit(call, self.settings.handshake_timeout);
     }
@@ -363,6 +364,7 @@ impl<C: Clone> Bridge<C> {
         }
         self.adopt_session(answer, session);
         if self.client_state() == ClientState::Gone {
+            self.phase = Phase::Open;
             return;
         }
         let Some((context, credential)) = self.latest.clone() else {
@@ -378,9 +380,23 @@ impl<C: Clone> Bridge<C> {
     }
 
     /// The ferry's own handshake came to nothing: whatever waits for it learns why, and nothing of it was executed.
-    pub(super) fn own_initialize_failed(&mut self, trouble: &Trouble, refusal: Option<&Refusal>) {
+    /// Where the upstream refused the credential, that concerns only what came with the same one.
+    pub(super) fn own_initialize_failed(
+        &mut self,
+        trouble: &Trouble,
+        refusal: Option<(&Refusal, u64)>,
+    ) {
         self.phase = Phase::Fresh;
+        let (refusal, refused) = refusal.unzip();
         for queued in std::mem::take(&mut self.queue) {
+            let credential = match &queued {
+                Queued::Request(id) => self.ledger.get(id).map(|it| it.origin.credential),
+                Queued::Notice(notice) => Some(notice.origin.credential),
+            };
+            if refused.is_some() && credential != refused {
+                self.queue.push_back(queued);
+                continue;
+            }
             match queued {
                 Queued::Request(id) => {
                     let Some(request) = self
@@ -390,9 +406,14 @@ impl<C: Clone> Bridge<C> {
                     else {
                         continue;
                     };
-                    let post = request.origin.post;
+                    let (post, sent) = (request.origin.post, request.sent);
                     if refusal.is_some_and(|refusal| self.refuse_post(post, refusal)) {
-                        self.ledger.remove(&id);
+                        self.take(&id);
+                    } else if sent {
+                        // An earlier attempt may have got through.
+                        let mut trouble = trouble.clone();
+                        trouble.executed = Executed::Unknown;
+                        self.fail(&id, &trouble);
                     } else {
                         self.fail(&id, trouble);
                     }
@@ -488,8 +509,10 @@ impl<C: Clone> Bridge<C> {
     /// The listen stream was refused for its session: a new one at once, so that nothing is missed while no request
     /// is made. Its own first listen stream cannot lead here again.
     pub(super) fn renew_session(&mut self) {
-        let Some((context, credential)) =
-            self.latest.clone().filter(|_| self.phase == Phase::Fresh)
+        let Some((context, credential)) = self
+            .latest
+            .clone()
+            .filter(|_| self.phase == Phase::Fresh && self.leaving.is_none())
         else {
             return;
         };
@@ -535,7 +558,8 @@ impl<C: Clone> Bridge<C> {
 
     /// A notification refused for its session goes the same way; an answer belonged to the lost session alone.
     pub(super) fn replay_notice(&mut self, notice: Notice<C>, generation: u32) {
-        if notice.message.kind() == Kind::Notification && !notice.replayed {
+        let here = self.client_state() == ClientState::Here;
+        if here && notice.message.kind() == Kind::Notification && !notice.replayed {
             let replayed = true;
             self.queue_replay(Queued::Notice(Notice { replayed, ..notice }));
         } else {

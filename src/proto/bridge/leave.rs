@@ -80,7 +80,7 @@ impl<C: Clone> Bridge<C> {
         self.emit(Output::EndStream);
         let handshake = self.handshake_call();
         self.queue.clear();
-        self.again.clear();
+        self.again.retain(|(_, again)| again.is_answer());
         self.close_listen();
         for asked in std::mem::take(&mut self.asked).into_values() {
             self.answer_upstream(asked.generation, &asked.id, "the client has gone");
@@ -94,9 +94,9 @@ impl<C: Clone> Bridge<C> {
                 continue;
             };
             if Some(call) == handshake {
-                let purpose = Purpose::OwnInitialize(request.origin, Attempts::default());
-                if let Some(call) = self.calls.get_mut(&call) {
-                    call.purpose = purpose;
+                if let Some((call, id)) = self.calls.get_mut(&call).zip(request.message.id()) {
+                    let attempts = Attempts::default();
+                    call.purpose = Purpose::OwnInitialize(request.origin, attempts, id.clone());
                 }
                 continue;
             }
@@ -144,7 +144,7 @@ impl<C: Clone> Bridge<C> {
                     Purpose::Notice(notice) => notice.message.kind() == Kind::Response,
                     _ => false,
                 };
-                if !self.calls.values().any(speaking) {
+                if self.again.is_empty() && !self.calls.values().any(speaking) {
                     self.end_sessions();
                 }
             }
@@ -186,6 +186,7 @@ impl<C: Clone> Bridge<C> {
         for call in open {
             self.abort(call);
         }
+        self.again.clear();
         self.set_stage(Stage::Delete);
         let retired = std::mem::take(&mut self.retired);
         let session = std::mem::take(&mut self.session);

@@ -4,7 +4,7 @@
 //! and carries out its [`Output`]s; that is all they share. The bridge may not touch a socket, a clock, a task or a
 //! source of randomness, so every rule can be read as a transcript and every interleaving can be tried.
 //!
-//! What it holds is the connection's ledger ([`ledger`]): each request that was accepted and has had no outcome, each
+//! What it holds is the connection's ledger (`ledger`): each request that was accepted and has had no outcome, each
 //! request of the upstream that the client has not answered, each exchange that is open upstream. The invariants are
 //! those of the crate's documentation: one outcome per request (I1, I2), executed at most once (I3), the upstream's
 //! order (I5), no silence towards the upstream (I6), nothing shared between connections (I7).
@@ -140,7 +140,7 @@ enum Purpose<C> {
     /// The client's cancel of a request; the exchange that it cancels is dropped when this one is settled.
     Cancel(Option<CallId>),
     /// The ferry's own `initialize`, on behalf of what came from there; or the client's, once the client is gone.
-    OwnInitialize(Origin<C>, Attempts),
+    OwnInitialize(Origin<C>, Attempts, Id),
     /// The ferry's own `notifications/initialized`.
     OwnInitialized,
     /// Log level or subscription, restored after the session was lost.
@@ -319,7 +319,7 @@ impl<C: Clone> Bridge<C> {
 
     /// What follows from any input: the queue moves on, sessions that are out of use end, a drain may be complete.
     fn settle(&mut self) {
-        if self.leaving.is_none() {
+        if self.client_state() == ClientState::Here {
             self.pump();
             self.end_retired_sessions();
             if self.ledger.is_empty() && self.draining {
@@ -405,9 +405,19 @@ impl<C: Clone> Bridge<C> {
         }
     }
 
+    /// Takes a request out of the ledger, and its place in the queue with it: its id may be used again at once.
+    fn take(&mut self, id: &Id) -> Option<Request<C>> {
+        let request = self.ledger.remove(id)?;
+        if request.place == Place::Queued {
+            self.queue
+                .retain(|queued| !matches!(queued, Queued::Request(queued) if queued == id));
+        }
+        Some(request)
+    }
+
     /// Gives a request its outcome: an error of the ferry's own.
     fn fail(&mut self, id: &Id, trouble: &Trouble) {
-        let Some(request) = self.ledger.remove(id) else {
+        let Some(request) = self.take(id) else {
             return;
         };
         self.release_post(request.origin.post);

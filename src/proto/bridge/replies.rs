@@ -165,7 +165,10 @@ impl<C: Clone> Bridge<C> {
         };
         let generation = call.generation;
         let request = match &call.purpose {
-            Purpose::OwnInitialize(..) => {
+            Purpose::OwnInitialize(_, _, own) => {
+                if answer.id() != Some(own) && !(answer.id().is_none() && answer.is_error()) {
+                    return self.count(Counted::LateAnswer);
+                }
                 let session = call.session.take();
                 self.let_linger(id);
                 return self.own_initialize_answered(answer, session);
@@ -193,7 +196,7 @@ impl<C: Clone> Bridge<C> {
 
     /// A request has its answer: its one outcome.
     fn complete(&mut self, id: &Id, answer: &Message, via: CallId) {
-        let Some(request) = self.ledger.remove(id) else {
+        let Some(request) = self.take(id) else {
             return;
         };
         self.release_post(request.origin.post);

@@ -4,5 +4,7 @@ pub(crate) mod client;
 pub(crate) mod clock;
 pub(crate) mod ferry;
 pub(crate) mod http;
+pub mod model;
+pub mod random;
 pub mod transcript;
 pub(crate) mod upstream;

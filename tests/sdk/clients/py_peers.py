@@ -41,8 +41,9 @@ def roots_of(nonce):
 class Peer:
     """`mcp` 1.9 and later through ClientSession, 2.3 also through the high-level Client."""
 
-    def __init__(self, url, nonce, high_level=False):
-        self.url, self.nonce, self.high_level = url, nonce, high_level
+    def __init__(self, url, nonce, high_level=False, **transport):
+        self.nonce, self.high_level = nonce, high_level
+        self.sse = lambda: sse_client(url, **transport)
         self.notes = []  # (method, params)
         self.last_error = None
         self._leave, self._left = anyio.Event(), anyio.Event()
@@ -72,12 +73,12 @@ class Peer:
         if self.high_level:
             from mcp import Client
 
-            async with Client(sse_client(self.url), **self.callbacks()) as client:
+            async with Client(self.sse(), **self.callbacks()) as client:
                 self.server, self.version = client.server_info.name, client.protocol_version
                 self.capabilities = client.server_capabilities
                 yield client
             return
-        async with sse_client(self.url) as streams, ClientSession(*streams, **self.callbacks()) as session:
+        async with self.sse() as streams, ClientSession(*streams, **self.callbacks()) as session:
             self.take(await session.initialize())
             yield session
 
@@ -174,7 +175,7 @@ class Peer12(Peer):
 
     @asynccontextmanager
     async def connected(self):
-        async with sse_client(self.url) as streams, ClientSession(*streams) as session:
+        async with self.sse() as streams, ClientSession(*streams) as session:
             async with anyio.create_task_group() as group:
                 group.start_soon(self.listen, session)
                 self.take(await session.initialize())
@@ -205,7 +206,6 @@ class Peer12(Peer):
         return self.outcome(await self.api.send_request(types.ClientRequest(request), types.CallToolResult))
 
 
-def peer(name, url, nonce):
-    if VERSION < (1, 9):
-        return Peer12(url, nonce)
-    return Peer(url, nonce, high_level=name.endswith("-Client"))
+def peer(name, url, nonce, **transport):
+    made = Peer12 if VERSION < (1, 9) else Peer
+    return made(url, nonce, high_level=name.endswith("-Client"), **transport)

@@ -31,8 +31,8 @@ async def main(plan):
 
     async with anyio.create_task_group() as homes:
 
-        async def open_peer(url, nonce):
-            made = py_peers.peer(plan["client"], url, nonce)
+        async def open_peer(url, nonce, **transport):
+            made = py_peers.peer(plan["client"], url, nonce, **transport)
             await homes.start(made.live)
             return made
 
@@ -44,7 +44,7 @@ async def main(plan):
         for name in plan["scenarios"]:
             begun, detail = time.monotonic(), ""
             try:
-                with anyio.fail_after(25):
+                with anyio.fail_after(40):
                     peer = peer or await open_peer(plan["url"], str(uuid.uuid4()))
                     nonce = f"{name}-{uuid.uuid4().hex[:8]}"
                     context = SimpleNamespace(

@@ -31,7 +31,7 @@ for (const scenario of plan.scenarios) {
   try {
     peer ??= await within(15, open(plan.url, randomUUID()));
     const nonce = `${scenario}-${randomUUID().slice(0, 8)}`;
-    await within(25, scenarios[scenario]({ peer, nonce, plan, open, control, dialect: plan.dialect }));
+    await within(40, scenarios[scenario]({ peer, nonce, plan, open, control, dialect: plan.dialect }));
   } catch (error) {
     detail = `${error?.message ?? error}`.slice(0, 600);
     if (peer?.lastError) detail += ` (last transport error: ${`${peer.lastError.message}`.slice(0, 300)})`;

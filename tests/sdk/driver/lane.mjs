@@ -2,6 +2,7 @@
 // which a client process asks for what only the outside can do: `state` (what the server knows), `cut`
 // (the client's TCP connections), `restart` (kill the server and start it on the same port).
 import { createServer } from 'node:http';
+import { inapplicable } from './applicable.mjs';
 import { cuttable } from './cut.mjs';
 import { Program, freePort } from './processes.mjs';
 
@@ -78,6 +79,7 @@ export class Lane {
       cuttable: `${at(this.relay.port)}${path}`,
       control: at(this.endpoint.address().port),
       dialect: this.server.dialect,
+      pushes: !inapplicable(client.name, this.name, 'list-changed'),
       asksItself: client.modern || this.direct || false,
     };
   }

@@ -7,7 +7,7 @@ import { Lane } from './lane.mjs';
 import { clients, scenarios, servers } from './peers.mjs';
 import { Program } from './processes.mjs';
 
-const CLIENT_SECONDS = 150; // all scenarios of one client and one server
+const CLIENT_SECONDS = 300; // all scenarios of one client and one server
 
 const { values: options } = parseArgs({
   options: { only: { type: 'string' }, lanes: { type: 'string', default: '4' }, direct: { type: 'boolean' } },

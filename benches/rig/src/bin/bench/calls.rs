@@ -25,10 +25,9 @@ pub type Cell = (Load, Upstream, Way);
 /// One window per round for every cell; the same index is the same round.
 pub type Calls = HashMap<Cell, Vec<Window>>;
 
-pub fn run(tools: &Tools, plan: &Plan) -> Result<Calls> {
+pub fn run(tools: &Tools, plan: &Plan, quiet: &mut Quiet) -> Result<Calls> {
     let stage = Stage::build(tools)?;
     let known = stage.everyone()?;
-    let mut quiet = Quiet::new(plan.patience);
     let mut calls = Calls::new();
     for round in 0..plan.rounds {
         for &load in &plan.loads {

@@ -21,8 +21,6 @@ pub struct Held {
     pub sessions_left: f64,
     /// Until the last upstream session was deleted, or 15 s.
     pub sessions_ms: f64,
-    /// Until the descriptors were back.
-    pub left_ms: f64,
     pub cpu_us: f64,
     pub upstream_cpu_us: f64,
     pub load_cpu_us: f64,
@@ -31,9 +29,8 @@ pub struct Held {
 /// Each size with one result per round.
 pub type Holds = Vec<(Idle, Vec<Held>)>;
 
-pub fn run(tools: &Tools, plan: &Plan) -> Result<Holds> {
+pub fn run(tools: &Tools, plan: &Plan, quiet: &mut Quiet) -> Result<Holds> {
     let mut holds: Holds = plan.idle.iter().map(|&idle| (idle, Vec::new())).collect();
-    let mut quiet = Quiet::new(plan.patience);
     for round in 0..plan.idle_rounds {
         for (idle, held) in &mut holds {
             eprintln!(

@@ -41,9 +41,10 @@ fn run() -> Result<()> {
     } else {
         Plan::full()
     };
+    let mut quiet = quiet::Quiet::new(plan.patience);
     let measured = report::Measured {
-        calls: calls::run(&tools, &plan)?,
-        idle: idle::run(&tools, &plan)?,
+        calls: calls::run(&tools, &plan, &mut quiet)?,
+        idle: idle::run(&tools, &plan, &mut quiet)?,
         start_ms: start::run(&tools, plan.starts)?,
     };
     let text = report::page(

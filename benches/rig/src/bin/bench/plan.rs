@@ -109,7 +109,7 @@ pub struct Plan {
     pub idle: Vec<Idle>,
     pub idle_rounds: usize,
     pub starts: usize,
-    /// How long, in all, calls and idle clients each may wait for the machine to be quiet.
+    /// How long, in all, the run may wait for the machine to be quiet.
     pub patience: Duration,
 }
 
@@ -127,7 +127,7 @@ impl Plan {
             idle: vec![thousand, IDLE_SESSIONLESS, IDLE_LISTENING],
             idle_rounds: 3,
             starts: 21,
-            patience: Duration::from_secs(90),
+            patience: Duration::from_secs(60),
         }
     }
 
@@ -138,6 +138,7 @@ impl Plan {
             rounds: 2,
             idle_rounds: 1,
             starts: 7,
+            patience: Duration::from_secs(10),
             ..Self::full()
         }
     }

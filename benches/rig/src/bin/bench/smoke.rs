@@ -3,12 +3,14 @@
 
 use crate::plan::{Plan, Upstream, Way};
 use crate::processes::Tools;
+use crate::quiet::Quiet;
 use crate::{calls, idle, start};
 use rig::{Context, Result};
 
 pub fn run(tools: &Tools) -> Result<()> {
     let plan = Plan::smoke();
-    for ((load, upstream, way), windows) in calls::run(tools, &plan)? {
+    let mut quiet = Quiet::new(plan.patience);
+    for ((load, upstream, way), windows) in calls::run(tools, &plan, &mut quiet)? {
         for window in windows {
             if (window.http_per_call - 1.0).abs() > f64::EPSILON {
                 let (upstream, way) = (upstream.name(), way.name());
@@ -25,7 +27,7 @@ pub fn run(tools: &Tools) -> Result<()> {
         Upstream::ALL.len()
     );
 
-    for (size, held) in idle::run(tools, &plan)? {
+    for (size, held) in idle::run(tools, &plan, &mut quiet)? {
         let expected = if size.upstream == Upstream::StatefulSse {
             size.connections
         } else {

@@ -62,7 +62,6 @@ pub async fn run(args: &Args) -> Result<String> {
     while procfs::open_files(pid)? > files_before + AT_ONCE && leaving.elapsed() < BOUND {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let left_ms = leaving.elapsed().as_secs_f64() * 1e3;
     let (after, files_after) = (rest(pid).await?, procfs::open_files(pid)?);
 
     Ok(serde_json::json!({
@@ -70,7 +69,7 @@ pub async fn run(args: &Args) -> Result<String> {
         "listening": sessions,
         "before": before, "open": open, "after": after,
         "files": [files_before, files_open, files_after],
-        "sessions_left": sessions_left, "sessions_ms": sessions_ms, "left_ms": left_ms,
+        "sessions_left": sessions_left, "sessions_ms": sessions_ms,
         "cpu_us": spent[0], "upstream_cpu_us": spent[1], "load_cpu_us": spent[2],
     })
     .to_string())

@@ -1,9 +1,11 @@
 //! The page: budgets with their verdicts, the tables behind them, and how it was measured.
 
+mod budgets;
+
 use crate::calls::{Calls, Window};
 use crate::idle::{Held, Holds};
 use crate::machine;
-use crate::plan::{IDLE_LISTENING, IDLE_SESSIONLESS, Idle, Load, ONE, Plan, Upstream, Way};
+use crate::plan::{Idle, Load, Plan, Upstream, Way};
 use crate::processes::Tools;
 use rig::summary::median;
 use rig::{Context, Result};
@@ -99,7 +101,7 @@ fn write_page(
         "- other programs took {:.0} % of the machine during the windows (median; at most {most:.0} %)\n",
         median(foreign)
     )?;
-    budgets(page, plan, measured)?;
+    budgets::table(page, plan, measured)?;
     for &load in &plan.loads {
         calls(page, load, measured)?;
     }
@@ -121,127 +123,6 @@ fn range(values: &[f64]) -> (f64, f64) {
         .fold((f64::INFINITY, 0.0), |(low, high), &value| {
             (low.min(value), high.max(value))
         })
-}
-
-/// One line for each budget; where it covers several upstreams, the worst of them counts.
-fn budgets(page: &mut String, plan: &Plan, measured: &Measured) -> std::fmt::Result {
-    writeln!(
-        page,
-        "## Budgets\n\n| what | budget | measured | |\n| --- | --- | --- | --- |"
-    )?;
-    let mut line =
-        |what: &str, budget: &str, values: &[f64], digits: usize, met: &dyn Fn(f64) -> bool| {
-            let shown: Vec<String> = values
-                .iter()
-                .map(|value| format!("{value:.digits$}"))
-                .collect();
-            let verdict = if values.iter().all(|&value| met(value)) {
-                "met"
-            } else {
-                "**missed**"
-            };
-            writeln!(
-                page,
-                "| {what} | {budget} | {} | {verdict} |",
-                shown.join(", ")
-            )
-        };
-    let each = |of: &dyn Fn(Upstream) -> f64| Upstream::ALL.map(of);
-
-    let http = |load| {
-        each(&|upstream| {
-            measured.middle(load, upstream, Way::Translated, |window| {
-                window.http_per_call
-            })
-        })
-    };
-    for &load in &plan.loads {
-        line(
-            &format!("upstream calls per legacy request, {load} ¹"),
-            "1",
-            &http(load),
-            3,
-            &|value| value == 1.0,
-        )?;
-    }
-    for (way, budget, name) in [
-        (Way::PassThrough, 1.0, "pass-through"),
-        (Way::Translated, 2.0, "translated"),
-    ] {
-        for &load in &plan.loads {
-            let ratios =
-                each(&|upstream| measured.compare(load, upstream, [way, Way::Nginx], cpu_ratio));
-            let what = format!("{name}, CPU per call, {load} ¹");
-            line(
-                &what,
-                &format!("≤ {budget:.1} × nginx"),
-                &ratios,
-                2,
-                &|value| value <= budget,
-            )?;
-        }
-    }
-    for way in [Way::PassThrough, Way::Translated] {
-        let added = each(&|upstream| {
-            measured.compare(ONE, upstream, [way, Way::Direct], |one, direct| {
-                (one.p50_us - direct.p50_us) / 1e3
-            })
-        });
-        line(
-            &format!("{}: added latency p50, {ONE} ¹", way.name()),
-            "≤ 0.15 ms",
-            &added,
-            3,
-            &|value| value <= 0.15,
-        )?;
-    }
-    for (idle, budget, what) in [
-        (IDLE_SESSIONLESS, 12.0, "sessionless"),
-        (IDLE_LISTENING, 24.0, "with an open listen stream each"),
-    ] {
-        let value = rss_each(idle, measured.held(idle));
-        let what = format!(
-            "resident memory per idle connection, {} {what}",
-            idle.connections
-        );
-        line(&what, &format!("≤ {budget} KiB"), &[value], 1, &|value| {
-            value <= budget
-        })?;
-    }
-    for (size, held) in &measured.idle {
-        let rate = median(held.iter().map(|held| held.per_second));
-        let what = format!(
-            "opened and initialized, {} {}",
-            size.connections,
-            size.upstream.name()
-        );
-        line(&what, "≥ 5000 a second", &[rate], 0, &|value| {
-            value >= 5_000.0
-        })?;
-    }
-    let start = median(measured.start_ms.iter().copied());
-    line(
-        "start to first byte served",
-        "≤ 30 ms",
-        &[start],
-        1,
-        &|value| value <= 30.0,
-    )?;
-    for (size, held) in &measured.idle {
-        let what = format!(
-            "memory after {} clients left, {}",
-            size.connections,
-            size.upstream.name()
-        );
-        line(&what, "≤ 1.1 × before", &[left_over(held)], 2, &|value| {
-            value <= 1.1
-        })?;
-    }
-    writeln!(
-        page,
-        "\n¹ before the upstreams {}, each against nginx or direct before the same upstream.\n",
-        Upstream::ALL.map(Upstream::name).join(", ")
-    )
 }
 
 fn calls(page: &mut String, load: Load, measured: &Measured) -> std::fmt::Result {
