@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use mcp_ferry::metrics::Counter;
 use serde_json::json;
 
 use super::between::{Between, Habit};
@@ -112,7 +113,7 @@ async fn c10_a_client_that_does_not_read_is_given_up() {
     upstream.expect("POST").await.result(&result).await;
     ferry
         .until("the result to be on its way", |ferry| {
-            ferry.count(mcp_ferry::metrics::Counter::Delivered) == 2
+            ferry.count(Counter::Delivered) == 2
         })
         .await;
     // A keep-alive after 15 s, which cannot be written, and 30 s of patience.
@@ -121,6 +122,8 @@ async fn c10_a_client_that_does_not_read_is_given_up() {
     }
     let ended = |request: &crate::support::upstream::Received| request.method() == "DELETE";
     upstream.seen("the end of the session", ended).await;
+    // By the ferry itself, whose clock is the test's; the kernel has limits of its own.
+    assert_eq!(ferry.count(Counter::StalledClients), 1);
     ferry.quiet().await;
     drop(client);
     ferry.stop().await;
