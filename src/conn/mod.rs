@@ -308,6 +308,10 @@ impl Connection {
         }
         if matches!(self.replies.last(), Some(Reply::Refused(_) | Reply::End(_))) {
             self.calls.swap_remove(place);
+            if self.calls.is_empty() {
+                // An idle connection keeps no room for exchanges.
+                self.calls = Vec::new();
+            }
         }
         let mut replies = std::mem::take(&mut self.replies);
         for reply in replies.drain(..) {

@@ -29,7 +29,7 @@ fn case(worlds: &mut [World; 2], seed: u64) -> Result<(), (&'static str, String)
             world(at, &mut World::initialize)?;
         }
     }
-    for _ in 0..random.below(150) {
+    for _ in 0..random.below(100) {
         world(random.below(2), &mut World::step)?;
     }
     for at in 0..2 {

@@ -220,14 +220,14 @@ impl<C: Clone> Bridge<C> {
             return;
         }
         let busy = |session: &Session| {
-            let speaks = |call: &Call<C>| {
+            let speaks = |call: &Box<Call<C>>| {
                 call.generation == session.generation
                     && matches!(
                         call.purpose,
                         Purpose::Request(_) | Purpose::Cancel(_) | Purpose::Notice(_)
                     )
             };
-            let runs = |request: &Request<C>| request.generation == session.generation;
+            let runs = |request: &Box<Request<C>>| request.generation == session.generation;
             self.calls.values().any(speaks) || self.ledger.values().any(runs)
         };
         let (busy, idle): (Vec<_>, Vec<_>) = self.retired.iter().cloned().partition(busy);
@@ -570,8 +570,8 @@ impl<C: Clone> Bridge<C> {
 
     /// Whether this connection still waits for a handshake of its own with the upstream.
     pub(super) fn handshake_call(&self) -> Option<CallId> {
-        let initialize = self.ledger.values().find(|request| request.is_initialize());
-        let clients = initialize.and_then(|request| match request.place {
+        let mut initialize = self.ledger.values().filter(|it| it.is_initialize());
+        let clients = initialize.find_map(|request| match request.place {
             Place::Sent(call) => Some(call),
             _ => None,
         });
