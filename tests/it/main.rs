@@ -11,6 +11,7 @@
 mod bad_input;
 mod bad_upstream;
 mod cli;
+mod complaints;
 mod credentials;
 mod endpoint;
 mod headers;
