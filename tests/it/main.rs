@@ -25,3 +25,4 @@ mod recovery;
 mod redirects;
 mod support;
 mod transcripts;
+mod transcripts_sockets;
