@@ -6,11 +6,13 @@
 
 ARG RUST_VERSION=1.95
 
-FROM rust:${RUST_VERSION}-slim-trixie AS build
+# Not the slim one: the allocator's own build wants make.
+FROM rust:${RUST_VERSION}-trixie AS build
 WORKDIR /build
 
 # Dependencies first, against an empty crate: this layer lasts until Cargo.toml or Cargo.lock changes.
 COPY Cargo.toml Cargo.lock ./
+COPY .cargo .cargo
 RUN mkdir src && echo '//! Empty.' > src/lib.rs && printf '//! Empty.\nfn main() {}\n' > src/main.rs \
     && cargo build --release --locked && rm -r src
 

@@ -17,9 +17,9 @@ need buildah buildah debootstrap debootstrap python3 python3 openssl openssl uns
 ((EUID == 0)) || { echo "must run as root: it makes root file systems"; exit 1; }
 
 home=$PWD/target/docker
-suite=$(sed -nE 's/^FROM rust:\$\{RUST_VERSION\}-slim-([a-z]+) AS build$/\1/p' Dockerfile)
+suite=$(sed -nE 's/^FROM rust:\$\{RUST_VERSION\}-([a-z]+) AS build$/\1/p' Dockerfile)
 rust=$(rustc --version | cut -d ' ' -f 2)
-base=docker.io/library/rust:$rust-slim-$suite
+base=docker.io/library/rust:$rust-$suite
 image=localhost/mcp-ferry:test
 mkdir -p "$home/tmp"
 exec 9>"$home/lock"
@@ -62,7 +62,7 @@ make_base() {
         { echo "needs a Rust toolchain in a directory of its own, as rustup installs it; found $sysroot"; return 1; }
     container=$(buildah from --name base scratch)
     root=$(buildah mount "$container")
-    debootstrap --variant=minbase --include=ca-certificates,gcc,libc6-dev "$suite" "$root" \
+    debootstrap --variant=minbase --include=ca-certificates,gcc,libc6-dev,make "$suite" "$root" \
         ${DEBIAN_MIRROR:+"$DEBIAN_MIRROR"} >"$home/debootstrap.log" 2>&1 ||
         { tail -n 20 "$home/debootstrap.log"; return 1; }
     mkdir -p "$root/usr/local/cargo" "$root/usr/local/rustup"

@@ -88,13 +88,16 @@ figures() {
 
 run_step() {
     local name=$1 limit=$2 how=$3 command=$4
-    local log="$logs/$name.log" begin=$SECONDS pid status=0 p=0 f=0 why="" left
+    local log="$logs/$name.log" begin=$SECONDS pid shower status=0 p=0 f=0 why="" left
     printf '\n== %s: %s\n' "$name" "$command"
     : >"$log"
     FERRY_TEST_RUN=$run_id timeout --kill-after=10 "$limit" bash -c "$command" >"$log" 2>&1 &
     pid=$!
-    tail -n +1 -s 0.2 -f --pid="$pid" "$log" | sed -u 's/^/   /' || true
+    # In the background, because a trap has to wait for a command in the foreground, but not for `wait`.
+    tail -n +1 -s 0.2 -f --pid="$pid" "$log" | sed -u 's/^/   /' &
+    shower=$!
     wait "$pid" || status=$?
+    wait "$shower" || true
 
     if [[ $how == one ]]; then
         if ((status == 0)); then p=1; else f=1; fi

@@ -256,7 +256,12 @@ impl Connection {
         let keep_alive = self.wire.last_moved() + limits.keep_alive;
         let client = match self.wire.stalled_since() {
             _ if self.client_gone => None,
-            Some(since) => Some(since + limits.client_stall_timeout),
+            // Bytes that are written while nothing else happens wake nobody: a look now and then, so that the next
+            // keep-alive is not late.
+            Some(since) => {
+                let look = Instant::now() + limits.keep_alive;
+                Some(look.min(since + limits.client_stall_timeout))
+            }
             None => Some(keep_alive),
         };
         let bridge = self.bridge.poll_timeout().map(Instant::from_std);
@@ -308,6 +313,10 @@ impl Connection {
         }
         if matches!(self.replies.last(), Some(Reply::Refused(_) | Reply::End(_))) {
             self.calls.swap_remove(place);
+            if self.calls.is_empty() {
+                // An idle connection keeps no room for exchanges.
+                self.calls = Vec::new();
+            }
         }
         let mut replies = std::mem::take(&mut self.replies);
         for reply in replies.drain(..) {

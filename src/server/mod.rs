@@ -6,8 +6,8 @@
 //! Stopping: readiness off and streams told to finish; sockets are still accepted meanwhile, because a call in flight
 //! may need an answer that the client can only post, but new streams are turned away by closing their socket (a
 //! reconnecting TypeScript client gives up for good on an HTTP error, and tries again after a closed socket). When
-//! nothing is in flight, or the drain's time is over, what is left gets its error, streams end, sessions are deleted,
-//! and the process ends.
+//! nothing is in flight, or the drain's time is over, what is left gets its error, streams end, sessions are deleted.
+//! Then nothing is accepted any more, each socket writes what it still has to, and the process ends.
 
 mod body;
 mod forward;
@@ -17,9 +17,11 @@ mod legacy;
 mod modern;
 mod respond;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::future::{Future, pending, poll_fn};
 use std::net::{IpAddr, SocketAddr};
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::Poll;
@@ -32,7 +34,8 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::sync::Notify;
+use tokio::task::{Id, JoinError, JoinSet};
 use tracing::{debug, info, warn};
 
 use crate::config::{Config, Paths};
@@ -56,6 +59,8 @@ const SOCKET_BUFFER: usize = 64 * 1024;
 const VANISHED: Duration = Duration::from_secs(30);
 /// How long the farewell may take once the drain is over: a little more than one connection's own limits.
 const FAREWELL: Duration = Duration::from_secs(12);
+/// How long sockets may take, at the very end, to write what is left: a client that does not read is not waited for.
+const LAST_BYTES: Duration = Duration::from_secs(2);
 /// How long a listener rests when the system has no descriptor for a new socket.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -81,6 +86,8 @@ struct Server {
     passing: Arc<Gauge>,
     labels: AtomicU64,
     draining: AtomicBool,
+    /// Listeners stop at this.
+    closing: Notify,
 }
 
 /// One client's socket.
@@ -88,6 +95,10 @@ struct Server {
 struct Socket {
     peer: IpAddr,
     local: IpAddr,
+    /// The socket is to end after what it is writing.
+    closing: Notify,
+    /// An upstream still answers on this socket, or a client listens.
+    passing: AtomicBool,
     /// The stream that this socket is to become.
     granted: OnceLock<Mutex<Option<Granted>>>,
 }
@@ -136,6 +147,7 @@ impl Bound {
             passing: Arc::default(),
             labels: AtomicU64::new(0),
             draining: AtomicBool::new(false),
+            closing: Notify::new(),
         };
         Ok(Self {
             listeners,
@@ -204,6 +216,11 @@ impl Bound {
                 warn!("some connections did not end in time");
             }
         }
+        server.closing.notify_waiters();
+        let closed = async { while accepting.join_next().await.is_some() {} };
+        if tokio::time::timeout(LAST_BYTES, closed).await.is_err() {
+            warn!("some clients did not read their last answer");
+        }
         accepting.shutdown().await;
         info!("stopped");
     }
@@ -264,15 +281,32 @@ enum Route {
 }
 
 async fn accept(listener: TcpListener, server: Arc<Server>) {
-    let mut sockets = JoinSet::new();
+    let mut tasks = JoinSet::new();
+    let mut sockets = HashMap::new();
+    let mut closing = pin!(server.closing.notified());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            Some(_) = sockets.join_next() => continue,
+            Some(ended) = tasks.join_next_with_id() => {
+                sockets.remove(&task_id(&ended));
+                continue;
+            }
+            () = &mut closing => break,
         };
         match accepted {
             Ok((stream, peer)) => {
-                sockets.spawn(serve_socket(stream, peer, Arc::clone(&server)));
+                let Ok(local) = stream.local_addr() else {
+                    continue;
+                };
+                let socket = Arc::new(Socket {
+                    peer: peer.ip(),
+                    local: local.ip(),
+                    closing: Notify::new(),
+                    passing: AtomicBool::new(false),
+                    granted: OnceLock::new(),
+                });
+                let serve = serve_socket(stream, Arc::clone(&socket), Arc::clone(&server));
+                sockets.insert(tasks.spawn(serve).id(), socket);
             }
             Err(error) => {
                 // Out of descriptors, or a socket that was gone before it was taken: those that are open go on.
@@ -281,10 +315,22 @@ async fn accept(listener: TcpListener, server: Arc<Server>) {
             }
         }
     }
+    drop(listener);
+    for socket in sockets.into_values() {
+        socket.closing.notify_one();
+    }
+    while tasks.join_next().await.is_some() {}
 }
 
-async fn serve_socket(stream: TcpStream, peer: SocketAddr, server: Arc<Server>) {
-    if let Some((granted, stream)) = serve_requests(stream, peer, &server).await {
+fn task_id(ended: &Result<(Id, ()), JoinError>) -> Id {
+    match ended {
+        Ok((id, ())) => *id,
+        Err(error) => error.id(),
+    }
+}
+
+async fn serve_socket(stream: TcpStream, socket: Arc<Socket>, server: Arc<Server>) {
+    if let Some((granted, stream)) = serve_requests(stream, &socket, &server).await {
         granted.begin(&server, stream);
     }
 }
@@ -293,24 +339,28 @@ async fn serve_socket(stream: TcpStream, peer: SocketAddr, server: Arc<Server>) 
 /// whose last request has no body and no answer yet.
 async fn serve_requests(
     stream: TcpStream,
-    peer: SocketAddr,
+    socket: &Arc<Socket>,
     server: &Arc<Server>,
 ) -> Option<(Granted, TcpStream)> {
-    let local = stream.local_addr().ok()?;
     tune(&stream);
-    let socket = Arc::new(Socket {
-        peer: peer.ip(),
-        local: local.ip(),
-        granted: OnceLock::new(),
-    });
     let service =
-        service_fn(|request| Box::pin(handle(Arc::clone(server), Arc::clone(&socket), request)));
+        service_fn(|request| Box::pin(handle(Arc::clone(server), Arc::clone(socket), request)));
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(server.header_timeout)
         .max_buf_size(SOCKET_BUFFER)
         .serve_connection(TokioIo::new(stream), service);
+    let mut closing = pin!(socket.closing.notified());
+    let mut told = false;
     let served = poll_fn(|cx| {
+        if !told && closing.as_mut().poll(cx).is_ready() {
+            told = true;
+            // What an upstream still answers would have been waited for already, were there time.
+            if socket.passing.load(Ordering::Acquire) {
+                return Poll::Ready(None);
+            }
+            Pin::new(&mut connection).graceful_shutdown();
+        }
         let served = connection.poll_without_shutdown(cx);
         if socket.granted.get().is_some() {
             Poll::Ready(None)

@@ -4,6 +4,7 @@
 //! change. Works for every revision, because it looks at none of it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
@@ -11,15 +12,39 @@ use hyper::{Method, Request, Response, Version};
 
 use super::body::Body;
 use super::forward::strip_hop_by_hop;
+use super::gauge::Held;
 use super::respond::Refused;
 use super::{Server, Socket};
 use crate::metrics::Counter;
 use crate::upstream::root_cause;
 
+/// An exchange of a socket with the upstream, until its last byte has come.
+struct Passing {
+    socket: Arc<Socket>,
+    _held: Option<Held>,
+}
+
+impl Passing {
+    fn new(socket: &Arc<Socket>, held: Option<Held>) -> Self {
+        socket.passing.store(true, Ordering::Release);
+        Self {
+            socket: Arc::clone(socket),
+            _held: held,
+        }
+    }
+}
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        // Before what is held is let go: whoever waits for that looks at this.
+        self.socket.passing.store(false, Ordering::Release);
+    }
+}
+
 pub(super) async fn pass(
     server: &Arc<Server>,
     request: Request<Incoming>,
-    socket: &Socket,
+    socket: &Arc<Socket>,
 ) -> Result<Response<Body>, Refused> {
     let (mut head, body) = request.into_parts();
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
@@ -27,7 +52,8 @@ pub(super) async fn pass(
     }
     server.shared.metrics.add(Counter::PassedThrough);
     // A listen stream has no end to wait for; everything else is finished before the process stops.
-    let guard = (head.method != Method::GET).then(|| server.in_flight());
+    let held = (head.method != Method::GET).then(|| server.in_flight());
+    let guard = Passing::new(socket, held.flatten());
     server
         .forwarding
         .prepare_request(&mut head.headers, socket.peer)?;

@@ -15,7 +15,7 @@ use crate::upstream::Forwarded;
 pub use memory::Memory;
 
 /// Deliveries that wait for one connection; the next POST waits with them.
-pub const MAILBOX: usize = 16;
+pub const MAILBOX: usize = 4;
 
 /// The name of a connection: 256 random bits. Whoever knows it can post, so it is never logged: neither `Debug` nor
 /// `Display` shows it.

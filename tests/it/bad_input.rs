@@ -85,7 +85,7 @@ async fn batches_are_taken_apart_or_refused_as_a_whole() {
             json!([call(1, "tools/list"), call(2, "initialize")]),
             "initialize",
         ),
-        (twice, "two requests"),
+        (twice, "two requests with id 1"),
     ] {
         let answered = client.post(body.to_string()).await;
         assert_eq!(answered.status(), 400, "{body}");
@@ -270,10 +270,6 @@ async fn sockets_that_say_nothing_or_half_a_head_are_closed_in_time() {
 async fn garbage_and_doubtful_framing_close_the_socket() {
     let upstream = Upstream::start(|request| Some(echo(request))).await;
     let ferry = Ferry::start(upstream.url()).await;
-    let long = format!(
-        "GET /sse HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n",
-        "x".repeat(100_000)
-    );
     let smuggled = "POST /mcp HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let post = |framing: &str| {
         format!("POST /mcp HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n5\r\n{smuggled}")

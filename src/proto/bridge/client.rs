@@ -124,7 +124,7 @@ impl<C: Clone> Bridge<C> {
     fn notices(&self) -> usize {
         let queued = |queued: &&Queued<C>| matches!(queued, Queued::Notice(_));
         let under_way =
-            |call: &&Call<C>| matches!(call.purpose, Purpose::Notice(_) | Purpose::Cancel(_));
+            |call: &&Box<Call<C>>| matches!(call.purpose, Purpose::Notice(_) | Purpose::Cancel(_));
         self.queue.iter().filter(queued).count()
             + self.calls.values().filter(under_way).count()
             + self.again.len()
@@ -180,8 +180,10 @@ impl<C: Clone> Bridge<C> {
             return false;
         }
         let deadline = self.now + self.settings.request_timeout;
-        self.ledger
-            .insert(id.clone(), Request::new(message, origin, deadline));
+        self.ledger.insert(
+            id.clone(),
+            Box::new(Request::new(message, origin, deadline)),
+        );
         self.queue.push_back(Queued::Request(id));
         true
     }

@@ -358,7 +358,7 @@ impl<C: Clone> Bridge<C> {
         }
         if let Some(call) = self.calls.remove(&id) {
             self.emit(Output::Abort(id));
-            self.on_end(id, call, End::Cut("it took too long".to_owned()));
+            self.on_end(id, *call, End::Cut("it took too long".to_owned()));
         }
     }
 }

@@ -220,14 +220,14 @@ impl<C: Clone> Bridge<C> {
             return;
         }
         let busy = |session: &Session| {
-            let speaks = |call: &Call<C>| {
+            let speaks = |call: &Box<Call<C>>| {
                 call.generation == session.generation
                     && matches!(
                         call.purpose,
                         Purpose::Request(_) | Purpose::Cancel(_) | Purpose::Notice(_)
                     )
             };
-            let runs = |request: &Request<C>| request.generation == session.generation;
+            let runs = |request: &Box<Request<C>>| request.generation == session.generation;
             self.calls.values().any(speaks) || self.ledger.values().any(runs)
         };
         let (busy, idle): (Vec<_>, Vec<_>) = self.retired.iter().cloned().partition(busy);

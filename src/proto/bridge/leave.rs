@@ -126,7 +126,7 @@ impl<C: Clone> Bridge<C> {
         match leaving.stage {
             Stage::Handshake(call) => {
                 let open = matches!(
-                    self.calls.get(&call),
+                    self.calls.get(&call).map(Box::as_ref),
                     Some(Call {
                         purpose: Purpose::OwnInitialize(..),
                         ..
@@ -139,7 +139,7 @@ impl<C: Clone> Bridge<C> {
             }
             Stage::Words => {
                 // What the client said last counts too: its answers and its cancels.
-                let speaking = |call: &Call<C>| match &call.purpose {
+                let speaking = |call: &Box<Call<C>>| match &call.purpose {
                     Purpose::Farewell | Purpose::OwnInitialized | Purpose::Cancel(_) => true,
                     Purpose::Notice(notice) => notice.message.kind() == Kind::Response,
                     _ => false,

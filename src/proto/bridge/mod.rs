@@ -179,7 +179,8 @@ pub struct Bridge<C> {
     /// The credential that the upstream took last; `None` before the first, and after it refused one.
     proven: Option<u64>,
     // Ordered maps: the order of a hash map is random, and what happens here must not be.
-    ledger: BTreeMap<Id, Request<C>>,
+    /// Boxed, as the exchanges are: an emptied map keeps room for eleven entries.
+    ledger: BTreeMap<Id, Box<Request<C>>>,
     queue: VecDeque<Queued<C>>,
     asked: BTreeMap<u64, Asked>,
     last_asked: u64,
@@ -189,7 +190,7 @@ pub struct Bridge<C> {
     /// Sessions that a second handshake of the client replaced; ended when nothing is in flight.
     retired: Vec<Session>,
     remembered: Remembered,
-    calls: BTreeMap<CallId, Call<C>>,
+    calls: BTreeMap<CallId, Box<Call<C>>>,
     /// What found no connection, and when it is tried again; requests are in the ledger instead.
     again: Vec<(Instant, Again<C>)>,
     listen: Listen,
@@ -293,7 +294,7 @@ impl<C: Clone> Bridge<C> {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let held = self.held.values().map(|held| held.until);
-        let requests = self.ledger.values().map(Request::due);
+        let requests = self.ledger.values().map(|request| request.due());
         let calls = self.calls.values().filter_map(|call| call.deadline);
         let leaving = self.leaving.as_ref().map(|leaving| leaving.deadline);
         let again = self.again.iter().map(|(at, _)| *at);
@@ -367,7 +368,7 @@ impl<C: Clone> Bridge<C> {
             session: None,
             deadline: None,
         };
-        self.calls.insert(id, call);
+        self.calls.insert(id, Box::new(call));
         let exchange = Exchange {
             verb,
             session: session.id.clone(),
@@ -388,7 +389,7 @@ impl<C: Clone> Bridge<C> {
 
     /// An exchange has served its purpose. It may end by itself, so that its connection can be used again.
     fn let_linger(&mut self, call: CallId) {
-        let abandoned = |call: &&Call<C>| matches!(call.purpose, Purpose::Abandoned);
+        let abandoned = |call: &&Box<Call<C>>| matches!(call.purpose, Purpose::Abandoned);
         if self.calls.values().filter(abandoned).count() >= MAX_LINGERING {
             return self.abort(call);
         }
@@ -412,7 +413,7 @@ impl<C: Clone> Bridge<C> {
             self.queue
                 .retain(|queued| !matches!(queued, Queued::Request(queued) if queued == id));
         }
-        Some(request)
+        Some(*request)
     }
 
     /// Gives a request its outcome: an error of the ferry's own.

@@ -35,12 +35,12 @@ impl<C: Clone> Bridge<C> {
             Reply::Oversized => self.on_oversized(id),
             Reply::Refused(refusal) => {
                 if let Some(call) = self.calls.remove(&id) {
-                    self.on_refused(id, call, &refusal);
+                    self.on_refused(id, *call, &refusal);
                 }
             }
             Reply::End(end) => {
                 if let Some(call) = self.calls.remove(&id) {
-                    self.on_end(id, call, end);
+                    self.on_end(id, *call, end);
                 }
             }
         }
@@ -120,7 +120,7 @@ impl<C: Clone> Bridge<C> {
     /// The request that an exchange is for.
     fn request_of(&mut self, id: CallId) -> Option<&mut Request<C>> {
         match &self.calls.get(&id)?.purpose {
-            Purpose::Request(request) => self.ledger.get_mut(request),
+            Purpose::Request(request) => self.ledger.get_mut(request).map(Box::as_mut),
             _ => None,
         }
     }

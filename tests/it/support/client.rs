@@ -225,6 +225,13 @@ impl Client {
         id
     }
 
+    /// How much the kernel is to hold of what is not read.
+    pub(crate) fn set_window(&self, bytes: usize) {
+        socket2::SockRef::from(&self.wire.socket)
+            .set_recv_buffer_size(bytes)
+            .expect("a buffer size");
+    }
+
     /// Leaves: the stream is closed.
     pub(crate) fn leave(self) {
         drop(self);

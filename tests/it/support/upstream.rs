@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::Uri;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -427,6 +428,19 @@ impl Events {
     /// Sends this text as one chunk.
     pub(crate) async fn raw(&mut self, text: impl AsRef<[u8]>) {
         self.0.wire.write(&chunk(text.as_ref())).await;
+    }
+
+    /// Lets the kernel hold little of what is sent.
+    pub(crate) fn narrow(&self) {
+        socket2::SockRef::from(&self.0.wire.socket)
+            .set_send_buffer_size(64 << 10)
+            .expect("a buffer size");
+    }
+
+    /// Sends an event, however long that takes. `false` when the other side has given up.
+    pub(crate) async fn push(&mut self, message: &str) -> bool {
+        let event = chunk(format!("data: {message}\n\n").as_bytes());
+        self.0.wire.socket.write_all(&event).await.is_ok()
     }
 
     /// Sends the result of the request.

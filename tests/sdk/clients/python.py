@@ -24,7 +24,7 @@ async def main(plan):
     async def control(verb):
         def ask():
             request = urllib.request.Request(f"{plan['control']}/{verb}", method="POST")
-            with urllib.request.urlopen(request, timeout=20) as answer:
+            with urllib.request.urlopen(request, timeout=80) as answer:
                 return json.load(answer)
 
         return await anyio.to_thread.run_sync(ask)
@@ -44,7 +44,7 @@ async def main(plan):
         for name in plan["scenarios"]:
             begun, detail = time.monotonic(), ""
             try:
-                with anyio.fail_after(40):
+                with anyio.fail_after(90):
                     peer = peer or await open_peer(plan["url"], str(uuid.uuid4()))
                     nonce = f"{name}-{uuid.uuid4().hex[:8]}"
                     context = SimpleNamespace(

@@ -10,7 +10,7 @@ import anyio
 BIG = "".join(f"{i:09d};" for i in range(100_000))
 
 
-async def until(what, check, seconds=10):
+async def until(what, check, seconds=20):
     deadline = time.monotonic() + seconds
     while not await check():
         if time.monotonic() > deadline:
@@ -214,7 +214,7 @@ async def crowd(c):
     async def connect(mine):
         # Twenty of these SDKs in one process keep it busy for seconds, which their default of 5 s to
         # connect does not foresee.
-        peers[mine] = await c.open(c.plan["url"], mine, timeout=20)
+        peers[mine] = await c.open(c.plan["url"], mine, timeout=60)
 
     async def work(mine):
         peer = peers[mine]

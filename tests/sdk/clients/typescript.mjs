@@ -29,9 +29,9 @@ for (const scenario of plan.scenarios) {
   const begun = Date.now();
   let detail = '';
   try {
-    peer ??= await within(15, open(plan.url, randomUUID()));
+    peer ??= await within(30, open(plan.url, randomUUID()));
     const nonce = `${scenario}-${randomUUID().slice(0, 8)}`;
-    await within(40, scenarios[scenario]({ peer, nonce, plan, open, control, dialect: plan.dialect }));
+    await within(90, scenarios[scenario]({ peer, nonce, plan, open, control, dialect: plan.dialect }));
   } catch (error) {
     detail = `${error?.message ?? error}`.slice(0, 600);
     if (peer?.lastError) detail += ` (last transport error: ${`${peer.lastError.message}`.slice(0, 300)})`;

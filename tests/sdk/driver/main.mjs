@@ -7,7 +7,7 @@ import { Lane } from './lane.mjs';
 import { clients, scenarios, servers } from './peers.mjs';
 import { Program } from './processes.mjs';
 
-const CLIENT_SECONDS = 300; // all scenarios of one client and one server
+const CLIENT_SECONDS = 600; // all scenarios of one client and one server
 
 const { values: options } = parseArgs({
   options: { only: { type: 'string' }, lanes: { type: 'string', default: '4' }, direct: { type: 'boolean' } },
@@ -61,7 +61,7 @@ async function runClient(lane, client) {
 
 // What must hold of the ferry itself once every client of the lane has gone.
 async function afterwards(lane) {
-  const deadline = Date.now() + 10_000;
+  const deadline = Date.now() + 20_000;
   let left;
   do {
     left = (await lane.answer('state')).sessions ?? [];

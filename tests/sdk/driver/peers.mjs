@@ -39,7 +39,7 @@ const everything = {
   fail: { tool: 'echo', contains: 'Input validation error' },
   progress: { tool: 'trigger-long-running-operation', args: { duration: 1, steps: 4 }, contains: 'completed' },
   log: { level: 'debug', tool: 'toggle-simulated-logging', contains: 'evel', undo: true },
-  slow: { tool: 'trigger-long-running-operation', args: { duration: 20, steps: 2 } },
+  slow: { tool: 'trigger-long-running-operation', args: { duration: 80, steps: 2 } },
   sample: { tool: 'trigger-sampling-request', args: { prompt: '$', maxTokens: 10 }, contains: '$' },
   elicit: { tool: 'trigger-elicitation-request', contains: 'answer to Please provide' },
   roots: { tool: 'get-roots-list', contains: 'file:///rig/$' },

@@ -66,7 +66,7 @@ export class Program {
   tail = (count = 15) => this.lines.slice(-count).join('\n');
 
   // The first line, past or to come, that matches.
-  async line(pattern, seconds = 20) {
+  async line(pattern, seconds = 60) {
     const known = this.lines.map(line => line.match(pattern)).find(Boolean);
     if (known) return known;
     let watcher, timer;

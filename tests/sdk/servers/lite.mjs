@@ -59,7 +59,7 @@ class Sessions extends InMemorySessionAdapter {
 const transport = new StreamableHttpTransport(
   sessions && {
     sessionAdapter: new Sessions({ maxEventBufferSize: 100 }),
-    clientRequestAdapter: new InMemoryClientRequestAdapter({ defaultTimeoutMs: 10_000 }),
+    clientRequestAdapter: new InMemoryClientRequestAdapter({ defaultTimeoutMs: 30_000 }),
   },
 );
 const handle = transport.bind(mcp);

@@ -84,7 +84,7 @@ def register(mcp, world, types, Context, ToolError):
         world.running.add(key)
         try:
             # Ends early only by a cancel; the limit makes a lost one visible.
-            await anyio.sleep(20)
+            await anyio.sleep(80)
         except anyio.get_cancelled_exc_class():
             world.cancelled.add(key)
             raise
@@ -95,7 +95,7 @@ def register(mcp, world, types, Context, ToolError):
         gate = world.gates[key] = anyio.Event()
         for done in range(1, steps + 1):
             await ctx.report_progress(done, steps)
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             await gate.wait()
         return "done"
 

@@ -22,7 +22,7 @@ export class World {
   // had everything sent before while the call still ran.
   gate(key) {
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => reject(new Error(`nobody released ${key}`)), 10_000);
+      const timer = setTimeout(() => reject(new Error(`nobody released ${key}`)), 30_000);
       this.gates.set(key, () => {
         clearTimeout(timer);
         this.gates.delete(key);
@@ -42,7 +42,7 @@ export class World {
   slow(key, signal) {
     this.running.add(key);
     return new Promise(resolve => {
-      const timer = setTimeout(() => resolve('not cancelled'), 20_000);
+      const timer = setTimeout(() => resolve('not cancelled'), 80_000);
       signal?.addEventListener('abort', () => {
         clearTimeout(timer);
         this.cancelled.add(key);
