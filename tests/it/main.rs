@@ -30,3 +30,4 @@ mod redirects;
 mod shutdown;
 mod support;
 mod transcripts;
+mod transcripts_sockets;

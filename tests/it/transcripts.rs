@@ -28,8 +28,9 @@ struct Run {
     /// Labels of the POSTs, by number, and which of them have no status yet.
     posts: Vec<String>,
     unanswered: BTreeSet<u64>,
-    /// Exchanges that are open.
+    /// Exchanges that are open, and which of them have been answered in part.
     open: BTreeMap<CallId, Verb>,
+    begun: BTreeSet<CallId>,
     seen: Vec<String>,
     ended: bool,
     finished: bool,
@@ -58,6 +59,7 @@ impl Run {
             posts: Vec::new(),
             unanswered: BTreeSet::new(),
             open: BTreeMap::new(),
+            begun: BTreeSet::new(),
             seen: Vec::new(),
             ended: false,
             finished: false,
@@ -98,6 +100,7 @@ impl Run {
             Step::Wait(time) => self.wait(*time),
             Step::Reply(call, reply) => {
                 let call = CallId(*call);
+                self.check_turn(call, reply);
                 for reply in replies(reply) {
                     if matches!(reply, Reply::End(_) | Reply::Refused(_)) {
                         self.open.remove(&call);
@@ -107,6 +110,27 @@ impl Run {
             }
             _ => unreachable!("not an input"),
         }
+    }
+
+    /// An answer begins once; what may come before and after that is what HTTP lets come.
+    fn check_turn(&mut self, call: CallId, reply: &transcript::Reply) {
+        assert!(
+            self.open.contains_key(&call),
+            "{call:?} is not open: {reply:?}"
+        );
+        let begins = matches!(
+            reply,
+            transcript::Reply::Head { .. }
+                | transcript::Reply::Refused { .. }
+                | transcript::Reply::Unreached
+                | transcript::Reply::Lost
+        );
+        let begun = self.begun.contains(&call);
+        assert!(
+            begins != begun,
+            "{call:?} has begun: {begun}; so this cannot come: {reply:?}"
+        );
+        self.begun.insert(call);
     }
 
     fn handle(&mut self, input: Input<String>) {
@@ -500,11 +524,7 @@ fn every_transcript_runs_through_the_bridge() {
     }
     let mut failures = Vec::new();
     for transcript in &transcripts {
-        let name = transcript
-            .path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy();
+        let name = transcript.name();
         assert!(transcript.lines.len() > 1, "{name} says nothing");
         if let Err(why) = run(transcript) {
             failures.push(format!("{name}\n{why}"));
@@ -526,14 +546,7 @@ fn every_transcript_runs_through_the_bridge() {
 
 #[test]
 fn a_line_too_many_too_few_or_different_is_noticed() {
-    let read = |text: &str| {
-        let path =
-            std::env::temp_dir().join(format!("mcp-ferry-transcript-{}.txt", std::process::id()));
-        std::fs::write(&path, text).expect("writable");
-        let transcript = transcript::read(&path);
-        std::fs::remove_file(&path).expect("removable");
-        transcript
-    };
+    let read = transcript::parse;
     let post = r#"> {"jsonrpc":"2.0","id":1,"method":"server/discover"}"#;
     let answer = r#"< {"jsonrpc":"2.0","id":1,"error":{"code":-32601,…}}"#;
     assert_eq!(

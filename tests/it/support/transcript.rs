@@ -151,22 +151,48 @@ pub fn all() -> Vec<Transcript> {
     paths.iter().map(|path| read(path)).collect()
 }
 
+impl Transcript {
+    /// The name of its file.
+    pub fn name(&self) -> std::borrow::Cow<'_, str> {
+        self.path.file_name().unwrap_or_default().to_string_lossy()
+    }
+}
+
 /// Reads one file. Panics, with the place, on what it does not understand.
 pub fn read(path: &Path) -> Transcript {
-    let mut transcript = Transcript {
+    let mut transcript = empty(path);
+    read_into(&mut transcript, path, &text_of(path), false, &mut 0);
+    transcript
+}
+
+/// Reads a text that stands in no file.
+pub fn parse(text: &str) -> Transcript {
+    let path = Path::new("(a test)");
+    let mut transcript = empty(path);
+    read_into(&mut transcript, path, text, false, &mut 0);
+    transcript
+}
+
+fn empty(path: &Path) -> Transcript {
+    Transcript {
         path: path.to_owned(),
         lines: Vec::new(),
         settings: Vec::new(),
         bridge_only: None,
-    };
-    let mut posts = 0;
-    read_into(&mut transcript, path, false, &mut posts);
-    transcript
+    }
 }
 
-fn read_into(transcript: &mut Transcript, path: &Path, included: bool, posts: &mut usize) {
-    let text =
-        fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+fn text_of(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn read_into(
+    transcript: &mut Transcript,
+    path: &Path,
+    text: &str,
+    included: bool,
+    posts: &mut usize,
+) {
     for (index, text) in text.lines().enumerate() {
         let place = || format!("{}:{}", path.display(), index + 1);
         let text = text.trim();
@@ -178,7 +204,7 @@ fn read_into(transcript: &mut Transcript, path: &Path, included: bool, posts: &m
             match name {
                 "include" => {
                     let path = path.with_file_name(value);
-                    read_into(transcript, &path, true, posts);
+                    read_into(transcript, &path, &text_of(&path), true, posts);
                 }
                 "bridge-only" => transcript.bridge_only = Some(value.to_owned()),
                 _ => transcript
