@@ -27,4 +27,5 @@ mod recovery;
 mod redirects;
 mod shutdown;
 mod support;
+mod tls;
 mod transcripts;

@@ -6,5 +6,6 @@ pub(crate) mod ferry;
 pub(crate) mod http;
 pub mod model;
 pub mod random;
+pub(crate) mod tls;
 pub mod transcript;
 pub(crate) mod upstream;
