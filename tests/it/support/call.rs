@@ -38,6 +38,11 @@ impl Call {
         self.wire.write(&answer.0).await;
     }
 
+    /// The JSON text of the request's id.
+    pub(crate) fn id(&self) -> String {
+        self.request.json()["id"].to_string()
+    }
+
     /// Answers with a JSON result.
     pub(crate) async fn result(self, result: &Value) {
         let id = self.request.json()["id"].clone();
