@@ -42,7 +42,11 @@ pub async fn run(
         .map_err(|error| Error::listen(any, error))?;
     let server = tokio::task::spawn(server::serve(listener));
     let bound = bind(upstream, listen, once).await?;
-    let address = bound.addresses().first().copied().unwrap_or(any);
+    let mut address = bound.addresses().first().copied().unwrap_or(any);
+    if address.ip().is_unspecified() {
+        // Listening on all addresses, as a container does; the script and its reader are on this machine.
+        address.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
 
     say(&format!(
         "An old MCP client (HTTP+SSE, 2024-11-05) talks through mcp-ferry to a Streamable HTTP server.\n\

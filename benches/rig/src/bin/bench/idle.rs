@@ -41,7 +41,7 @@ pub fn run(tools: &Tools, plan: &Plan, quiet: &mut Quiet) -> Result<Holds> {
                 idle.upstream.name()
             );
             quiet.wait()?;
-            held.push(hold(tools, *idle).context(&format!(
+            held.push(hold(tools, *idle, plan.still_ms).context(&format!(
                 "{} idle clients, {}",
                 idle.connections,
                 idle.upstream.name()
@@ -51,13 +51,14 @@ pub fn run(tools: &Tools, plan: &Plan, quiet: &mut Quiet) -> Result<Holds> {
     Ok(holds)
 }
 
-fn hold(tools: &Tools, idle: Idle) -> Result<Held> {
+fn hold(tools: &Tools, idle: Idle, still_ms: u32) -> Result<Held> {
     let upstream = tools.upstream(idle.upstream, None)?;
     let ferry = tools.ferry(&upstream, "idle")?;
     let mut command = tools.load("idle", &ferry.url("/sse"), &upstream);
     command
         .args(["--connections", &idle.connections.to_string()])
         .args(["--pid", &ferry.id().to_string()]);
+    command.args(["--still-ms", &still_ms.to_string()]);
     command.args(["--upstream-pid", &upstream.id().to_string()]);
     let held = result(&mut command)?;
     ferry.leave_well()?;

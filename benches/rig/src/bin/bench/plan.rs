@@ -108,6 +108,9 @@ pub struct Plan {
     pub rounds: usize,
     pub idle: Vec<Idle>,
     pub idle_rounds: usize,
+    /// How long memory must stand still to be read; allocators give back what is free after a
+    /// second or so.
+    pub still_ms: u32,
     pub starts: usize,
     /// How long, in all, the run may wait for the machine to be quiet.
     pub patience: Duration,
@@ -126,6 +129,7 @@ impl Plan {
             rounds: 5,
             idle: vec![thousand, IDLE_SESSIONLESS, IDLE_LISTENING],
             idle_rounds: 3,
+            still_ms: 2_000,
             starts: 21,
             patience: Duration::from_secs(60),
         }
@@ -162,6 +166,7 @@ impl Plan {
             rounds: 1,
             idle: vec![few(Upstream::StatelessJson), few(Upstream::StatefulSse)],
             idle_rounds: 1,
+            still_ms: 100,
             starts: 1,
             patience: Duration::ZERO,
         }

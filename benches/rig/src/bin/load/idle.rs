@@ -22,13 +22,15 @@ pub async fn run(args: &Args) -> Result<String> {
     let (url, upstream) = (args.need::<Url>("url")?, args.need::<Url>("stats")?);
     let (count, pid) = (args.need::<usize>("connections")?, args.need::<u32>("pid")?);
     let upstream_pid = args.need::<u32>("upstream-pid")?;
+    let still = Duration::from_millis(args.need("still-ms")?);
 
-    // One client comes and goes first, so that "before" holds the code that has run at least once.
-    let mut first = open_clients(&url, 1).await?;
+    // As many clients as open at the same time come and go first, so that "before" is a process at
+    // work and not one that has only just started.
+    let mut first = open_clients(&url, AT_ONCE).await?;
     probe(&mut first, &url).await?;
     drop(first);
     gone(&upstream).await?;
-    let (before, files_before) = (rest(pid).await?, procfs::open_files(pid)?);
+    let (before, files_before) = (rest(pid, still).await?, procfs::open_files(pid)?);
 
     let pids = [pid, upstream_pid, std::process::id()];
     let cpu = |which: usize| procfs::cpu_ns(&pids[which..=which]);
@@ -50,7 +52,7 @@ pub async fn run(args: &Args) -> Result<String> {
         return Err(format!("{count} clients made {sessions} upstream sessions"));
     }
     clients.iter_mut().for_each(Client::rest);
-    let (open, files_open) = (rest(pid).await?, procfs::open_files(pid)?);
+    let (open, files_open) = (rest(pid, still).await?, procfs::open_files(pid)?);
 
     probe(&mut clients, &url).await?;
     let leaving = Instant::now();
@@ -62,7 +64,7 @@ pub async fn run(args: &Args) -> Result<String> {
     while procfs::open_files(pid)? > files_before + AT_ONCE && leaving.elapsed() < BOUND {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let (after, files_after) = (rest(pid).await?, procfs::open_files(pid)?);
+    let (after, files_after) = (rest(pid, still).await?, procfs::open_files(pid)?);
 
     Ok(serde_json::json!({
         "per_second": count as f64 / seconds,
@@ -136,17 +138,16 @@ async fn gone(upstream: &Url) -> Result<usize> {
     }
 }
 
-/// The memory once it has stood still for a second, or after the bound.
-async fn rest(pid: u32) -> Result<Memory> {
-    let (mut last, mut same, begun) = (procfs::memory(pid)?, 0, Instant::now());
-    while same < 5 && begun.elapsed() < BOUND {
-        tokio::time::sleep(Duration::from_millis(200)).await;
+/// The memory once it has stood still for so long, or after the bound.
+async fn rest(pid: u32, still: Duration) -> Result<Memory> {
+    let (mut last, begun) = (procfs::memory(pid)?, Instant::now());
+    let mut since = begun;
+    while since.elapsed() < still && begun.elapsed() < BOUND {
+        tokio::time::sleep(Duration::from_millis(100)).await;
         let now = procfs::memory(pid)?;
-        same = if (now.rss - last.rss).abs() < 1.0 {
-            same + 1
-        } else {
-            0
-        };
+        if (now.rss - last.rss).abs() >= 1.0 {
+            since = Instant::now();
+        }
         last = now;
     }
     Ok(last)

@@ -4,7 +4,7 @@
 //!     keeps K calls in flight on each of N connections for a while and measures a window of it. `plain` posts to a
 //!     Streamable HTTP endpoint, one call at a time on N×K keep-alive connections; `legacy` opens N streams at
 //!     `GET /sse`, posts on N×K keep-alive connections and takes the answers from the streams.
-//! `load idle --url URL --connections N --stats URL --pid PID`
+//! `load idle --url URL --connections N --stats URL --pid PID --upstream-pid PID --still-ms MS`
 //!     opens and initializes N legacy connections, holds them, leaves, and reads the server's memory at each stage.
 
 mod idle;
