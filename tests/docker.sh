@@ -3,8 +3,9 @@
 # isolation and the plain VFS storage driver, works as root in places where containers cannot nest.
 #
 # The Dockerfile's base image cannot be pulled everywhere, so an image of the same name is made here once: Debian by
-# debootstrap with the packages of the official image, and this machine's own Rust toolchain. The crates come from this
-# machine's cargo cache, bound into the build while it runs; nothing of that is in the Dockerfile or the image.
+# debootstrap with those packages of the official image that the build uses, and this machine's own Rust toolchain. The
+# crates come from this machine's cargo cache, bound into the build while it runs; nothing of that is in the Dockerfile
+# or the image.
 #
 # Everything lives under target/docker: the storage (about 1 GB, keeps the base image), logs, temporary files.
 # tests/docker/check.py does the checking and prints the last line, `N passed, N failed`.
