@@ -41,6 +41,11 @@ fi
 rig_target=${CARGO_TARGET_DIR:-$PWD/target/benches}
 cargo build --release --locked --manifest-path benches/rig/Cargo.toml --target-dir "$rig_target"
 
+# Two runs at once would measure each other.
+mkdir -p target/benches
+exec 9>target/benches/lock
+flock -w 700 9 || { echo "benches/run.sh: another run has been measuring for too long" >&2; exit 1; }
+
 arguments=(--ferry "$MCP_FERRY_BIN" --nginx "$(find_nginx)" --work target/benches/run --command "benches/run.sh${1+ $1}")
 case "${1-}" in
 '') arguments+=(--results benches/RESULTS.md) ;;

@@ -12,17 +12,22 @@ mod show;
 use std::future::Future;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::config::Config;
 use crate::error::{Error, Kind, Side};
 use crate::server::Bound;
+use crate::tap::{Seen, What};
 use show::Show;
 
 /// The port that is tried first.
 const PORT: u16 = 8080;
+/// How long the end of the scripted client's connection is waited for.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Runs the demo: the script, then, unless `once`, on until `shutdown`. Says whether the script went well.
 ///
@@ -54,10 +59,17 @@ pub async fn run(
     ));
     let show = Show::new();
     say(&Show::heading());
-    let (mut watcher, mut closed) = (bound.bus().watch(), bound.bus().watch());
-    let printing = tokio::task::spawn(async move {
-        while let Some(seen) = watcher.next().await {
-            say(&show.line(&seen));
+    let mut watcher = bound.bus().watch();
+    let closed = Arc::new(Notify::new());
+    let printing = tokio::task::spawn({
+        let told = Arc::clone(&closed);
+        async move {
+            while let Some(seen) = watcher.next().await {
+                say(&show.line(&seen));
+                if matches!(&seen, Seen::Event(event) if matches!(event.what, What::Closed)) {
+                    told.notify_one();
+                }
+            }
         }
     });
     let (stop, stopped) = oneshot::channel::<()>();
@@ -68,16 +80,7 @@ pub async fn run(
 
     let went = client::run(address).await;
     // The farewell to the server belongs to the story.
-    let farewell = async {
-        while let Some(seen) = closed.next().await {
-            if matches!(&seen, crate::tap::Seen::Event(event) if matches!(event.what, crate::tap::What::Closed))
-            {
-                break;
-            }
-        }
-    };
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(5), farewell).await;
-    drop(closed);
+    let _ = tokio::time::timeout(FAREWELL, closed.notified()).await;
     match &went {
         Ok(checks) => say(&format!("\nThe script went well: {checks} checks.")),
         Err(why) => say(&format!("\nThe script failed: {why}")),
