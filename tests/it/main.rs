@@ -22,6 +22,7 @@ mod isolation;
 mod layers;
 mod leaving;
 mod legacy_front;
+mod malformed;
 mod passthrough;
 mod posts;
 mod prefixes;
