@@ -2,8 +2,9 @@
 //!
 //! A call is driven by [`Call::poll_replies`], which hands over everything that has already arrived, so that an answer
 //! that came in one piece costs one turn. It follows redirects within [`redirect`](super::redirect)'s rules, reads the
-//! body by its content type, and turns every failure into an [`End`]; it retries nothing. Bounds: one message holds
-//! at most `--max-message` bytes, a refusal's body [`MAX_REFUSAL`].
+//! body by its content type, and turns every failure into an [`End`]. It repeats nothing but a DELETE, once, which is
+//! idempotent (RFC 9110 §9.2.2) and would leave a session behind. Bounds: one message holds at most `--max-message`
+//! bytes, a refusal's body [`MAX_REFUSAL`].
 
 use std::error::Error as StdError;
 use std::pin::Pin;
@@ -33,6 +34,8 @@ pub struct Call {
     outgoing: Outgoing,
     uri: Arc<Uri>,
     hops: u8,
+    /// Whether its one repetition is used up; only a DELETE has one.
+    resent: bool,
     state: State,
     /// The answer's headers, where they set cookies; taken by the owner of the jar.
     pub cookies: Option<Box<HeaderMap>>,
@@ -67,6 +70,7 @@ impl Call {
             outgoing,
             uri,
             hops: 0,
+            resent: false,
             state,
             cookies: None,
         }
@@ -118,6 +122,10 @@ impl Call {
     ) {
         let response = match answer {
             Ok(response) => response,
+            Err(_) if matches!(self.outgoing.verb, Verb::Delete) && !self.resent => {
+                self.resent = true;
+                return self.send();
+            }
             Err(error) => {
                 self.state = State::Done;
                 let why = root_cause(&error);
@@ -235,6 +243,10 @@ impl Call {
         self.hops += 1;
         self.uri = Arc::new(to);
         self.upstream.move_endpoint((*self.uri).clone());
+        self.send();
+    }
+
+    fn send(&mut self) {
         let request = self.upstream.request(&self.outgoing, &self.uri);
         self.state = State::Sending(self.upstream.client.request(request));
     }

@@ -1,20 +1,56 @@
-//! Connections to the upstream: TCP with time limits, TLS with the system's roots or a given one, HTTP/2 where the
+//! Connections to the upstream: within one time limit, TLS with the system's roots or a given one, HTTP/2 where the
 //! server offers it by ALPN.
 
+use std::error::Error as StdError;
 use std::fs::File;
+use std::future::Future;
 use std::io::BufReader;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use hyper::Uri;
 use hyper::http::uri::Scheme;
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use tower_service::Service;
 
 use crate::config;
 use crate::error::{Error, Kind, Side};
 
-pub(super) type Connector = HttpsConnector<HttpConnector>;
+type Https = HttpsConnector<HttpConnector>;
+type Cause = Box<dyn StdError + Send + Sync>;
+
+/// Makes connections: the name looked up, TCP and TLS, all within one time limit. hyper-util's own limit covers only
+/// TCP: by it, a server that takes a connection and says nothing would be waited for for ever.
+#[derive(Clone, Debug)]
+pub(super) struct Connector {
+    https: Https,
+    limit: Duration,
+}
+
+impl Service<Uri> for Connector {
+    type Response = <Https as Service<Uri>>::Response;
+    type Error = Cause;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Cause>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Cause>> {
+        self.https.poll_ready(cx)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let (connecting, limit) = (self.https.call(uri), self.limit);
+        Box::pin(async move {
+            tokio::time::timeout(limit, connecting)
+                .await
+                .unwrap_or_else(|_| {
+                    Err(format!("no connection within {limit:?} (--connect-timeout)").into())
+                })
+        })
+    }
+}
 
 /// A peer that vanished without a word is noticed after this long.
 const VANISHED: Duration = Duration::from_secs(30);
@@ -23,6 +59,7 @@ pub(super) fn connector(config: &config::Upstream) -> Result<Connector, Error> {
     let mut http = HttpConnector::new();
     http.enforce_http(false);
     http.set_nodelay(true);
+    // Shared out among the addresses of a name, so that one that is dead leaves time for the next.
     http.set_connect_timeout(Some(config.connect_timeout));
     http.set_keepalive(Some(Duration::from_secs(15)));
     http.set_keepalive_interval(Some(Duration::from_secs(5)));
@@ -30,11 +67,15 @@ pub(super) fn connector(config: &config::Upstream) -> Result<Connector, Error> {
     #[cfg(target_os = "linux")]
     http.set_tcp_user_timeout(Some(VANISHED));
     let tls = tls(config)?;
-    Ok(HttpsConnectorBuilder::new()
+    let https = HttpsConnectorBuilder::new()
         .with_tls_config(tls)
         .https_or_http()
         .enable_all_versions()
-        .wrap_connector(http))
+        .wrap_connector(http);
+    Ok(Connector {
+        https,
+        limit: config.connect_timeout,
+    })
 }
 
 /// The roots are read only for an `https` upstream: they cost time at start, and an image may have none.

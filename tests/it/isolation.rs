@@ -54,7 +54,7 @@ async fn stuck(sent: &AtomicUsize, neighbour: &mut Client, upstream: &mut Upstre
     let mut quiet = 0;
     within("the flood to stand still", async {
         let mut last = 0;
-        while quiet < 30 {
+        while quiet < 10 {
             works(neighbour, upstream).await;
             let now = sent.load(Ordering::Relaxed);
             quiet = if now == last { quiet + 1 } else { 0 };
@@ -137,33 +137,6 @@ async fn a_client_that_does_not_read_for_the_stall_timeout_is_closed() {
         .collect();
     assert_eq!(ended, [Some("session-1")]);
     drop((slow, neighbour));
-    ferry.quiet().await;
-    ferry.stop().await;
-}
-
-#[tokio::test]
-async fn a_client_that_was_slow_gets_its_keep_alives_as_before() {
-    let mut upstream = Upstream::with_sessions().await;
-    let ferry = Ferry::with(upstream.url(), |config| {
-        config.limits.client_stall_timeout = Duration::from_secs(600);
-    })
-    .await;
-    let mut slow = Client::ready(ferry.address).await;
-    slow.set_window(64 << 10);
-    let clock = Clock::stop();
-    slow.send(&call(1, "tools/call")).await;
-    // More than the kernel holds, so that it waits until the client reads.
-    let pad = "x".repeat(8 << 20);
-    upstream.expect("POST").await.result(&json!(pad)).await;
-    slow.send(&call(2, "tools/call")).await;
-    clock.advance(Duration::from_secs(15)).await;
-    slow.set_window(4 << 20);
-    assert_eq!(slow.message().await["id"], 1);
-    clock.advance(Duration::from_secs(15)).await;
-    assert_eq!(slow.next().await, Item::KeepAlive);
-    upstream.expect("POST").await.result(&json!({})).await;
-    assert_eq!(slow.message().await["id"], 2);
-    slow.leave();
     ferry.quiet().await;
     ferry.stop().await;
 }

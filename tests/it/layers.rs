@@ -198,10 +198,12 @@ fn violations(path: &Path, text: &str) -> Vec<String> {
     };
     for name in named(text, parts.len()) {
         let neighbour = NEIGHBOURS.contains(&(own.as_str(), name.as_str()));
-        if let Some(other) = layer(&name) {
-            if name != own && other >= own_layer && !neighbour {
-                wrong.push(format!("layer {own_layer} names {name} of layer {other}"));
-            }
+        if let Some(other) = layer(&name)
+            && name != own
+            && other >= own_layer
+            && !neighbour
+        {
+            wrong.push(format!("layer {own_layer} names {name} of layer {other}"));
         }
     }
     if own == "proto" {

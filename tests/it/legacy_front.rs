@@ -6,10 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::json;
 
-use crate::support::client::{Client, Item, call};
-use crate::support::clock::Clock;
+use crate::support::client::{Client, Item, call, initialize, post};
+use crate::support::clock::within;
 use crate::support::ferry::Ferry;
-use crate::support::http::{exchange, request};
+use crate::support::http::{Wire, exchange, request};
 use crate::support::upstream::{Answer, Upstream, routine};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -66,60 +66,6 @@ async fn the_head_asks_every_hop_not_to_buffer_store_or_recode() {
     assert_eq!(head.header("referrer-policy"), Some("no-referrer"));
     for absent in ["content-length", "content-encoding", "set-cookie"] {
         assert_eq!(head.header(absent), None, "{absent}");
-    }
-    client.leave();
-    ferry.stop().await;
-}
-
-#[tokio::test]
-async fn a_silent_stream_gets_a_bare_comment_line_every_15_seconds() {
-    let upstream = Upstream::silent().await;
-    let ferry = Ferry::start(upstream.url()).await;
-    let clock = Clock::stop();
-    let mut client = Client::open(ferry.address).await;
-    for _ in 0..300 {
-        clock.advance(15 * SECOND).await;
-        assert_eq!(client.next().await, Item::KeepAlive);
-    }
-    client.leave();
-    ferry.stop().await;
-}
-
-#[tokio::test]
-async fn keep_alives_come_only_after_15_seconds_of_silence() {
-    let mut upstream = Upstream::with_sessions().await;
-    let ferry = Ferry::start(upstream.url()).await;
-    let clock = Clock::stop();
-    let mut client = Client::ready(ferry.address).await;
-    client.send(&call(1, "tools/call")).await;
-    let mut events = upstream.expect("POST").await.events().await;
-    let progress = json!({"jsonrpc": "2.0", "method": "notifications/progress"});
-    for _ in 0..4 {
-        clock.advance(Duration::from_millis(14_900)).await;
-        events.send(&progress).await;
-        assert_eq!(client.next().await, Item::Message(progress.to_string()));
-    }
-    clock.advance(15 * SECOND).await;
-    assert_eq!(client.next().await, Item::KeepAlive);
-    events.result(&json!({})).await;
-    events.end().await;
-    assert_eq!(client.message().await["id"], 1);
-    client.leave();
-    ferry.stop().await;
-}
-
-#[tokio::test]
-async fn keep_alives_come_as_often_as_configured() {
-    let upstream = Upstream::silent().await;
-    let ferry = Ferry::with(upstream.url(), |config| {
-        config.limits.keep_alive = 3 * SECOND;
-    })
-    .await;
-    let clock = Clock::stop();
-    let mut client = Client::open(ferry.address).await;
-    for _ in 0..3 {
-        clock.advance(3 * SECOND).await;
-        assert_eq!(client.next().await, Item::KeepAlive);
     }
     client.leave();
     ferry.stop().await;
@@ -280,6 +226,39 @@ async fn a_stream_is_not_opened_for_who_cannot_read_it() {
     ] {
         Client::open_with(ferry.address, "/sse", &[("Accept", accept)]).await;
     }
+    ferry.quiet().await;
+    ferry.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_of_http_1_0_gets_the_stream_without_chunks() {
+    let mut upstream = Upstream::with_sessions().await;
+    let ferry = Ferry::start(upstream.url()).await;
+    let mut wire = Wire::connect(ferry.address).await;
+    wire.write(b"GET /sse HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        .await;
+    let head = within("the head", wire.head()).await.expect("a head");
+    assert_eq!(head.status(), 200);
+    assert_eq!(head.header("transfer-encoding"), None);
+    let text = |wire: &Wire| String::from_utf8(wire.buffer.to_vec()).expect("text");
+    let endpoint = text(&wire);
+    let endpoint = endpoint
+        .strip_prefix("event: endpoint\ndata: ")
+        .and_then(|rest| rest.strip_suffix("\n\n"))
+        .expect("an endpoint");
+    wire.buffer.clear();
+    let post = post(ferry.address, endpoint, &[], initialize().to_string());
+    assert_eq!(post.await.status(), 202);
+    within("the answer", async {
+        while !wire.buffer.ends_with(b"\n\n") {
+            assert!(wire.read().await);
+        }
+    })
+    .await;
+    let answer = text(&wire);
+    assert!(answer.starts_with("event: message\ndata: {"), "{answer}");
+    upstream.assert_quiet();
+    drop(wire);
     ferry.quiet().await;
     ferry.stop().await;
 }

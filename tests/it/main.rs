@@ -8,20 +8,24 @@
 )]
 #![allow(unreachable_pub, reason = "modules of one binary")]
 
+mod bad_http;
 mod bad_input;
 mod bad_upstream;
 mod cli;
 mod complaints;
 mod credentials;
 mod endpoint;
+mod footprint;
 mod headers;
 mod holds;
 mod identity;
 mod interleavings;
 mod isolation;
+mod keep_alive;
 mod layers;
 mod leaving;
 mod legacy_front;
+mod listening;
 mod malformed;
 mod passthrough;
 mod posts;
@@ -29,6 +33,8 @@ mod prefixes;
 mod recovery;
 mod redirects;
 mod shutdown;
+mod streaming;
 mod support;
+mod tls;
 mod transcripts;
 mod transcripts_sockets;

@@ -124,9 +124,14 @@ impl<C: Clone> Bridge<C> {
     fn notices(&self) -> usize {
         let queued = |queued: &&Queued<C>| matches!(queued, Queued::Notice(_));
         let under_way =
-            |call: &&Box<Call<C>>| matches!(call.purpose, Purpose::Notice(_) | Purpose::Cancel(_));
+            |call: &&Call<C>| matches!(call.purpose, Purpose::Notice(_) | Purpose::Cancel(_));
         self.queue.iter().filter(queued).count()
-            + self.calls.values().filter(under_way).count()
+            + self
+                .calls
+                .values()
+                .map(Box::as_ref)
+                .filter(under_way)
+                .count()
             + self.again.len()
     }
 

@@ -220,15 +220,16 @@ impl<C: Clone> Bridge<C> {
             return;
         }
         let busy = |session: &Session| {
-            let speaks = |call: &Box<Call<C>>| {
+            let speaks = |call: &Call<C>| {
                 call.generation == session.generation
                     && matches!(
                         call.purpose,
                         Purpose::Request(_) | Purpose::Cancel(_) | Purpose::Notice(_)
                     )
             };
-            let runs = |request: &Box<Request<C>>| request.generation == session.generation;
-            self.calls.values().any(speaks) || self.ledger.values().any(runs)
+            let runs = |request: &Request<C>| request.generation == session.generation;
+            self.calls.values().any(|call| speaks(call))
+                || self.ledger.values().any(|request| runs(request))
         };
         let (busy, idle): (Vec<_>, Vec<_>) = self.retired.iter().cloned().partition(busy);
         self.retired = busy;

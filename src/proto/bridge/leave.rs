@@ -139,12 +139,12 @@ impl<C: Clone> Bridge<C> {
             }
             Stage::Words => {
                 // What the client said last counts too: its answers and its cancels.
-                let speaking = |call: &Box<Call<C>>| match &call.purpose {
+                let speaking = |call: &Call<C>| match &call.purpose {
                     Purpose::Farewell | Purpose::OwnInitialized | Purpose::Cancel(_) => true,
                     Purpose::Notice(notice) => notice.message.kind() == Kind::Response,
                     _ => false,
                 };
-                if self.again.is_empty() && !self.calls.values().any(speaking) {
+                if self.again.is_empty() && !self.calls.values().any(|call| speaking(call)) {
                     self.end_sessions();
                 }
             }

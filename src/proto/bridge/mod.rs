@@ -389,8 +389,15 @@ impl<C: Clone> Bridge<C> {
 
     /// An exchange has served its purpose. It may end by itself, so that its connection can be used again.
     fn let_linger(&mut self, call: CallId) {
-        let abandoned = |call: &&Box<Call<C>>| matches!(call.purpose, Purpose::Abandoned);
-        if self.calls.values().filter(abandoned).count() >= MAX_LINGERING {
+        let abandoned = |call: &&Call<C>| matches!(call.purpose, Purpose::Abandoned);
+        if self
+            .calls
+            .values()
+            .map(Box::as_ref)
+            .filter(abandoned)
+            .count()
+            >= MAX_LINGERING
+        {
             return self.abort(call);
         }
         if let Some(call) = self.calls.get_mut(&call) {

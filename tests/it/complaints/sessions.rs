@@ -36,8 +36,8 @@ async fn c12_a_client_that_reconnects_without_a_handshake_goes_on() {
     let answer = json!({"jsonrpc": "2.0", "id": 7, "result": {"tools": []}});
     assert_eq!(client.message().await, answer);
     let log = upstream.log();
-    let own = log.iter().filter(|request| request.rpc() == "initialize");
-    let params = own.last().expect("initialize").json()["params"].clone();
+    let mut own = log.iter().filter(|request| request.rpc() == "initialize");
+    let params = own.next_back().expect("initialize").json()["params"].clone();
     assert_eq!(params["protocolVersion"], "2025-06-18");
     assert_eq!(params["capabilities"], json!({}));
     assert_eq!(times(&upstream, "notifications/initialized"), 2);

@@ -5,47 +5,18 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::Uri;
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
 
+pub(crate) use super::call::{Call, Events};
 use super::clock::within;
-use super::http::{Head, Wire, chunk};
-
-/// A port where connections are refused until somebody listens there. Nobody else can take it meanwhile.
-pub(crate) struct ClosedPort {
-    pub(crate) address: SocketAddr,
-    socket: socket2::Socket,
-}
-
-impl ClosedPort {
-    pub(crate) fn new() -> Self {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)
-            .expect("a socket");
-        let any: SocketAddr = ([127, 0, 0, 1], 0).into();
-        socket.bind(&any.into()).expect("bind");
-        let address = socket.local_addr().expect("an address");
-        let address = address.as_socket().expect("an IP address");
-        Self { address, socket }
-    }
-
-    pub(crate) fn url(&self) -> Uri {
-        let url = format!("http://{}/mcp", self.address);
-        url.parse().expect("a URL")
-    }
-
-    pub(crate) fn open(self) -> TcpListener {
-        self.socket.listen(128).expect("listen");
-        self.socket.set_nonblocking(true).expect("nonblocking");
-        TcpListener::from_std(self.socket.into()).expect("a listener")
-    }
-}
+use super::http::{Head, Wire};
+pub(crate) use super::port::ClosedPort;
 
 /// One request as it came.
 #[derive(Debug)]
@@ -87,7 +58,7 @@ impl Received {
 
 /// A whole answer.
 #[derive(Clone, Debug)]
-pub(crate) struct Answer(Vec<u8>);
+pub(crate) struct Answer(pub(super) Vec<u8>);
 
 impl Answer {
     pub(crate) fn new(status: u16, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Self {
@@ -328,11 +299,7 @@ async fn serve(mut wire: Wire, respond: Arc<Responder>, log: Arc<Log>, calls: mp
             continue;
         }
         let (free, freed) = oneshot::channel();
-        let call = Call {
-            request,
-            wire,
-            free,
-        };
+        let call = Call::new(request, wire, free);
         if calls.send(call).await.is_err() {
             return;
         }
@@ -340,127 +307,5 @@ async fn serve(mut wire: Wire, respond: Arc<Responder>, log: Arc<Log>, calls: mp
             Ok(back) => wire = back,
             Err(_) => return,
         }
-    }
-}
-
-/// A request that waits for the test's answer. Dropping it closes the connection.
-pub(crate) struct Call {
-    pub(crate) request: Arc<Received>,
-    wire: Wire,
-    free: oneshot::Sender<Wire>,
-}
-
-impl Call {
-    /// Answers whole; the connection is used again.
-    pub(crate) async fn answer(mut self, answer: Answer) {
-        self.wire.write(&answer.0).await;
-        let _ = self.free.send(self.wire);
-    }
-
-    /// Answers whole and closes the connection without a word, as servers do with idle ones.
-    pub(crate) async fn answer_and_close(mut self, answer: Answer) {
-        self.wire.write(&answer.0).await;
-    }
-
-    /// The JSON text of the request's id.
-    pub(crate) fn id(&self) -> String {
-        self.request.json()["id"].to_string()
-    }
-
-    /// Answers with a JSON result.
-    pub(crate) async fn result(self, result: &Value) {
-        let id = self.request.json()["id"].clone();
-        self.answer(Answer::json(
-            &json!({"jsonrpc": "2.0", "id": id, "result": result}),
-        ))
-        .await;
-    }
-
-    /// Begins an event stream.
-    pub(crate) async fn events(self) -> Events {
-        self.events_with(&[("Content-Type", "text/event-stream")])
-            .await
-    }
-
-    pub(crate) async fn events_with(mut self, headers: &[(&str, &str)]) -> Events {
-        let mut text = "HTTP/1.1 200 Scripted\r\nTransfer-Encoding: chunked\r\n".to_owned();
-        for (name, value) in headers {
-            text.push_str(&format!("{name}: {value}\r\n"));
-        }
-        text.push_str("\r\n");
-        self.wire.write(text.as_bytes()).await;
-        Events(self)
-    }
-
-    /// Writes bytes as they are; the connection stays open until the call is dropped.
-    pub(crate) async fn write(&mut self, bytes: impl AsRef<[u8]>) {
-        self.wire.write(bytes.as_ref()).await;
-    }
-
-    /// Resets the connection.
-    pub(crate) fn reset(self) {
-        // Closing with a lingering time of zero makes the kernel send RST instead of FIN.
-        socket2::SockRef::from(&self.wire.socket)
-            .set_linger(Some(Duration::ZERO))
-            .expect("linger");
-    }
-
-    /// Waits until the other side has given this exchange up.
-    pub(crate) async fn abandoned(mut self) {
-        self.wire.closed().await;
-    }
-}
-
-/// An event stream under way. Dropping it cuts it off: the last chunk is missing.
-pub(crate) struct Events(Call);
-
-impl Events {
-    pub(crate) fn request(&self) -> &Received {
-        &self.0.request
-    }
-
-    /// Sends one event with this data.
-    pub(crate) async fn send(&mut self, message: &Value) {
-        self.raw(format!("event: message\ndata: {message}\n\n"))
-            .await;
-    }
-
-    /// Sends this text as one chunk.
-    pub(crate) async fn raw(&mut self, text: impl AsRef<[u8]>) {
-        self.0.wire.write(&chunk(text.as_ref())).await;
-    }
-
-    /// Lets the kernel hold little of what is sent.
-    pub(crate) fn narrow(&self) {
-        socket2::SockRef::from(&self.0.wire.socket)
-            .set_send_buffer_size(64 << 10)
-            .expect("a buffer size");
-    }
-
-    /// Sends an event, however long that takes. `false` when the other side has given up.
-    pub(crate) async fn push(&mut self, message: &str) -> bool {
-        let event = chunk(format!("data: {message}\n\n").as_bytes());
-        self.0.wire.socket.write_all(&event).await.is_ok()
-    }
-
-    /// Sends the result of the request.
-    pub(crate) async fn result(&mut self, result: &Value) {
-        let id = self.request().json()["id"].clone();
-        self.send(&json!({"jsonrpc": "2.0", "id": id, "result": result}))
-            .await;
-    }
-
-    /// Ends the stream; the connection is used again.
-    pub(crate) async fn end(mut self) {
-        self.0.wire.write(b"0\r\n\r\n").await;
-        let _ = self.0.free.send(self.0.wire);
-    }
-
-    pub(crate) fn reset(self) {
-        self.0.reset();
-    }
-
-    pub(crate) async fn abandoned(self) {
-        self.0.abandoned().await;
     }
 }

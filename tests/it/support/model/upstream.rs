@@ -168,10 +168,10 @@ impl World {
     fn fail(&mut self, call: CallId, kind: Kind) -> Check {
         let choice = self.random.below(9);
         // Whether it was executed nobody can tell from a lost connection or a 5xx.
-        if let (Kind::Request(index), 1 | 2 | 3) = (kind, choice) {
-            if self.random.percent(60) {
-                self.execute(index)?;
-            }
+        if let (Kind::Request(index), 1..=3) = (kind, choice)
+            && self.random.percent(60)
+        {
+            self.execute(index)?;
         }
         match choice {
             0 => self.feed(call, Reply::End(End::Unreached("refused".to_owned()))),

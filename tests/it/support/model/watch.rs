@@ -272,12 +272,11 @@ impl World {
         if matches!(
             exchange.kind,
             Kind::Request(_) | Kind::Notice | Kind::Restore
-        ) {
-            if let Some((shut, since)) = self.gate.filter(|(_, since)| self.now < *since + GATE) {
-                return Err(format!(
-                    "{message} was sent while {shut:?} ({since:?}) shuts the gate"
-                ));
-            }
+        ) && let Some((shut, since)) = self.gate.filter(|(_, since)| self.now < *since + GATE)
+        {
+            return Err(format!(
+                "{message} was sent while {shut:?} ({since:?}) shuts the gate"
+            ));
         }
         match nonce {
             Some(nonce) if matches!(exchange.kind, Kind::Request(_) | Kind::Notice) => {
