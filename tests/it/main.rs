@@ -26,6 +26,7 @@ mod layers;
 mod leaving;
 mod legacy_front;
 mod listening;
+mod malformed;
 mod passthrough;
 mod posts;
 mod prefixes;
