@@ -139,7 +139,7 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de Raw
 }
 
 impl Message {
-    /// Reads one message.
+    /// Reads one message. White space around it is not part of it.
     ///
     /// # Errors
     /// When the text is not UTF-8, nests too deep, is not JSON, or is not one JSON-RPC 2.0 message. Duplicate members
@@ -148,6 +148,7 @@ impl Message {
         check_depth(&text)?;
         let utf8 = std::str::from_utf8(&text).map_err(|_| ParseError::Encoding)?;
         let utf8 = utf8.trim_matches([' ', '\t', '\r', '\n']);
+        let text = text.slice_ref(utf8.as_bytes());
         if !utf8.starts_with('{') {
             return Err(match serde_json::from_str::<&RawValue>(utf8) {
                 Ok(_) => ParseError::Envelope("it must be one JSON object"),
@@ -526,7 +527,7 @@ mod tests {
         let text = error.text_with_id("7");
         assert_eq!(
             text,
-            r#" {"id":7, "jsonrpc":"2.0","error":{"code":-32000,"message":"no"}}"#
+            r#"{"id":7, "jsonrpc":"2.0","error":{"code":-32000,"message":"no"}}"#
         );
         assert_eq!(
             Message::parse(text).expect("valid").id(),

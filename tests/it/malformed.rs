@@ -58,18 +58,29 @@ const REFUSED: [(&str, &str); 30] = [
 ];
 
 fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(folder);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fixtures")
+        .join(folder);
     let entries = fs::read_dir(&folder).expect("a folder of fixtures");
     let paths = entries.map(|entry| entry.expect("readable").path());
-    let mut paths: Vec<PathBuf> =
-        paths.filter(|path| path.extension().is_some_and(|found| found == extension)).collect();
+    let mut paths: Vec<PathBuf> = paths
+        .filter(|path| path.extension().is_some_and(|found| found == extension))
+        .collect();
     paths.sort();
-    assert!(paths.len() > 8, "{} holds only {}", folder.display(), paths.len());
+    assert!(
+        paths.len() > 8,
+        "{} holds only {}",
+        folder.display(),
+        paths.len()
+    );
     paths
 }
 
 fn name(path: &Path) -> String {
-    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+    path.file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
 }
 
 #[test]
@@ -79,13 +90,21 @@ fn event_streams_of_real_and_damaged_servers_are_read() {
         let wanted = fs::read(path.with_extension("json")).expect("readable");
         let wanted: Vec<Value> = serde_json::from_slice(&wanted).expect("JSON");
         let read = |chunks: &[&[u8]]| -> Vec<Value> {
-            decode(chunks).into_iter().map(|decoded| shown(&decoded)).collect()
+            decode(chunks)
+                .into_iter()
+                .map(|decoded| shown(&decoded))
+                .collect()
         };
         let whole = read(&[&bytes]);
         assert_eq!(whole, wanted, "{}", name(&path));
         for at in 0..=bytes.len() {
             let (head, tail) = bytes.split_at(at);
-            assert_eq!(read(&[head, tail]), wanted, "{} split at byte {at}", name(&path));
+            assert_eq!(
+                read(&[head, tail]),
+                wanted,
+                "{} split at byte {at}",
+                name(&path)
+            );
         }
         let single: Vec<&[u8]> = bytes.chunks(1).collect();
         assert_eq!(read(&single), wanted, "{} byte by byte", name(&path));
@@ -107,7 +126,9 @@ fn shown(decoded: &sse::Decoded) -> Value {
     };
     let mut shown = match std::str::from_utf8(&event.data) {
         Ok(text) => json!({ "data": text }),
-        Err(_) => json!({ "data_hex": event.data.iter().map(|byte| format!("{byte:02x}")).collect::<String>() }),
+        Err(_) => {
+            json!({ "data_hex": event.data.iter().map(|byte| format!("{byte:02x}")).collect::<String>() })
+        }
     };
     if !event.name.is_empty() {
         shown["event"] = json!(*event.name);
@@ -125,14 +146,17 @@ fn shown(decoded: &sse::Decoded) -> Value {
 fn envelopes_are_accepted_or_refused_for_a_reason() {
     for path in files("envelope/accepted", "json") {
         let bytes = Bytes::from(fs::read(&path).expect("readable"));
-        let message = Message::parse(bytes.clone()).unwrap_or_else(|error| panic!("{}: {error}", name(&path)));
+        let message = Message::parse(bytes.clone())
+            .unwrap_or_else(|error| panic!("{}: {error}", name(&path)));
         let kind = match message.kind() {
             Kind::Request => "request",
             Kind::Notification => "notification",
             Kind::Response => "response",
         };
         assert!(name(&path).starts_with(kind), "{} is a {kind}", name(&path));
-        let one_line = String::from_utf8_lossy(&bytes).replace(['\r', '\n'], " ");
+        let one_line = String::from_utf8_lossy(&bytes)
+            .trim()
+            .replace(['\r', '\n'], " ");
         assert_eq!(message.as_str(), one_line, "{}", name(&path));
     }
     let refused = files("envelope/refused", "json");
@@ -140,21 +164,31 @@ fn envelopes_are_accepted_or_refused_for_a_reason() {
         let bytes = Bytes::from(fs::read(path).expect("readable"));
         let error = Message::parse(bytes).expect_err(&name(path)).to_string();
         let found = REFUSED.iter().find(|(file, _)| *file == name(path));
-        let (_, wanted) = found.unwrap_or_else(|| panic!("{} is not in the table: {error}", name(path)));
+        let (_, wanted) =
+            found.unwrap_or_else(|| panic!("{} is not in the table: {error}", name(path)));
         assert!(error.contains(wanted), "{}: {error}", name(path));
     }
-    assert_eq!(refused.len(), REFUSED.len(), "the table names files that are not there");
+    assert_eq!(
+        refused.len(),
+        REFUSED.len(),
+        "the table names files that are not there"
+    );
 }
 
 /// A bridge whose listen stream is open in exchange 3.
 fn listening() -> Bridge<()> {
-    #[expect(clippy::disallowed_methods, reason = "any instant will do as the first; time passes by hand")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "any instant will do as the first; time passes by hand"
+    )]
     let now = Instant::now();
     let mut bridge = Bridge::new(Settings::default(), now);
     let post = |number, text: &str| {
         Input::Posted(Posted {
             post: PostId(number),
-            messages: vec![Message::parse(Bytes::copy_from_slice(text.as_bytes())).expect("a message")],
+            messages: vec![
+                Message::parse(Bytes::copy_from_slice(text.as_bytes())).expect("a message"),
+            ],
             batch: false,
             credential: 1,
             version: None,
@@ -162,15 +196,34 @@ fn listening() -> Bridge<()> {
         })
     };
     let head = |call, session: Option<&str>, body| {
-        Input::Reply(CallId(call), Reply::Head { status: 200, session: session.map(Into::into), body })
+        Input::Reply(
+            CallId(call),
+            Reply::Head {
+                status: 200,
+                session: session.map(Into::into),
+                body,
+            },
+        )
     };
     let result = r#"{"jsonrpc":"2.0","id":0,"result":{"protocolVersion":"2025-11-25"}}"#;
     let inputs = [
-        post(1, r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2024-11-05"}}"#),
+        post(
+            1,
+            r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2024-11-05"}}"#,
+        ),
         head(1, Some("s"), Body::Json),
-        Input::Reply(CallId(1), Reply::Message { text: result.into(), event_id: None }),
+        Input::Reply(
+            CallId(1),
+            Reply::Message {
+                text: result.into(),
+                event_id: None,
+            },
+        ),
         Input::Reply(CallId(1), Reply::End(End::Complete)),
-        post(2, r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#),
+        post(
+            2,
+            r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#,
+        ),
         head(2, None, Body::Other),
         head(3, None, Body::Events),
     ];
@@ -187,7 +240,10 @@ fn listening() -> Bridge<()> {
 
 /// Feeds replies to the listen stream; what the client gets, ids of requests left out.
 fn delivered(replies: Vec<Reply>) -> Vec<String> {
-    #[expect(clippy::disallowed_methods, reason = "the bridge only compares instants")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the bridge only compares instants"
+    )]
     let now = Instant::now();
     let mut bridge = listening();
     let mut delivered = Vec::new();
@@ -218,10 +274,16 @@ fn without_ferry_id(text: &str) -> String {
 fn replies_of(event: sse::Event, replies: &mut Vec<Reply>) {
     let retry = event.retry.map(Duration::from_millis);
     if retry.is_some() || event.data.is_empty() {
-        replies.push(Reply::Mark { event_id: event.id.clone(), retry });
+        replies.push(Reply::Mark {
+            event_id: event.id.clone(),
+            retry,
+        });
     }
     if !event.data.is_empty() && (event.name.is_empty() || &*event.name == "message") {
-        replies.push(Reply::Message { text: event.data, event_id: event.id });
+        replies.push(Reply::Message {
+            text: event.data,
+            event_id: event.id,
+        });
     }
 }
 
@@ -258,7 +320,10 @@ fn whole(body: &[u8], events: bool, ended: bool) -> Vec<String> {
                 name = Vec::new();
                 continue;
             }
-            let at = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
+            let at = line
+                .iter()
+                .position(|byte| *byte == b':')
+                .unwrap_or(line.len());
             let value = line.get(at + 1..).unwrap_or_default();
             let value = value.strip_prefix(b" ").unwrap_or(value).to_vec();
             match &line[..at] {
@@ -268,7 +333,10 @@ fn whole(body: &[u8], events: bool, ended: bool) -> Vec<String> {
             }
         }
     } else {
-        texts = body.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+        texts = body
+            .split(|byte| *byte == b'\n')
+            .map(<[u8]>::to_vec)
+            .collect();
         if !ended {
             texts.pop();
         }
@@ -283,14 +351,18 @@ fn messages(text: &[u8]) -> Vec<String> {
     };
     let texts: Vec<&serde_json::value::RawValue> = match text.trim_start().starts_with('[') {
         true => serde_json::from_str(text).unwrap_or_default(),
-        false => serde_json::from_str(text).map(|one| vec![one]).unwrap_or_default(),
+        false => serde_json::from_str(text)
+            .map(|one| vec![one])
+            .unwrap_or_default(),
     };
     let mut found = Vec::new();
     for raw in texts {
         let Ok(Value::Object(value)) = serde_json::from_str(raw.get()) else {
             continue;
         };
-        if value.get("jsonrpc") != Some(&json!("2.0")) || !value.get("method").is_some_and(Value::is_string) {
+        if value.get("jsonrpc") != Some(&json!("2.0"))
+            || !value.get("method").is_some_and(Value::is_string)
+        {
             continue;
         }
         found.push(raw.get().replace(['\r', '\n'], " "));
@@ -304,14 +376,23 @@ fn good_stream(random: &mut Random, events: bool) -> Vec<u8> {
     for number in 0..random.below(6) {
         let text = match random.below(5) {
             0 => format!(r#"{{"jsonrpc":"2.0","id":"q{number}","method":"ping"}}"#),
-            1 => format!(r#"[{{"jsonrpc":"2.0","method":"a","params":{number}}}, {{"jsonrpc":"2.0","method":"b"}}]"#),
+            1 => format!(
+                r#"[{{"jsonrpc":"2.0","method":"a","params":{number}}}, {{"jsonrpc":"2.0","method":"b"}}]"#
+            ),
             2 => format!(r#"{{"jsonrpc":"2.0","id":{number},"result":{{}}}}"#),
-            3 => format!(r#"{{"jsonrpc":"2.0","method":"é\n","params":["{}"]}}"#, "x".repeat(random.below(900))),
-            _ => format!(r#"{{"jsonrpc":"2.0","method":"n","params":{{"data: ":"id: {number}"}}}}"#),
+            3 => format!(
+                r#"{{"jsonrpc":"2.0","method":"é\n","params":["{}"]}}"#,
+                "x".repeat(random.below(900))
+            ),
+            _ => {
+                format!(r#"{{"jsonrpc":"2.0","method":"n","params":{{"data: ":"id: {number}"}}}}"#)
+            }
         };
         let end = *random.pick(&["\n", "\r\n", "\r"]).unwrap_or(&"\n");
         if !events {
-            stream.extend_from_slice(format!("{text}{}", if end == "\r" { "\n\n" } else { end }).as_bytes());
+            stream.extend_from_slice(
+                format!("{text}{}", if end == "\r" { "\n\n" } else { end }).as_bytes(),
+            );
             continue;
         }
         if random.percent(30) {
@@ -321,7 +402,11 @@ fn good_stream(random: &mut Random, events: bool) -> Vec<u8> {
             stream.extend_from_slice(format!("id: {number}{end}event: message{end}").as_bytes());
         }
         // JSON may be broken between its tokens.
-        let text = if random.percent(30) { text.replace(",\"method", &format!(",{end}data: \"method")) } else { text };
+        let text = if random.percent(30) {
+            text.replace(",\"method", &format!(",{end}data: \"method"))
+        } else {
+            text
+        };
         stream.extend_from_slice(format!("data: {text}{end}{end}").as_bytes());
     }
     stream
@@ -329,7 +414,18 @@ fn good_stream(random: &mut Random, events: bool) -> Vec<u8> {
 
 /// Does damage.
 fn damage(random: &mut Random, stream: &mut Vec<u8>) {
-    const BITS: [&[u8]; 10] = [b"\n", b"\r", b"\0", b"\xff", b"\"", b"}", b"{", b"data:", b"\n\n", b"\xef\xbb\xbf"];
+    const BITS: [&[u8]; 10] = [
+        b"\n",
+        b"\r",
+        b"\0",
+        b"\xff",
+        b"\"",
+        b"}",
+        b"{",
+        b"data:",
+        b"\n\n",
+        b"\xef\xbb\xbf",
+    ];
     for _ in 0..random.below(4) {
         let at = random.below(stream.len() + 1);
         let upto = (at + random.below(40)).min(stream.len());
@@ -365,7 +461,10 @@ fn upstream_case(seed: u64) -> Result<(), String> {
     let mut sse = sse::Decoder::new(LIMIT);
     let mut lines = json_lines::Decoder::new(LIMIT);
     let mut on_line = |decoded, replies: &mut Vec<Reply>| match decoded {
-        json_lines::Decoded::Line(text) => replies.push(Reply::Message { text, event_id: None }),
+        json_lines::Decoded::Line(text) => replies.push(Reply::Message {
+            text,
+            event_id: None,
+        }),
         json_lines::Decoded::Oversized => large = true,
     };
     let mut large_event = false;
@@ -388,12 +487,18 @@ fn upstream_case(seed: u64) -> Result<(), String> {
     let mut rest = sent.iter();
     for text in &actual {
         if !rest.any(|sent| sent == text) {
-            return Err(format!("{text} was not sent so:\n{sent:#?}\n{:?}", String::from_utf8_lossy(&body)));
+            return Err(format!(
+                "{text} was not sent so:\n{sent:#?}\n{:?}",
+                String::from_utf8_lossy(&body)
+            ));
         }
     }
     // Where nothing was damaged and nothing too large, everything that was sent whole arrives.
     if !damaged && !large && !large_event && actual != sent {
-        return Err(format!("{actual:#?} instead of {sent:#?}\n{:?}", String::from_utf8_lossy(&body)));
+        return Err(format!(
+            "{actual:#?} instead of {sent:#?}\n{:?}",
+            String::from_utf8_lossy(&body)
+        ));
     }
     Ok(())
 }
@@ -405,7 +510,9 @@ fn blot_request_id(text: &str) -> String {
         #[serde(borrow)]
         id: Option<&'a serde_json::value::RawValue>,
     }
-    let id = serde_json::from_str::<Envelope<'_>>(text).ok().and_then(|envelope| envelope.id);
+    let id = serde_json::from_str::<Envelope<'_>>(text)
+        .ok()
+        .and_then(|envelope| envelope.id);
     match id {
         Some(id) => {
             let start = id.get().as_ptr() as usize - text.as_ptr() as usize;
@@ -421,31 +528,55 @@ fn client_case(seed: u64) -> Result<(), String> {
     let mut body = good_stream(random, false);
     damage(random, &mut body);
     if random.percent(20) {
-        body = (0..random.below(200)).map(|_| random.next().to_le_bytes()[0]).collect();
+        body = (0..random.below(200))
+            .map(|_| random.next().to_le_bytes()[0])
+            .collect();
     }
-    #[expect(clippy::disallowed_methods, reason = "the bridge only compares instants")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the bridge only compares instants"
+    )]
     let now = Instant::now();
     let mut bridge = listening();
     for (number, text) in (3..).zip(body.split(|byte| *byte == b'\n')) {
         let text = Bytes::copy_from_slice(text);
         let batch = jsonrpc::is_array(&text);
-        let texts = if batch { jsonrpc::batch(&text) } else { Ok(vec![text]) };
+        let texts = if batch {
+            jsonrpc::batch(&text)
+        } else {
+            Ok(vec![text])
+        };
         let Ok(texts) = texts else { continue };
-        let Ok(messages) = texts.into_iter().map(Message::parse).collect::<Result<Vec<_>, _>>() else {
+        let Ok(messages) = texts
+            .into_iter()
+            .map(Message::parse)
+            .collect::<Result<Vec<_>, _>>()
+        else {
             continue;
         };
         for message in &messages {
-            let with_id = Message::parse(message.text_with_id("7")).map_err(|error| error.to_string())?;
+            let with_id =
+                Message::parse(message.text_with_id("7")).map_err(|error| error.to_string())?;
             if with_id.kind() != message.kind() {
                 return Err(format!("{message:?} is another kind with another id"));
             }
         }
         let (post, version) = (PostId(number), None);
-        let posted = Posted { post, messages, batch, credential: 1, version, context: () };
+        let posted = Posted {
+            post,
+            messages,
+            batch,
+            credential: 1,
+            version,
+            context: (),
+        };
         bridge.handle(Input::Posted(posted), now);
         let mut answers = 0;
         while let Some(output) = bridge.poll_output() {
-            answers += usize::from(matches!(output, Output::Answer(_, Answer::Accepted | Answer::Invalid(_))));
+            answers += usize::from(matches!(
+                output,
+                Output::Answer(_, Answer::Accepted | Answer::Invalid(_))
+            ));
         }
         if answers != 1 {
             return Err(format!("{answers} statuses for one POST"));
@@ -457,13 +588,21 @@ fn client_case(seed: u64) -> Result<(), String> {
 fn cases(what: &str, case: impl Fn(u64) -> Result<(), String>) {
     let number = |name: &str| {
         let text = std::env::var(name).ok()?;
-        Some(text.parse::<u64>().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
+        Some(
+            text.parse::<u64>()
+                .unwrap_or_else(|_| panic!("{name}={text} is not a number")),
+        )
     };
     let one = number("MALFORMED_SEED");
-    let (first, count) = one.map_or_else(|| (random::seed(), number("MALFORMED").unwrap_or(CASES)), |seed| (seed, 1));
+    let (first, count) = one.map_or_else(
+        || (random::seed(), number("MALFORMED").unwrap_or(CASES)),
+        |seed| (seed, 1),
+    );
     println!("{count} cases of {what} from seed {first}");
     for seed in (0..count).map(|number| first.wrapping_add(number)) {
-        case(seed).unwrap_or_else(|why| panic!("{why}\nseed {seed}: run it again with MALFORMED_SEED={seed}"));
+        case(seed).unwrap_or_else(|why| {
+            panic!("{why}\nseed {seed}: run it again with MALFORMED_SEED={seed}")
+        });
     }
 }
 
