@@ -598,7 +598,7 @@ fn cases(what: &str, case: impl Fn(u64) -> Result<(), String>) {
         || (random::seed(), number("MALFORMED").unwrap_or(CASES)),
         |seed| (seed, 1),
     );
-    println!("{count} cases of {what} from seed {first}");
+    eprintln!("{count} cases of {what} from seed {first}");
     for seed in (0..count).map(|number| first.wrapping_add(number)) {
         case(seed).unwrap_or_else(|why| {
             panic!("{why}\nseed {seed}: run it again with MALFORMED_SEED={seed}")
