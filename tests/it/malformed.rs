@@ -3,7 +3,7 @@
 //! The committed files are read whole, split at every byte, and byte by byte. The random ones are good streams that were
 //! cut, spliced and sprinkled; they run through the decoders and the bridge, and whatever comes out to the client must
 //! have been sent as a whole, judged by a second decoder that is written as plainly as the standard. `MALFORMED=100000`
-//! runs more of them, `MALFORMED_SEED=…` one.
+//! runs more of them, `MALFORMED_SEED=…` one. Over 600 lines, because the second decoder belongs beside its only use.
 
 use std::fs;
 use std::path::{Path, PathBuf};
