@@ -18,7 +18,7 @@ use super::http::{
     public_url, upstream_url,
 };
 use super::values::{count, duration, size};
-use super::{EndpointForm, LogFormat};
+use super::{CredentialBinding, EndpointForm, LogFormat};
 
 const ABOUT: &str =
     "Carries MCP clients of the deprecated HTTP+SSE transport to Streamable HTTP servers";
@@ -132,6 +132,19 @@ pub(super) struct PathFlags {
     /// A web origin, scheme://host[:port], whose pages may call; may be repeated
     #[arg(long, value_name = "ORIGIN", value_parser = origin, value_delimiter = ',')]
     pub(super) allowed_origin: Vec<String>,
+    /// Answer the CORS requests of browsers, for allowed origins only
+    ///
+    /// Those of --allowed-origin, and loopback ones on a loopback listener. Without it a page of another origin cannot
+    /// read what it asked for, and what the upstream says of CORS on the passed-through path stays as it is.
+    #[arg(long)]
+    pub(super) cors: bool,
+    /// Who may post on a stream that was opened with credentials: strict, address or off
+    ///
+    /// strict: the same credential, a JWT of the same issuer, subject and client, or within two minutes after the
+    /// upstream's 401 a new one. address: also a new credential from the address that opened the stream, because
+    /// clients refresh opaque tokens before they expire. off: whoever knows the connection's id.
+    #[arg(long, value_name = "RULE", default_value = "address", value_parser = credential_binding)]
+    pub(super) credential_binding: CredentialBinding,
 }
 
 #[derive(Debug, Args)]
@@ -164,6 +177,11 @@ pub(super) struct UpstreamFlags {
     /// What is passed through on --mcp-path has no such limit.
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration("1s", "24h"))]
     pub(super) request_timeout: Duration,
+    /// How long the upstream may send nothing at all while a translated request runs (1s to 24h)
+    ///
+    /// Progress, other messages and comments on an event stream count.
+    #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = duration("1s", "24h"))]
+    pub(super) request_idle_timeout: Duration,
 }
 
 #[derive(Debug, Args)]
@@ -179,6 +197,14 @@ pub(super) struct Clients {
     /// Each needs up to two file descriptors.
     #[arg(long, value_name = "NUMBER", default_value = "20000", value_parser = count("1", "1000000"))]
     pub(super) max_connections: usize,
+    /// Open legacy connections of one address, loopback and trusted proxies excepted (1 to 1000000)
+    ///
+    /// An IPv6 address counts as its /64 network. Behind --trusted-proxy it is the address that the proxy names.
+    #[arg(long, value_name = "NUMBER", default_value = "1000", value_parser = count("1", "1000000"))]
+    pub(super) max_connections_per_peer: usize,
+    /// Client sockets that carry no legacy stream, over all clients (1 to 1000000)
+    #[arg(long, value_name = "NUMBER", default_value = "20000", value_parser = count("1", "1000000"))]
+    pub(super) max_sockets: usize,
     /// Requests in flight on one legacy connection (1 to 10000)
     #[arg(long, value_name = "NUMBER", default_value = "128", value_parser = count("1", "10000"))]
     pub(super) max_in_flight: usize,
@@ -191,20 +217,39 @@ pub(super) struct Clients {
     /// What waits for one slow client before its upstream is paused (4KiB to 1GiB)
     #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = size("4KiB", "1GiB"))]
     pub(super) client_buffer: usize,
+    /// What all legacy connections together may hold in memory: messages in flight, or that wait for clients (16MiB to 1024GiB)
+    ///
+    /// Near it new streams get 503, then new messages; clients that do not read are closed after a second.
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size("16MiB", "1024GiB"))]
+    pub(super) max_buffered: usize,
     /// How long a client may read nothing while data waits for it (1s to 1h)
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration("1s", "1h"))]
     pub(super) client_stall_timeout: Duration,
-    /// How long a client's socket may wait for the next request's head (1s to 5m)
-    ///
-    /// Idle sockets are closed after it too; clients reuse theirs for up to a minute or so.
-    #[arg(long, value_name = "DURATION", default_value = "75s", value_parser = duration("1s", "5m"))]
+    /// How long a client may take to send the head of a request (1s to 5m)
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration("1s", "5m"))]
     pub(super) header_timeout: Duration,
+    /// How long a client's socket may stay open between two requests (1s to 1h)
+    ///
+    /// Clients and proxies reuse theirs for up to a minute or so.
+    #[arg(long, value_name = "DURATION", default_value = "75s", value_parser = duration("1s", "1h"))]
+    pub(super) socket_idle_timeout: Duration,
     /// How long a client may take to send a message (1s to 1h)
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration("1s", "1h"))]
     pub(super) body_timeout: Duration,
+    /// The age at which a stream ends; from four fifths of it as soon as nothing is in flight (10s to 168h)
+    ///
+    /// For platforms that cut streams after a time of their own. Without it streams have no end.
+    #[arg(long, value_name = "DURATION", value_parser = duration("10s", "168h"))]
+    pub(super) max_stream_age: Option<Duration>,
+    /// How long SIGTERM leaves everything as it is but readiness, so that balancers notice (0s to 5m)
+    ///
+    /// It comes before --drain-timeout. SIGINT, which a person sends, does without.
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration("0s", "5m"))]
+    pub(super) drain_delay: Duration,
     /// How long shutdown waits for what is in flight (0s to 1h)
     ///
-    /// Keep it below the time after which the supervisor kills, which is 30 s in Kubernetes and 10 s in Docker.
+    /// Keep it and --drain-delay together below the time after which the supervisor kills, which is 30 s in Kubernetes
+    /// and 10 s in Docker.
     #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration("0s", "1h"))]
     pub(super) drain_timeout: Duration,
 }
@@ -275,6 +320,18 @@ fn endpoint_form(text: &str) -> Result<EndpointForm, String> {
         "absolute-url" => Ok(EndpointForm::AbsoluteUrl),
         _ => Err(format!(
             "{} is none of absolute-path, relative, absolute-url",
+            super::values::quoted(text)
+        )),
+    }
+}
+
+fn credential_binding(text: &str) -> Result<CredentialBinding, String> {
+    match text.trim() {
+        "strict" => Ok(CredentialBinding::Strict),
+        "address" => Ok(CredentialBinding::Address),
+        "off" => Ok(CredentialBinding::Off),
+        _ => Err(format!(
+            "{} is none of strict, address, off",
             super::values::quoted(text)
         )),
     }

@@ -154,6 +154,21 @@ pub struct Guard {
     pub allowed_hosts: Vec<String>,
     /// Lower-case origins, without a default port.
     pub allowed_origins: Vec<String>,
+    /// Whether the CORS requests of allowed origins are answered.
+    pub cors: bool,
+    /// Who may post on a stream that was opened with credentials.
+    pub credential_binding: CredentialBinding,
+}
+
+/// Who may post on a stream that was opened with credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CredentialBinding {
+    /// The same credential, a JWT of the same holder, or a new one soon after the upstream refused the last.
+    Strict,
+    /// Also a new credential from the address that the stream was opened from.
+    Address,
+    /// Whoever knows the connection's id.
+    Off,
 }
 
 /// Bounds on time, memory and numbers.
@@ -163,16 +178,28 @@ pub struct Limits {
     pub keep_alive: Duration,
     /// The longest that one upstream exchange may take.
     pub request_timeout: Duration,
+    /// How long the upstream may send nothing while an exchange runs for a request.
+    pub request_idle_timeout: Duration,
     /// How long a client may read nothing while data waits for it.
     pub client_stall_timeout: Duration,
-    /// How long a client's socket may wait for the next request's head, idle ones included.
+    /// How long a client may take to send a request's head.
     pub header_timeout: Duration,
+    /// How long a client's socket may stay open between two requests.
+    pub socket_idle_timeout: Duration,
     /// How long a client may take to send a request's body.
     pub body_timeout: Duration,
+    /// The age at which a legacy stream ends; never, when there is none.
+    pub max_stream_age: Option<Duration>,
+    /// How long a shutdown that a supervisor asked for leaves everything as it is but readiness.
+    pub drain_delay: Duration,
     /// How long shutdown waits for what is in flight.
     pub drain_timeout: Duration,
     /// Open legacy connections, over all clients.
     pub max_connections: usize,
+    /// Open legacy connections of one address (IPv6: one /64 network); loopback has no such bound.
+    pub max_connections_per_peer: usize,
+    /// Client sockets that carry no legacy stream.
+    pub max_sockets: usize,
     /// Requests in flight on one legacy connection.
     pub max_in_flight: usize,
     /// Bytes of one client message.
@@ -181,6 +208,8 @@ pub struct Limits {
     pub max_message: usize,
     /// Bytes that wait for one slow client before its upstream is paused.
     pub client_buffer: usize,
+    /// Bytes that all legacy connections together may hold: messages in flight, or that wait for clients.
+    pub max_buffered: usize,
 }
 
 /// How to log.

@@ -228,7 +228,12 @@ fn help_lists_every_flag_in_its_group_with_variable_and_default() {
     let flags = flags();
     for (_, flag) in flags.iter().filter(|(task, _)| task == "mcp-ferry") {
         let long = flag.get_long().unwrap();
-        let from = position(&format!("      --{long} <"));
+        let value = if flag.get_action().takes_values() {
+            " <"
+        } else {
+            "\n"
+        };
+        let from = position(&format!("      --{long}{value}"));
         let group = flag.get_help_heading().unwrap();
         let inside = starts.iter().rposition(|start| *start < from).unwrap();
         assert_eq!(groups[inside], group, "--{long}");
@@ -314,6 +319,7 @@ fn smallest_units(text: &str) -> u64 {
         "m" => 60_000,
         "h" => 3_600_000,
         "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
         "GiB" => 1 << 30,
         _ => panic!("{text}"),
     };
