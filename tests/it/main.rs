@@ -15,6 +15,7 @@ mod cli;
 mod complaints;
 mod credentials;
 mod endpoint;
+mod faults;
 mod footprint;
 mod headers;
 mod holds;
