@@ -358,6 +358,8 @@ impl Connection {
     }
 
     fn on_post(&mut self, post: Post) {
+        #[cfg(test)]
+        fail_where_asked(&post);
         for message in &post.messages {
             self.shared
                 .bus
@@ -566,4 +568,11 @@ impl Connection {
 /// The present, as the bridge takes it. It follows tokio's clock, so that tests can stop it.
 fn now() -> std::time::Instant {
     Instant::now().into_std()
+}
+
+/// A bug on demand, for the test that looks what becomes of the others (`server::tests`).
+#[cfg(test)]
+fn fail_where_asked(post: &Post) {
+    let asked = |message: &crate::proto::jsonrpc::Message| message.method() == "test/panic";
+    assert!(!post.messages.iter().any(asked), "asked for");
 }

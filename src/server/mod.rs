@@ -21,6 +21,8 @@ mod modern;
 mod peers;
 mod respond;
 mod socket;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::future::{Future, pending};
@@ -321,6 +323,8 @@ async fn handle(
     socket: Arc<Socket>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, CloseSocket> {
+    #[cfg(test)]
+    assert_ne!(request.uri().query(), Some("panic"), "asked for");
     // Where two lengths of a body may have been named the socket must not be used again (RFC 9112 §6.3); hyper has read
     // the one that counts and keeps quiet about the other.
     let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
