@@ -101,6 +101,9 @@ impl Upstream {
             .pool_max_idle_per_host(MAX_IDLE)
             .http2_keep_alive_interval(Duration::from_secs(20))
             .http2_keep_alive_timeout(Duration::from_secs(10))
+            // Streams keep a connection that the pool has let go of, and hyper takes such a one for idle. One without
+            // streams ends by itself, so that no ping keeps it open.
+            .http2_keep_alive_while_idle(true)
             .http2_adaptive_window(true)
             .build(connector);
         let url = Arc::new(config.upstream.url.clone());
