@@ -108,7 +108,7 @@ impl Breaker {
         self.troubled.store(true, Ordering::Relaxed);
     }
 
-    /// The upstream answered.
+    /// The upstream took a connection, or answered.
     pub(super) fn succeeded(&self) {
         if self.troubled.load(Ordering::Relaxed) {
             let mut state = self.state();

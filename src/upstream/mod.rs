@@ -56,7 +56,7 @@ pub struct Upstream {
     headers: Vec<(HeaderName, HeaderValue)>,
     connection_id_header: Option<HeaderName>,
     max_message: usize,
-    breaker: Breaker,
+    breaker: Arc<Breaker>,
 }
 
 /// What a translated exchange takes from the client: set once per POST, cheap to carry.
@@ -93,7 +93,8 @@ impl Upstream {
     /// # Errors
     /// When the TLS roots cannot be loaded, for an `https` upstream.
     pub fn new(config: &Config) -> Result<Arc<Self>, Error> {
-        let connector = connect::connector(&config.upstream)?;
+        let breaker = Arc::new(Breaker::default());
+        let connector = connect::connector(&config.upstream, Arc::clone(&breaker))?;
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())
@@ -114,7 +115,7 @@ impl Upstream {
             headers: config.upstream.headers.clone(),
             connection_id_header: config.upstream.connection_id_header.clone(),
             max_message: config.limits.max_message,
-            breaker: Breaker::default(),
+            breaker,
         }))
     }
 
