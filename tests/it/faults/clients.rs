@@ -235,7 +235,7 @@ async fn f19_a_client_whose_connection_was_cut_opens_another_and_calls_on() {
 /// All at once, they would all come back at once, to whatever is left of the fleet.
 #[tokio::test]
 async fn f23_idle_streams_end_one_after_the_other() {
-    const STREAMS: usize = 40;
+    const STREAMS: usize = 400;
     let mut upstream = Upstream::with_sessions().await;
     let mut ferry = Ferry::start(upstream.url()).await;
     let clock = Clock::stop();
@@ -248,18 +248,15 @@ async fn f23_idle_streams_end_one_after_the_other() {
     busy.send(&call(1, "tools/call")).await;
     let running = upstream.expect("POST").await;
     ferry.drain();
-    let mut ends = Vec::new();
-    let begun = tokio::time::Instant::now();
-    for _ in 0..100 {
+    let mut left = Vec::new();
+    for _ in 0..20 {
         clock.advance(SECOND / 10).await;
-        ends.push(STREAMS + 1 - usize::try_from(ferry.open_connections()).expect("a number"));
+        left.push(ferry.open_connections());
     }
-    assert_eq!(ends.last(), Some(&STREAMS), "after {:?}", begun.elapsed());
-    let most = ends.windows(2).map(|pair| pair[1] - pair[0]).max();
-    assert!(
-        ends[0] < STREAMS / 2 && most < Some(STREAMS / 2),
-        "{ends:?}"
-    );
+    // A tenth of a second is a quarter of the time that so many take; the busy one is left.
+    let most = left.windows(2).map(|pair| pair[0] - pair[1]).max();
+    assert!(left[0] > 200 && most < Some(200), "{left:?}");
+    assert_eq!(left.last(), Some(&1), "{left:?}");
     for client in &mut clients {
         assert_eq!(client.next().await, Item::End);
     }

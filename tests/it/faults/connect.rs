@@ -17,6 +17,7 @@ use crate::support::client::{Client, call, initialize, post};
 use crate::support::clock::{Clock, within};
 use crate::support::ferry::Ferry;
 use crate::support::random::{Random, seed};
+use crate::support::script::Peer;
 use crate::support::upstream::{Answer, Upstream, echo, routine};
 
 /// Posts `initialize`, and returns the error that it ends in.
@@ -63,32 +64,67 @@ async fn f01_an_address_that_does_not_answer_is_reported_after_connect_timeout()
     ferry.stop().await;
 }
 
-#[tokio::test]
-async fn f01_after_five_refused_connections_the_next_calls_fail_at_once_and_one_probes() {
+/// A server that refuses connections, and a client of it that made its handshake before and then found that out.
+async fn away() -> (SocketAddr, Ferry, Clock, Client) {
     let upstream = Upstream::echo().await;
     let (address, url) = (upstream.address, upstream.url());
     let ferry = Ferry::start(url).await;
     let mut client = Client::ready(ferry.address).await;
     drop(upstream);
     let clock = Clock::stop();
-    // This one is tried for three seconds, which is more than five times.
     client.send(&call(1, "tools/call")).await;
     let error = client.ferry_error(1, "upstream_unreachable", "no");
     clock.pass_until("the first error", error).await;
-    // No time passes: this one is not tried at all.
-    client.send(&call(2, "tools/call")).await;
-    client.ferry_error(2, "upstream_unreachable", "no").await;
-    // A second later one is let through to see, and it finds the upstream.
+    (address, ferry, clock, client)
+}
+
+#[tokio::test]
+async fn f01_after_five_failures_one_attempt_a_second_looks_whether_the_upstream_is_back() {
+    let (address, ferry, clock, mut client) = away().await;
+    // Every connection is counted, and reset before it can be used.
+    let peer = Peer::on(rebind(address).await, "rst");
+    for id in 2..=9 {
+        client.send(&call(id, "tools/call")).await;
+    }
+    // A moment is not enough for another attempt, or just for the one that was due.
+    clock.advance(Duration::from_millis(1)).await;
+    assert!(peer.accepted() <= 1, "{} attempts", peer.accepted());
+    drop(peer);
     let _upstream = Upstream::on(rebind(address).await, |request| {
         routine(request).or_else(|| Some(echo(request)))
     });
-    clock.advance(SECOND).await;
-    client.send(&call(3, "tools/call")).await;
-    let answer = clock.pass_until("the answer", client.message()).await;
-    assert_eq!(
-        (&answer["id"], &answer["result"]["method"]),
-        (&json!(3), &json!("tools/call"))
-    );
+    let mut ids = Vec::new();
+    for _ in 2..=9 {
+        let outcome = clock.pass_until("an outcome", client.message()).await;
+        ids.push(outcome["id"].as_u64());
+    }
+    ids.sort_unstable();
+    let expected: Vec<Option<u64>> = (2..=9).map(Some).collect();
+    assert_eq!(ids, expected);
+    client.leave();
+    clock.pass_until("the farewell", ferry.quiet()).await;
+    ferry.stop().await;
+}
+
+/// A tool may take an hour to answer; that the upstream took its connection is news enough.
+#[tokio::test]
+async fn f01_the_first_connection_after_an_outage_lets_the_others_through() {
+    let (address, ferry, clock, mut client) = away().await;
+    let mut upstream = Upstream::on(rebind(address).await, |_| None);
+    clock.advance(2 * SECOND).await;
+    for id in 2..=9 {
+        client.send(&call(id, "tools/call")).await;
+    }
+    let mut running = Vec::new();
+    for _ in 2..=9 {
+        let next = upstream.expect("POST");
+        running.push(clock.pass_until("a call", next).await);
+    }
+    for call in running {
+        call.result(&json!({})).await;
+        let answer = client.message().await;
+        assert!(answer.get("result").is_some(), "{answer}");
+    }
     client.leave();
     clock.pass_until("the farewell", ferry.quiet()).await;
     ferry.stop().await;

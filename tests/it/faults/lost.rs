@@ -82,7 +82,10 @@ async fn behind_chaos() -> (Upstream, Chaos, Ferry, Client) {
     let upstream = Upstream::echo().await;
     let chaos = Chaos::before(upstream.address).await;
     let ferry = Ferry::start(chaos.url()).await;
-    let client = Client::ready(ferry.address).await;
+    let mut client = Client::ready(ferry.address).await;
+    // The end of the handshake has crossed by then.
+    client.send(&call(0, "ping")).await;
+    assert_eq!(client.message().await["id"], 0);
     (upstream, chaos, ferry, client)
 }
 
