@@ -105,7 +105,7 @@ pub mod upstream;
 
 use std::future::Future;
 
-use tracing::info;
+use tracing::{info, warn};
 
 use config::Config;
 use error::Error;
@@ -117,11 +117,22 @@ use server::{Bound, Shutdown};
 /// When an address cannot be listened on, or TLS for the upstream cannot be set up; nothing was served then.
 pub async fn run(config: Config, shutdown: impl Future<Output = Shutdown>) -> Result<(), Error> {
     let (sse, mcp) = (config.paths.sse.clone(), config.paths.mcp.clone());
+    let named = !config.guard.allowed_hosts.is_empty();
     let bound = Bound::bind(config).await?;
     for address in bound.addresses() {
         info!(
             "listening on http://{address}, legacy clients at {sse}, others at {mcp}; upstream {}",
             bound.upstream()
+        );
+    }
+    if !named
+        && bound
+            .addresses()
+            .iter()
+            .any(|address| !address.ip().is_loopback())
+    {
+        warn!(
+            "every Host is let in on an address that is not loopback; name yours with --allowed-host or --public-url"
         );
     }
     bound.serve(shutdown).await;
