@@ -114,11 +114,12 @@ export const faults = {
   },
   'client: reads a byte a second': {
     weight: 3,
+    // The kernel holds some megabytes for it, the ferry some more, and then its upstream reads wait.
     async run({ random, lane, ledger, stopped }) {
       const home = {};
       const worker = { client: 'slow reader' };
       const called = call => ledger.hear({ call, tool: 'big' }, worker, home);
-      const options = { count: random.between(2, 6), size: 900_000, called, stopped };
+      const options = { count: random.between(12, 24), size: 900_000, called, stopped };
       const how = await slowReader(lane.ferry.port, options).catch(() => 'not opened');
       ledger.slow[how] = (ledger.slow[how] ?? 0) + 1;
       // It reads too slowly for any answer: its calls end with its stream.

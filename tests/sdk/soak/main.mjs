@@ -27,6 +27,8 @@ const CLIENTS = {
   sessions: ['ts-1.0.4', 'ts-1.32.2', 'ts-2.4.0', 'py-1.2.0', 'py-1.30.0', 'py-2.3.0'],
   stateless: ['ts-1.10.2', 'py-1.9.4'],
 };
+// A slow reader is to be closed within the shortest soak.
+const FLAGS = ['--client-stall-timeout', '10s', '--client-buffer', '1MiB'];
 const FAULT_EVERY_MS = 500;
 const WARM_UP_S = 12;
 // A call's own limit is 100 s (the workers'), longer than the ferry tries to resume an answer; then it counts as silent.
@@ -119,7 +121,7 @@ console.log(`seed ${seed}`);
 const work = fileURLToPath(new URL('../../../target/soak', import.meta.url));
 rmSync(work, { recursive: true, force: true });
 mkdirSync(work, { recursive: true });
-const lanes = await Promise.all(Object.keys(CLIENTS).map(mode => new Lane(mode, `${work}/${mode}.log`).start()));
+const lanes = await Promise.all(Object.keys(CLIENTS).map(mode => new Lane(mode, `${work}/${mode}.log`).start(FLAGS)));
 const workers = [];
 for (const lane of lanes) {
   for (const client of CLIENTS[lane.mode]) {

@@ -1,7 +1,8 @@
 // A legacy client by hand over plain sockets, for what no SDK does: reading a byte a second, and looking at the very end
 // of the stream's chunked body.
-import { connect } from 'node:net';
 import { randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { connect } from 'node:net';
 
 const request = (method, path, body) =>
   `${method} ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream, application/json\r\n` +
@@ -89,6 +90,12 @@ export class RawClient {
   call = (tool, args) => this.ask('tools/call', { name: tool, arguments: args });
 }
 
+// A socket that is not read tells neither its end nor a reset; the kernel's table does.
+function isOpen({ localPort, remotePort }) {
+  const hex = port => port.toString(16).toUpperCase().padStart(4, '0');
+  return new RegExp(`: 0100007F:${hex(localPort)} 0100007F:${hex(remotePort)} 01 `).test(readFileSync('/proc/net/tcp', 'utf8'));
+}
+
 // Asks for `count` large answers and then takes a byte a second off its socket, until it is closed or told to stop. Each
 // call's nonce goes to `called` before it is made.
 export async function slowReader(port, { count, size, called, stopped }) {
@@ -100,9 +107,11 @@ export async function slowReader(port, { count, size, called, stopped }) {
     called(key);
     void post(port, client.path, { jsonrpc: '2.0', id: 100 + n, method: 'tools/call', params: { name: 'big', arguments: { key, size } } });
   }
-  const timer = setInterval(() => socket.read(1), 1000);
-  // A socket that is not read tells neither its end nor a reset; a write does.
-  const how = await Promise.race([client.over, stopped.then(() => 'left')]);
+  let timer;
+  const closed = new Promise(resolve => {
+    timer = setInterval(() => (socket.read(1), isOpen(socket) || resolve('closed')), 1000);
+  });
+  const how = await Promise.race([closed, stopped.then(() => 'left')]);
   clearInterval(timer);
   socket.destroy();
   return how;

@@ -36,7 +36,8 @@ function build() {
     }
     return text(key);
   });
-  tool('ask', {}, async ({ key }, extra) => {
+  tool('ask', { ms: z.number() }, async ({ key, ms }, extra) => {
+    await pause(ms);
     const params = { messages: [{ role: 'user', content: { type: 'text', text: key } }], maxTokens: 10 };
     const reply = await extra.sendRequest({ method: 'sampling/createMessage', params }, types.CreateMessageResultSchema, ASK);
     return text(reply.content.text);

@@ -68,13 +68,15 @@ class Slot {
     this.before = this.peer.endpoint();
     // The outside's word that it was cut may come a little after the cut itself.
     const since = Date.now() - 10_000;
-    setTimeout(() => this.lastTouch < since && say({ surprise: 'the stream ended and nobody had cut it', slot: this.slot }), 2000);
-    for (const { end } of [...this.pending.values()]) end('stream-ended');
+    if (!plan.endsExpected) setTimeout(() => this.lastTouch < since && say({ surprise: 'the stream ended and nobody had cut it', slot: this.slot }), 2000);
+    const ending = [...this.pending.values()];
+    // A message on its way may still be refused in words, which counts as told.
+    setTimeout(() => ending.forEach(({ end }) => end('stream-ended')), plan.endsExpected ? 3000 : 0);
   }
 
-  // Half of the clients are left to find their way back by themselves, the others are made anew.
+  // Some of the clients are left to find their way back by themselves, the others are made anew.
   async returned() {
-    if (random.next() < 0.5) return false;
+    if (random.next() >= plan.returning) return false;
     for (let waited = 0; waited < 10_000; waited += 100) {
       if (this.peer.endpoint() !== this.before) return !(this.lost = false) && (say({ reconnected: true, slot: this.slot }), true);
       await pause(100);

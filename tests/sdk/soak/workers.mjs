@@ -14,10 +14,14 @@ const command = client =>
     : [`${sdk}/py-${client.slice(3).replace('-Client', '')}/bin/python`, 'soak/worker.py'];
 
 export class Worker {
-  // `port` is where the relays go: the ferry, or a balancer before several.
+  // `port` is where the relays go, or a function that is told a relay and returns how it chooses (see `Relay.open`).
   static async start(client, port, { slots, ledger, random, plan = {}, asksBack = true }) {
     const relays = [];
-    for (let n = 0; n < slots; n++) relays.push(await Relay.open(port));
+    for (let n = 0; n < slots; n++) {
+      let relay;
+      const choose = typeof port === 'function' ? port(() => relay) : port;
+      relays.push((relay = await Relay.open(choose)));
+    }
     const worker = new Worker();
     Object.assign(worker, { client, relays, ledger, random, plan, asksBack });
     worker.spawn();
@@ -34,6 +38,8 @@ export class Worker {
       limit: 100_000,
       atOnce: 4,
       rest: [20, 250],
+      returning: 0.5, // how many of those whose stream ended are left to reconnect
+      endsExpected: false, // whether streams end though nobody cut them
       ...this.plan,
     });
     const home = {};
