@@ -113,9 +113,10 @@ impl Forwarding {
     ) -> Result<(), Refused> {
         let (address, proto, host) = self.origin_of(headers, peer);
         strip_hop_by_hop(headers)?;
-        // The client is told to continue by this hop, when its body is read.
+        // The client is told to continue by this hop, when its body is read. Servers of the CGI tradition read `_` and
+        // `-` as one, so that a name with the former could pass for a header that was judged here; nginx drops them too.
         remove(headers, |name| {
-            *name == header::HOST || *name == header::EXPECT
+            *name == header::HOST || *name == header::EXPECT || name.as_str().contains('_')
         });
         if !self.trusts(peer) {
             remove(headers, |name| CLAIMS.contains(name));
@@ -162,6 +163,27 @@ impl Forwarding {
             .cloned()
             .or(Some(HeaderValue::from_static("http")));
         (chain, proto, headers.get(FORWARDED_HOST).or(host).cloned())
+    }
+
+    /// The client's address as far as it can be known: of the chain that trusted proxies name, the last that is not
+    /// one of them.
+    pub(super) fn client(&self, headers: &HeaderMap, peer: IpAddr) -> IpAddr {
+        if self.trusted.is_empty() || !self.trusts(peer) {
+            return peer;
+        }
+        let values = headers.get_all(FORWARDED_FOR).iter().rev();
+        let named = values
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.rsplit(','))
+            .map_while(|address| address.trim().parse::<IpAddr>().ok());
+        let mut last = peer;
+        for address in named {
+            last = address;
+            if !self.trusts(address) {
+                break;
+            }
+        }
+        last
     }
 
     /// The path prefix that a trusted proxy took off, without a slash at its end.
@@ -329,6 +351,14 @@ mod tests {
         );
         assert_eq!(trusting.prefix(&headers, [10, 0, 0, 9].into()), Some("/x"));
         assert_eq!(trusting.prefix(&headers, [11, 0, 0, 9].into()), None);
+        let client = |chain: &'static str, peer: [u8; 4]| {
+            trusting.client(&map(&[("x-forwarded-for", chain)]), peer.into())
+        };
+        let address = |octets: [u8; 4]| IpAddr::from(octets);
+        assert_eq!(client("1.2.3.4", [11, 0, 0, 9]), address([11, 0, 0, 9]));
+        assert_eq!(client("1.2.3.4", [10, 0, 0, 9]), address([1, 2, 3, 4]));
+        assert_eq!(client("6.6.6.6, 1.2.3.4, 10.0.0.8", [10, 0, 0, 9]), address([1, 2, 3, 4]));
+        assert_eq!(client("6.6.6.6, nonsense", [10, 0, 0, 9]), address([10, 0, 0, 9]));
         let mut passed = headers;
         trusting
             .prepare_request(&mut passed, [11, 0, 0, 9].into())

@@ -11,6 +11,7 @@ mod call;
 mod connect;
 mod cookies;
 mod redirect;
+mod upload;
 
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -30,6 +31,7 @@ use crate::proto::era;
 pub use call::{Call, root_cause};
 use connect::Connector;
 pub use cookies::Jar;
+pub use upload::Upload;
 
 /// Idle connections to the upstream that are kept.
 const MAX_IDLE: usize = 1024;
@@ -39,7 +41,7 @@ const PROXY_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("mcp-ferry/", env!("CARGO_PKG_VERSION")));
 
 /// A request body: one message, or what a client sends through.
-pub type RequestBody = Either<http_body_util::Full<bytes::Bytes>, Incoming>;
+pub type RequestBody = Either<http_body_util::Full<bytes::Bytes>, Upload>;
 
 /// The configured MCP server.
 #[derive(Debug)]
@@ -124,7 +126,7 @@ impl Upstream {
         method: Method,
         query: Option<&str>,
         headers: HeaderMap,
-        body: Incoming,
+        body: Upload,
     ) -> Result<Response<Incoming>, hyper_util::client::legacy::Error> {
         let mut request = Request::new(Either::Right(body));
         *request.method_mut() = method;
