@@ -72,7 +72,12 @@ export class Ledger {
       if (times > 1) found.twice++;
     }
     for (const [nonce, { outcome, executed: claim }] of this.calls) {
-      if (outcome === 'error' && claim === 'no' && executed.has(nonce)) found.despiteNo++;
+      if (outcome === 'error' && claim === 'no' && executed.has(nonce)) {
+        found.despiteNo++;
+        found.who ??= {};
+        const who = `${this.calls.get(nonce).client} ${this.calls.get(nonce).tool} ${this.calls.get(nonce).reason}`;
+        found.who[who] = (found.who[who] ?? 0) + 1;
+      }
       if (outcome === 'result' && !executed.has(nonce)) found.resultWithout++;
     }
     return found;

@@ -12,9 +12,9 @@ const all = [
 
 // In flight for seconds, as a drain meets them: some end before it does, some ask the client first, some outlast it.
 const long = [
-  { tool: 'work', weight: 40, args: { ms: [4000, 9000] }, reply: '$' },
-  { tool: 'steps', weight: 20, args: { steps: [40, 80] }, reply: '$', progress: true },
-  { tool: 'ask', weight: 15, args: { ms: [4000, 8000] }, reply: 'sampled $', needs: 'sampling' },
+  { tool: 'work', weight: 40, args: { ms: [7000, 11000] }, reply: '$' },
+  { tool: 'steps', weight: 20, args: { steps: [60, 100] }, reply: '$', progress: true },
+  { tool: 'ask', weight: 15, args: { ms: [6000, 9000] }, reply: 'sampled $', needs: 'sampling' },
   { tool: 'work', weight: 25, args: { ms: [100_000, 100_000] }, reply: '$' },
 ];
 

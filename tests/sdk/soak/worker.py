@@ -117,12 +117,16 @@ class Slot:
         try:
             with anyio.fail_after(30):
                 await self.homes.start(peer.live)
+                # Newer SDKs would list the tools after a call's result, and blame the call when that fails.
+                await peer.tools()
         except Exception as error:
             if isinstance(flat(error), TimeoutError):
                 outcome, more = ("post-cut" if self.touched else "silent"), {}
             else:
                 outcome, more = classify(error)
             say(opened=False, slot=self.number, outcome=outcome, **more)
+            with anyio.move_on_after(3):
+                await peer.close()
             return False
         self.peer = peer
         say(opened=True, slot=self.number)
