@@ -22,7 +22,7 @@
 //! | layer | module | what it is |
 //! | --- | --- | --- |
 //! | 0 | [`proto`] | every rule of the protocol, without IO, clock or randomness |
-//! | 1 | [`config`], [`error`], [`metrics`], [`logging`], [`health`] | what the operator says, what went wrong, what is counted |
+//! | 1 | [`config`], [`error`], [`metrics`], [`logging`], [`health`], [`budget`] | what the operator says, what went wrong, what is counted |
 //! | 2 | [`tap`] | watching what crosses, without touching it |
 //! | 3 | [`upstream`], [`store`] | how bytes reach the server; who owns a connection |
 //! | 4 | [`conn`] | one legacy connection as a task |
@@ -80,6 +80,7 @@
 //! - A place to keep connections: a variant of [`store::Store`].
 //! - A way to watch: a task that holds a [`tap::Watcher`].
 
+pub mod budget;
 pub mod config;
 pub mod conn;
 pub mod demo;
@@ -99,13 +100,13 @@ use tracing::info;
 
 use config::Config;
 use error::Error;
-use server::Bound;
+use server::{Bound, Shutdown};
 
 /// Serves until `shutdown`, then finishes what is in flight and returns.
 ///
 /// # Errors
 /// When an address cannot be listened on, or TLS for the upstream cannot be set up; nothing was served then.
-pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+pub async fn run(config: Config, shutdown: impl Future<Output = Shutdown>) -> Result<(), Error> {
     let (sse, mcp) = (config.paths.sse.clone(), config.paths.mcp.clone());
     let bound = Bound::bind(config).await?;
     for address in bound.addresses() {

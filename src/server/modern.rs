@@ -17,7 +17,7 @@ use super::respond::Refused;
 use super::socket::Socket;
 use super::{Server, cors};
 use crate::metrics::Counter;
-use crate::upstream::{Upload, root_cause};
+use crate::upstream::Upload;
 
 /// An exchange of a socket with the upstream, until its last byte has come.
 struct Passing {
@@ -63,8 +63,7 @@ pub(super) async fn pass(
     let answer = upstream
         .pass(head.method, head.uri.query(), head.headers, body)
         .await;
-    let response =
-        answer.map_err(|error| Refused::Upstream(upstream.shown(), root_cause(&error)))?;
+    let response = answer.map_err(|why| Refused::Upstream(upstream.shown(), why))?;
     let (mut head, body) = response.into_parts();
     head.version = Version::HTTP_11;
     if server.cors.is_some() {

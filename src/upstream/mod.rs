@@ -7,6 +7,7 @@
 //!
 //! This module knows nothing of connections, streams of clients, or the tap.
 
+mod breaker;
 mod call;
 mod connect;
 mod cookies;
@@ -28,6 +29,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::proto::bridge::Verb;
 use crate::proto::era;
+use breaker::Breaker;
 pub use call::{Call, root_cause};
 use connect::Connector;
 pub use cookies::Jar;
@@ -54,6 +56,7 @@ pub struct Upstream {
     headers: Vec<(HeaderName, HeaderValue)>,
     connection_id_header: Option<HeaderName>,
     max_message: usize,
+    breaker: Breaker,
 }
 
 /// What a translated exchange takes from the client: set once per POST, cheap to carry.
@@ -80,6 +83,8 @@ pub struct Outgoing {
     pub query: Option<Arc<str>>,
     /// Names the connection, for upstreams that keep state elsewhere.
     pub connection_id: Option<HeaderValue>,
+    /// Whether it was tried before.
+    pub repeated: bool,
 }
 
 impl Upstream {
@@ -106,6 +111,7 @@ impl Upstream {
             headers: config.upstream.headers.clone(),
             connection_id_header: config.upstream.connection_id_header.clone(),
             max_message: config.limits.max_message,
+            breaker: Breaker::default(),
         }))
     }
 
@@ -120,14 +126,17 @@ impl Upstream {
     /// the query and every other header stay. `query` is the client's.
     ///
     /// # Errors
-    /// When no connection is made, or none that yields an answer.
+    /// When no connection is made, or none that yields an answer; says why.
     pub async fn pass(
         &self,
         method: Method,
         query: Option<&str>,
         headers: HeaderMap,
         body: Upload,
-    ) -> Result<Response<Incoming>, hyper_util::client::legacy::Error> {
+    ) -> Result<Response<Incoming>, String> {
+        if let Some(why) = self.breaker.objection(false) {
+            return Err(why);
+        }
         let mut request = Request::new(Either::Right(body));
         *request.method_mut() = method;
         *request.uri_mut() = with_query(&self.endpoint(), query);
@@ -135,7 +144,14 @@ impl Upstream {
         for (name, value) in &self.headers {
             request.headers_mut().insert(name, value.clone());
         }
-        let response = self.client.request(request).await?;
+        let response = self.client.request(request).await.map_err(|error| {
+            let why = root_cause(&error);
+            if error.is_connect() {
+                self.breaker.failed(&why);
+            }
+            why
+        })?;
+        self.breaker.succeeded();
         redirect::learn(self, response.status(), response.headers());
         Ok(response)
     }

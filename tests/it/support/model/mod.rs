@@ -251,7 +251,7 @@ impl World {
                     self.step()?;
                 }
                 self.note(|| "> drain-expired".to_owned());
-                self.handle(Input::DrainExpired)?;
+                self.handle(Input::Expire)?;
             }
             1 if self.live.is_empty() => {
                 self.note(|| "> drain".to_owned());
