@@ -166,9 +166,7 @@ impl Call {
         let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
         if !head.status.is_success() {
             if status == 404 && self.outgoing.session.is_none() {
-                // A redirect that was remembered may not hold any more.
-                self.upstream
-                    .move_endpoint((*self.upstream.configured).clone());
+                self.upstream.forget_redirect();
             }
             let refusal = Refusal {
                 status,

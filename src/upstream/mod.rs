@@ -21,7 +21,7 @@ use http_body_util::Either;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::uri::PathAndQuery;
-use hyper::{Method, Request, Response, Uri};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
@@ -137,6 +137,7 @@ impl Upstream {
         if let Some(why) = self.breaker.objection(false) {
             return Err(why);
         }
+        let sessionless = !headers.contains_key(era::SESSION_HEADER);
         let mut request = Request::new(Either::Right(body));
         *request.method_mut() = method;
         *request.uri_mut() = with_query(&self.endpoint(), query);
@@ -152,6 +153,9 @@ impl Upstream {
             why
         })?;
         self.breaker.succeeded();
+        if sessionless && response.status() == StatusCode::NOT_FOUND {
+            self.forget_redirect();
+        }
         redirect::learn(self, response.status(), response.headers());
         Ok(response)
     }
@@ -186,6 +190,11 @@ impl Upstream {
                 .read()
                 .unwrap_or_else(std::sync::PoisonError::into_inner),
         )
+    }
+
+    /// What was found at the end of a redirect is not there any more: the redirect may not hold either.
+    fn forget_redirect(&self) {
+        self.move_endpoint((*self.configured).clone());
     }
 
     fn move_endpoint(&self, to: Uri) {

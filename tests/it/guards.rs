@@ -274,6 +274,27 @@ async fn the_address_of_a_request_and_its_host_must_agree() {
 }
 
 #[tokio::test]
+async fn a_body_whose_length_may_be_read_in_two_ways_is_the_last_on_its_socket() {
+    let upstream = Upstream::start(|request| Some(echo(request))).await;
+    let ferry = Ferry::start(upstream.url()).await;
+    let mut wire = Wire::connect(ferry.address).await;
+    let smuggled = "POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
+    let head =
+        "POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nTransfer-Encoding: chunked";
+    let text = format!("{head}\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n{smuggled}");
+    wire.write(text.as_bytes()).await;
+    let answered = wire.response().await;
+    assert_eq!(
+        (answered.status(), answered.header("connection")),
+        (200, Some("close"))
+    );
+    assert!(wire.closed().await.is_empty());
+    let log = upstream.log();
+    assert_eq!((log.len(), log[0].text()), (1, "{}"));
+    ferry.stop().await;
+}
+
+#[tokio::test]
 async fn names_that_some_servers_take_for_others_do_not_pass() {
     let upstream = Upstream::echo().await;
     let ferry = Ferry::start(upstream.url()).await;

@@ -37,7 +37,7 @@ async fn near_the_bound_new_streams_and_messages_wait_and_who_does_not_read_goes
     })
     .await;
     let neighbour = Client::ready(ferry.address).await;
-    let mut deaf = Client::ready(ferry.address).await;
+    let deaf = Client::ready(ferry.address).await;
     deaf.set_window(4096);
     deaf.send(&call(1, "tools/call")).await;
     let clock = Clock::stop();

@@ -321,12 +321,12 @@ impl<C: Clone> Bridge<C> {
     /// The requests whose exchanges have been silent for too long.
     pub(super) fn silent_requests(&self) -> impl Iterator<Item = &Id> {
         let limit = self.settings.request_idle_timeout;
-        let silent =
-            move |call: &&Box<Call<C>>| call.silent_at(limit).is_some_and(|at| at <= self.now);
-        let calls = self.calls.values().filter(silent);
-        calls.filter_map(|call| match &call.purpose {
-            Purpose::Request(id) => Some(id),
-            _ => None,
+        self.calls.values().filter_map(move |call| {
+            let silent = call.silent_at(limit).is_some_and(|at| at <= self.now);
+            match &call.purpose {
+                Purpose::Request(id) if silent => Some(id),
+                _ => None,
+            }
         })
     }
 
