@@ -42,8 +42,9 @@ const status = async (port, path) => {
   return answer.status;
 };
 
-async function rawCalls(port, ledger, count) {
-  const client = await RawClient.open(port, { capabilities: { sampling: {} } });
+const SAMPLING = { capabilities: { sampling: {} } };
+
+function rawCalls(client, ledger, count) {
   const menu = longMenu('ts-1.0.4');
   for (let n = 0; n < count; n++) {
     const call = choose(random, menu);
@@ -68,8 +69,11 @@ async function drain() {
     workers.push(await Worker.start(client, ferry.port, { slots: SLOTS, ledger, random, plan }));
   }
   const wanted = CLIENTS.length * SLOTS * CALLS + RAW * CALLS;
-  await until(60, () => ledger.calls.size >= CLIENTS.length * SLOTS * CALLS);
-  const raws = await Promise.all(Array.from({ length: RAW }, () => rawCalls(ferry.port, ledger, CALLS)));
+  const raws = await Promise.all(Array.from({ length: RAW }, () => RawClient.open(ferry.port, SAMPLING)));
+  // All at once when all are there: the shortest call lasts some seconds, and processes start slowly on a busy machine.
+  await until(120, () => ledger.opened === CLIENTS.length * SLOTS);
+  for (const worker of workers) worker.tell({ fire: true });
+  for (const raw of raws) rawCalls(raw, ledger, CALLS);
   const begun = () => readFileSync(lane.log, 'utf8').split('\n').length - 1;
   await until(30, () => begun() >= wanted);
   const inFlight = ledger.pending().length;
@@ -78,7 +82,7 @@ async function drain() {
   const asked = Date.now();
   ferry.child.kill('SIGTERM');
   check('readiness ends at once', await until(DELAY_S / 2, async () => (await status(ferry.port, '/readyz')) === 503));
-  const late = await rawCalls(ferry.port, ledger, 1).catch(error => error);
+  const late = await RawClient.open(ferry.port, SAMPLING).then(raw => rawCalls(raw, ledger, 1)).catch(error => error);
   check('a stream opened during the delay is served', late instanceof RawClient, late instanceof Error ? late.message : '');
   if (late instanceof RawClient) raws.push(late);
   check('the process is still alive to its probe', (await status(ferry.port, '/healthz')) === 200);
@@ -109,7 +113,7 @@ async function drain() {
 async function secondSignal() {
   const ledger = new Ledger();
   const lane = await new Lane('sessions', `${work}/signal.log`).start(FLAGS);
-  const client = await rawCalls(lane.ferry.port, ledger, 1);
+  const client = rawCalls(await RawClient.open(lane.ferry.port, SAMPLING), ledger, 1);
   lane.ferry.child.kill('SIGTERM');
   await until(2, async () => (await status(lane.ferry.port, '/readyz')) === 503);
   const asked = Date.now();

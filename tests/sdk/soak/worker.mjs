@@ -16,6 +16,8 @@ const open = await opener(plan.client);
 const random = seeded(plan.seed);
 const say = line => process.stdout.write(`${JSON.stringify(line)}\n`);
 let resting = false;
+let startFire;
+const fire = new Promise(resolve => (startFire = resolve));
 process.on('unhandledRejection', error => console.error('unhandled:', error?.message ?? error));
 
 function classify(error) {
@@ -141,9 +143,10 @@ class Slot {
     }
   }
 
-  // The drain: so many calls at once, and nothing else.
+  // The drain: so many calls at once when it is said, and nothing else.
   async burst(count) {
     while (!(await this.connect())) await pause(200);
+    await fire;
     for (let n = 0; n < count; n++) void this.call(choose(random, plan.menu));
   }
 
@@ -160,6 +163,7 @@ for await (const line of createInterface({ input: process.stdin })) {
   const told = JSON.parse(line);
   if (told.cut !== undefined) slots[told.cut].cut(told.what);
   if (told.rest !== undefined) resting = told.rest;
+  if (told.fire) startFire();
   if (told.leave) break;
 }
 process.exit(0);

@@ -174,6 +174,7 @@ class Slot:
         self.homes = homes
         while not await self.connect():
             await anyio.sleep(0.2)
+        await fire.wait()
         async with anyio.create_task_group() as self.group:
             for _ in range(count):
                 self.group.start_soon(Call(self, choose()).run)
@@ -190,7 +191,8 @@ class Slot:
 
 
 async def main():
-    global resting
+    global fire
+    fire = anyio.Event()
     slots = [Slot(place["slot"], place["url"]) for place in plan["slots"]]
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
@@ -203,6 +205,8 @@ async def main():
                 slots[told["cut"]].cut(told["what"])
             if "rest" in told:
                 resting = told["rest"]
+            if told.get("fire"):
+                fire.set()
             if told.get("leave"):
                 break
         # What the SDKs still have open ends with the process, as a client's does.
