@@ -132,6 +132,8 @@ pub struct Books {
     pub live: BTreeMap<String, usize>,
     loose: BTreeMap<String, usize>,
     by_nonce: BTreeMap<String, usize>,
+    /// Ids whose requests were answered elsewhere than on their own exchange: used again, they would be ambiguous.
+    burnt: BTreeSet<String>,
     /// POSTs without a status: when they came, their requests, and how many messages they hold.
     pub posts: BTreeMap<u64, (Option<Instant>, Vec<usize>, usize)>,
     /// The client's messages in their order, and where the last one is that was sent.
@@ -198,7 +200,9 @@ impl Books {
     /// A new request, under the first of few ids that is free: ids are used again.
     pub fn request(&mut self, first: usize, initialize: bool, safe: bool) -> usize {
         let nonce = self.post_nonce();
-        let taken = |id: &String| self.live.contains_key(id) || self.loose.contains_key(id);
+        let taken = |id: &String| {
+            self.live.contains_key(id) || self.loose.contains_key(id) || self.burnt.contains(id)
+        };
         let id = (first..).map(|id| id.to_string()).find(|id| !taken(id));
         let id = id.unwrap_or_default();
         self.by_nonce.insert(nonce.clone(), self.requests.len());
@@ -213,6 +217,16 @@ impl Books {
             sent_on: None,
         });
         self.requests.len() - 1
+    }
+
+    /// The upstream is going to answer a request on another exchange. Says whether that is clear.
+    pub fn answer_elsewhere(&mut self, index: usize) -> bool {
+        let request = &self.requests[index];
+        let clear = self.live.get(&request.id) == Some(&index) && !request.initialize;
+        if clear {
+            self.burnt.insert(request.id.clone());
+        }
+        clear
     }
 
     /// A POST reaches the ferry with these requests among its messages.
@@ -322,7 +336,9 @@ impl Books {
         nonce: &str,
         good: bool,
     ) {
-        if exchange.kind == Kind::Initialize && *id == exchange.id {
+        // An error without an id, in the exchange of one request, can only mean that request.
+        let nameless = id == "null" && !good;
+        if exchange.kind == Kind::Initialize && (id == exchange.id || nameless) {
             let shuts = self.gate.is_some_and(|(shut, _)| shut == call);
             self.open_gate(call);
             if good && shuts {

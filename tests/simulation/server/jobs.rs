@@ -365,23 +365,21 @@ impl World {
             *at != place
                 && other.session.is_some()
                 && other.session == job.session
+                && job.exchange.kind != Kind::Initialize
                 && matches!(other.exchange.kind, Kind::Request(_))
                 && !other.done
         };
         let other = self.server.jobs.iter().enumerate().find(same);
-        let (said, text) = match other.map(|(at, _)| at) {
-            Some(other) if self.server.jobs[place].exchange.kind != Kind::Initialize => {
-                let id = self.server.jobs[other].exchange.id.clone();
-                self.server.jobs[other].answered = true;
-                let (_, text) = self.answer_text(other, &id, true);
-                (Said::Answer(id, String::new(), true), text)
-            }
-            _ => {
-                let text =
-                    format!(r#"{{"jsonrpc":"2.0","id":"nobody","result":{{"n":"c{owner}-0"}}}}"#);
-                (Said::Noise, text)
-            }
+        let other = other.and_then(|(at, other)| Some((at, other.exchange.request?)));
+        let books = &mut self.connections[owner].books;
+        let Some((other, _)) = other.filter(|(_, index)| books.answer_elsewhere(*index)) else {
+            let text =
+                format!(r#"{{"jsonrpc":"2.0","id":"nobody","result":{{"n":"c{owner}-0"}}}}"#);
+            return self.say(place, Said::Noise, &text);
         };
-        self.say(place, said, &text);
+        let id = self.server.jobs[other].exchange.id.clone();
+        self.server.jobs[other].answered = true;
+        let (_, text) = self.answer_text(other, &id, true);
+        self.say(place, Said::Answer(id, String::new(), true), &text);
     }
 }
