@@ -77,11 +77,9 @@ impl Books {
             return Ok(());
         };
         let request = &self.requests[index];
-        if request.sent_on.as_ref() != Some(&exchange.session) || request.fate != Fate::InFlight {
-            return Err(format!(
-                "{} is resumed elsewhere, or too late",
-                request.nonce
-            ));
+        let over = matches!(request.fate, Fate::Over | Fate::NotTaken);
+        if over || request.sent_on.as_ref() != Some(&exchange.session) {
+            return Err(format!("resumed elsewhere, or too late: {request:?}"));
         }
         exchange.kind = Kind::Resume(index);
         exchange.id.clone_from(&request.id);
