@@ -7,7 +7,7 @@ use mcp_ferry::proto::bridge::{Input, PostId, Posted};
 use mcp_ferry::proto::jsonrpc::Message;
 use serde_json::Value;
 
-use crate::books::Check;
+use crate::books::{Check, Post};
 use crate::queue::Event;
 use crate::random::Random;
 use crate::world::World;
@@ -249,7 +249,13 @@ impl World {
         let connection = &mut self.connections[number];
         connection.client.last_post += 1;
         let post = connection.client.last_post;
-        connection.books.posted(post, indexes, texts.len(), now);
+        let held = Post {
+            since: now,
+            credential,
+            requests: indexes,
+            messages: texts.len(),
+        };
+        connection.books.posted(held, post);
         self.note(number, || format!("> p{post} cred={credential} {texts:?}"));
         let parse = |text: &String| Message::parse(Bytes::copy_from_slice(text.as_bytes()));
         let messages: Result<Vec<Message>, _> = texts.iter().map(parse).collect();

@@ -53,7 +53,7 @@ impl World {
         let client = Client::new(returns, self.plan.acts, &mut self.random);
         self.connections.push(Connection {
             bridge: Bridge::new(settings, self.now),
-            books: Books::new(number, self.plan.stateful),
+            books: Books::new(number, self.plan.stateful, self.plan.request_timeout),
             client,
             readers: BTreeMap::new(),
             inbox: VecDeque::new(),
@@ -83,7 +83,7 @@ impl World {
             self.connections[number].books.output(output, now)?;
         }
         let connection = &mut self.connections[number];
-        connection.books.step(&connection.bridge)?;
+        connection.books.step(&connection.bridge, now)?;
         for asks in std::mem::take(&mut connection.books.asks) {
             match asks {
                 Asks::Start(call) => self.start(number, call),
@@ -276,6 +276,11 @@ impl World {
         let mut over = false;
         for reply in replies {
             let books = &mut self.connections[number].books;
+            if let Reply::Message { event_id, .. } | Reply::Mark { event_id, .. } = &reply
+                && let Some(id) = event_id
+            {
+                books.marked(call, id);
+            }
             match &reply {
                 Reply::Message { text, .. } => {
                     let Some(said) = said.next() else {

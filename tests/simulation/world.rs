@@ -19,6 +19,8 @@ use crate::server::Server;
 const CALM: Duration = Duration::from_secs(400);
 /// Within this time a farewell is over, whatever the upstream does.
 const FAREWELL: Duration = Duration::from_secs(60);
+/// Within this time everything that is on its way arrives.
+const ARRIVAL: Duration = Duration::from_secs(10);
 /// Connections of one seed, those that came back included.
 const MAX_CONNECTIONS: usize = 24;
 
@@ -117,6 +119,7 @@ impl World {
     fn leave(&mut self) -> Check {
         self.note(usize::MAX, || "leave".to_owned());
         self.silent = self.plan.silent;
+        let expected = self.sessions_in_use();
         for number in 0..self.connections.len() {
             self.leaves(number).map_err(|why| named(number, &why))?;
         }
@@ -130,7 +133,11 @@ impl World {
             let after = connection.books.after(&connection.bridge);
             after.map_err(|why| named(number, &why))?;
         }
-        Ok(())
+        if self.silent {
+            return Ok(());
+        }
+        self.until(self.now + ARRIVAL, |_| false)?;
+        self.after_all(&expected)
     }
 
     fn leaves(&mut self, number: usize) -> Check {

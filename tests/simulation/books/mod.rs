@@ -43,6 +43,21 @@ pub struct Request {
     pub promised: bool,
     /// The session that it was last sent on, once it was sent.
     pub sent_on: Option<Option<String>>,
+    /// The credential and the time of its POST.
+    credential: u64,
+    since: Option<Instant>,
+    /// The last event id of its reply stream.
+    mark: Option<String>,
+}
+
+/// A POST that waits for its status.
+#[derive(Debug)]
+pub struct Post {
+    pub since: Instant,
+    pub credential: u64,
+    /// Its requests, and how many messages it holds in all.
+    pub requests: Vec<usize>,
+    pub messages: usize,
 }
 
 /// A session that the upstream gave to this connection.
@@ -55,6 +70,8 @@ pub struct Session {
     /// Whether the ferry was told that it is unknown.
     pub refused: bool,
     pub deleted: u32,
+    /// The last event id of its listen stream.
+    pub mark: Option<String>,
 }
 
 /// A request of the upstream to the client.
@@ -126,6 +143,7 @@ pub enum Said {
 pub struct Books {
     pub number: usize,
     pub stateful: bool,
+    request_timeout: Duration,
     nonces: u32,
     pub requests: Vec<Request>,
     /// Requests in flight by id, and those of batches that were refused in part: these may still be answered, once.
@@ -134,8 +152,8 @@ pub struct Books {
     by_nonce: BTreeMap<String, usize>,
     /// Ids whose requests were answered elsewhere than on their own exchange: used again, they would be ambiguous.
     burnt: BTreeSet<String>,
-    /// POSTs without a status: when they came, their requests, and how many messages they hold.
-    pub posts: BTreeMap<u64, (Option<Instant>, Vec<usize>, usize)>,
+    /// POSTs without a status.
+    pub posts: BTreeMap<u64, Post>,
     /// The client's messages in their order, and where the last one is that was sent.
     posted: BTreeMap<String, usize>,
     sent: BTreeSet<String>,
@@ -177,10 +195,11 @@ pub enum Asks {
 }
 
 impl Books {
-    pub fn new(number: usize, stateful: bool) -> Self {
+    pub fn new(number: usize, stateful: bool, request_timeout: Duration) -> Self {
         Self {
             number,
             stateful,
+            request_timeout,
             ..Self::default()
         }
     }
@@ -215,6 +234,9 @@ impl Books {
             executed: 0,
             promised: false,
             sent_on: None,
+            credential: 0,
+            since: None,
+            mark: None,
         });
         self.requests.len() - 1
     }
@@ -230,13 +252,15 @@ impl Books {
     }
 
     /// A POST reaches the ferry with these requests among its messages.
-    pub fn posted(&mut self, post: u64, indexes: Vec<usize>, messages: usize, now: Instant) {
-        for index in &indexes {
-            self.requests[*index].fate = Fate::InFlight;
-            let id = self.requests[*index].id.clone();
-            self.live.insert(id, *index);
+    pub fn posted(&mut self, post: Post, number: u64) {
+        for index in &post.requests {
+            let request = &mut self.requests[*index];
+            request.fate = Fate::InFlight;
+            request.credential = post.credential;
+            request.since = Some(post.since);
+            self.live.insert(request.id.clone(), *index);
         }
-        self.posts.insert(post, (Some(now), indexes, messages));
+        self.posts.insert(number, post);
     }
 
     /// The client cancels what runs under this id. `initialize` may not be cancelled.
@@ -358,6 +382,22 @@ impl Books {
         }
     }
 
+    /// An event id is read on an exchange that is open: from there its stream is resumed.
+    pub fn marked(&mut self, call: CallId, id: &str) {
+        let mark = Some(id.to_owned());
+        let Some(exchange) = self.exchanges.get(&call) else {
+            return;
+        };
+        match (exchange.kind, exchange.request, &exchange.session) {
+            (Kind::Listen, _, Some(name)) => {
+                let session = self.sessions.entry(name.clone());
+                session.and_modify(|session| session.mark = mark);
+            }
+            (_, Some(index), _) => self.requests[index].mark = mark,
+            _ => {}
+        }
+    }
+
     /// An exchange is over, by a reply of this kind or because it was dropped.
     pub fn closed(&mut self, call: CallId) -> Option<Exchange> {
         self.open_gate(call);
@@ -382,6 +422,8 @@ impl Books {
 
     /// How long `notifications/initialized` may hold others up.
     const GATE: Duration = Duration::from_secs(30);
-    /// How long a POST may be held, `initialize` being the longest; a timer may be late by as much as a second.
-    const HOLD: Duration = Duration::from_secs(4);
+    /// How long a POST may be held, `initialize` being the longest.
+    const HOLD: Duration = Duration::from_secs(3);
+    /// How late a timer may be.
+    const LATE: Duration = Duration::from_secs(1);
 }

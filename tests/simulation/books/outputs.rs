@@ -51,7 +51,7 @@ impl Books {
     }
 
     /// What must hold after every step, when all outputs were taken.
-    pub fn step(&mut self, bridge: &Bridge<(usize, u64)>) -> Check {
+    pub fn step(&mut self, bridge: &Bridge<(usize, u64)>, now: Instant) -> Check {
         if let Some(text) = self.due.pop_front() {
             return Err(format!("a notification was not delivered at once: {text}"));
         }
@@ -77,6 +77,15 @@ impl Books {
                 self.live
             ));
         }
+        let most = self.request_timeout + Self::LATE;
+        let late = |index: &&usize| {
+            self.requests[**index]
+                .since
+                .is_some_and(|it| now > it + most)
+        };
+        if let Some(index) = self.live.values().find(late) {
+            return Err(format!("should be over: {:?}", self.requests[*index]));
+        }
         if bridge.in_flight() == 0 {
             self.loose.clear();
         } else if bridge.poll_timeout().is_none() {
@@ -86,16 +95,16 @@ impl Books {
     }
 
     fn on_status(&mut self, post: u64, answer: &Answer, now: Instant) -> Check {
-        let Some((since, indexes, messages)) = self.posts.remove(&post) else {
+        let Some(posted) = self.posts.remove(&post) else {
             return Err(format!("POST {post} is answered twice"));
         };
-        if since.is_some_and(|since| now > since + Self::HOLD) {
+        if now > posted.since + Self::HOLD + Self::LATE {
             return Err(format!("POST {post} was held for too long"));
         }
         if *answer == Answer::Accepted {
             return Ok(());
         }
-        for index in indexes {
+        for index in posted.requests {
             let request = &mut self.requests[index];
             if request.fate != Fate::InFlight {
                 continue;
@@ -103,7 +112,7 @@ impl Books {
             self.live.remove(&request.id);
             match answer {
                 // The upstream refused one message of several: the others may go on.
-                Answer::Refused(_) if messages > 1 => {
+                Answer::Refused(_) if posted.messages > 1 => {
                     request.fate = Fate::Loose;
                     self.loose.insert(request.id.clone(), index);
                 }

@@ -69,16 +69,24 @@ impl Books {
         let Some(id) = last_event_id else {
             return Ok(());
         };
+        let session = exchange.session.as_ref();
+        let session = session.and_then(|name| self.sessions.get(name));
+        let listened = session.and_then(|session| session.mark.as_deref());
         let parts: Vec<&str> = id.split(':').collect();
         if parts.get(1).and_then(|owner| owner.parse().ok()) != Some(self.number) {
             return Err(format!("resumes {id}, which is not of this connection"));
         }
         let Some(index) = parts.get(2).and_then(|index| index.parse::<usize>().ok()) else {
-            return Ok(());
+            return match listened == Some(id) {
+                true => Ok(()),
+                false => Err(format!("listens from {id}, it was at {listened:?}")),
+            };
         };
         let request = &self.requests[index];
         let over = matches!(request.fate, Fate::Over | Fate::NotTaken);
-        if over || request.sent_on.as_ref() != Some(&exchange.session) {
+        let elsewhere = request.sent_on.as_ref() != Some(&exchange.session)
+            || request.mark.as_deref() != Some(id);
+        if over || elsewhere {
             return Err(format!("resumed elsewhere, or too late: {request:?}"));
         }
         exchange.kind = Kind::Resume(index);
@@ -148,7 +156,11 @@ impl Books {
         if request.id != exchange.id {
             return Err(format!("{} is sent under {}", request.nonce, exchange.id));
         }
+        if request.credential != exchange.credential {
+            return Err(format!("{} has another's credential", request.nonce));
+        }
         request.sent_on = Some(exchange.session.clone());
+        request.mark = None;
         exchange.request = Some(index);
         Ok(())
     }

@@ -113,6 +113,7 @@ impl World {
             adopted: false,
             refused: false,
             deleted: 0,
+            mark: None,
         };
         let books = &mut self.connections[owner].books;
         books.sessions.insert(name.clone(), session);

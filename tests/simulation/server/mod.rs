@@ -235,6 +235,30 @@ impl World {
         }
     }
 
+    /// The sessions that nobody has tried to end yet, if nothing goes wrong any more.
+    pub fn sessions_in_use(&self) -> Vec<String> {
+        let used = |(name, session): &(&String, &Session)| {
+            let session = &self.connections[session.owner].books.sessions[*name];
+            !self.faults && session.adopted && !session.refused && session.deleted == 0
+        };
+        let used = self.server.sessions.iter().filter(used);
+        used.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// What must hold at the upstream when all connections are over and everything has arrived: no exchange is open,
+    /// and none of these sessions is left.
+    pub fn after_all(&self, sessions: &[String]) -> Check {
+        let open = |link: &&Link| link.reached && !link.closed;
+        if let Some(link) = self.server.links.values().find(open) {
+            return Err(format!("nobody waits for this any more: {link:?}"));
+        }
+        let left = |name: &&String| self.server.sessions.contains_key(*name);
+        match sessions.iter().find(left) {
+            Some(name) => Err(format!("the upstream still has {name}")),
+            None => Ok(()),
+        }
+    }
+
     /// From now on the upstream does what it should: it goes on with all that it stopped at.
     pub fn calm_down(&mut self) {
         self.server.up = true;
