@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use mcp_ferry::proto::bridge::{Bridge, CallId, End, Input, Output, Reply, Settings, Verb};
+use mcp_ferry::proto::bridge::{Answer, Bridge, CallId, End, Input, Output, Reply, Settings, Verb};
 
 use crate::books::{Asks, Books, Check, Exchange, Kind, Said};
 use crate::client::Client;
@@ -80,7 +80,17 @@ impl World {
         let now = self.now;
         while let Some(output) = self.connections[number].bridge.poll_output() {
             self.note(number, || shown(&output));
+            match &output {
+                Output::Count(what) => self.saw(&format!("{what:?}")),
+                Output::Answer(_, Answer::Gone) => self.saw("POST behind the end"),
+                Output::Answer(_, Answer::Refused(_)) => self.saw("POST refused"),
+                Output::Answer(_, Answer::Invalid(_)) => self.saw("POST invalid"),
+                _ => {}
+            }
             self.connections[number].books.output(output, now)?;
+        }
+        for reason in std::mem::take(&mut self.connections[number].books.reasons) {
+            self.saw(&reason);
         }
         let connection = &mut self.connections[number];
         connection.books.step(&connection.bridge, now)?;
@@ -179,6 +189,7 @@ impl World {
             return Ok(());
         }
         self.note(number, || "> does not read, and is closed".to_owned());
+        self.saw("stalled client closed");
         self.goes(number)
     }
 
@@ -206,6 +217,9 @@ impl World {
             let connection = &mut self.connections[number];
             let waiting: usize = connection.wire.iter().map(String::len).sum();
             if waiting >= self.plan.client_buffer && !connection.gone {
+                if !connection.inbox.is_empty() {
+                    self.saw("upstream not read for its client");
+                }
                 return Ok(());
             }
             let Some((call, piece)) = connection.inbox.pop_front() else {
@@ -214,6 +228,7 @@ impl World {
             if connection.books.exchanges.contains_key(&call) {
                 self.take_in(number, call, piece)?;
             } else if self.random.percent(30) {
+                self.saw("reply behind the end of its exchange");
                 self.take_in_late(number, call, piece)?;
             }
         }

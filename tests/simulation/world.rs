@@ -3,6 +3,7 @@
 //! First comes the storm, with all faults of the plan; then, mostly, a calm in which everything in flight must come to
 //! its end; then every client leaves, and nothing may stay open.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
@@ -38,8 +39,9 @@ pub struct World {
     /// Whether the ferry was told to stop.
     pub drained: bool,
     silent: bool,
-    /// Events so far.
+    /// Events so far, and how often what is worth knowing happened among them.
     pub events: u64,
+    pub seen: BTreeMap<String, u64>,
     /// What happened, when it is wanted.
     pub log: Option<String>,
 }
@@ -62,6 +64,7 @@ impl World {
             drained: false,
             silent: false,
             events: 0,
+            seen: BTreeMap::new(),
         }
     }
 
@@ -216,10 +219,18 @@ impl World {
             }
             Event::DrainExpires => self.each(|world, number| {
                 world.note(number, || "> drain-expired".to_owned());
+                if world.connections[number].bridge.in_flight() > 0 {
+                    world.saw("drain expired with requests in flight");
+                }
                 world.input(number, Input::DrainExpired)
             }),
             Event::Connects(_) if self.connections.len() >= MAX_CONNECTIONS => Ok(()),
-            Event::Connects(returns) => self.on_connects(returns),
+            Event::Connects(returns) => {
+                if returns {
+                    self.saw("client came back");
+                }
+                self.on_connects(returns)
+            }
             Event::Reaches(key) => self.on_reaches(key).map_err(|why| named(key.0, &why)),
             Event::Acts(number) => self.of(number, Self::on_acts),
             Event::Confirms(number) => self.of(number, Self::on_confirms),
@@ -251,6 +262,16 @@ impl World {
 
     pub fn latency(&mut self) -> Duration {
         self.plan.latency(&mut self.random)
+    }
+
+    /// Counts something, so that a simulation in which it never happens is noticed.
+    pub fn saw(&mut self, what: &str) {
+        match self.seen.get_mut(what) {
+            Some(count) => *count += 1,
+            None => {
+                self.seen.insert(what.to_owned(), 1);
+            }
+        }
     }
 
     /// A line for the log, of a connection or of the upstream.

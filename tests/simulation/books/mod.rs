@@ -181,6 +181,8 @@ pub struct Books {
     dropped: Vec<CallId>,
     pub ended: bool,
     pub finished: bool,
+    /// Why requests ended in errors of the ferry's own.
+    pub reasons: Vec<String>,
     /// What the bridge asked for that somebody else has to act upon.
     pub asks: Vec<Asks>,
 }

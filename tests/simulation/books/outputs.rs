@@ -167,6 +167,9 @@ impl Books {
             self.owed = None;
         }
         let ferry = &message["error"]["data"]["ferry"];
+        if let Some(reason) = ferry["reason"].as_str() {
+            self.reasons.push(format!("outcome: {reason}"));
+        }
         // Given up, not refused: the upstream may still be at it.
         if matches!(ferry["reason"].as_str(), Some("timeout" | "shutting_down"))
             && !self.requests[index].initialize

@@ -121,6 +121,7 @@ impl World {
         if !self.server.up {
             let end = End::Unreached("connection refused".to_owned());
             self.reply(key, Piece::End(end, vec![]));
+            self.saw("connection refused");
             return Ok(());
         }
         if let Some(name) = &exchange.session {
@@ -130,6 +131,7 @@ impl World {
                 }
                 Some(_) => {}
                 None => {
+                    self.saw("session unknown");
                     self.refuse_session(key);
                     return Ok(());
                 }
@@ -140,6 +142,9 @@ impl World {
         }
         match exchange.kind {
             Kind::Initialize | Kind::Request(_) | Kind::Restore => {
+                if exchange.kind == Kind::Restore {
+                    self.saw("level or subscription restored");
+                }
                 if let Some(index) = exchange.request {
                     self.execute(key.0, index)?;
                 }
@@ -209,6 +214,7 @@ impl World {
             return;
         }
         self.note(usize::MAX, || "restarts".to_owned());
+        self.saw("restart");
         self.server.up = false;
         self.server.sessions.clear();
         for job in &mut self.server.jobs {

@@ -95,9 +95,13 @@ impl World {
         let logged = self.log(place, Said::Notice(text.clone()), &text);
         let text = self.write(place, &logged);
         let length = self.random.below(text.bytes.len() + 1);
+        self.saw("answer cut inside a message");
         self.put(key, text.head(length));
         self.break_off(key);
-        self.lose_outlet(place);
+        // A server does not always notice.
+        if self.server.jobs[place].exchange.kind != Kind::Listen || self.random.percent(40) {
+            self.lose_outlet(place);
+        }
     }
 
     /// A stream ends, whether or not all was said.
@@ -163,6 +167,7 @@ impl World {
         if let Some(former) = former.filter(|it| self.server.jobs[*it].outlet.is_some()) {
             // It has not noticed that the last one is gone.
             if self.random.percent(50) {
+                self.saw("second listen stream refused");
                 return self.refuse(key, 409, "only one stream");
             }
             self.end_job(former);
@@ -205,6 +210,9 @@ impl World {
                 .filter(|it| it.sequence as usize > sequence)
                 .cloned()
                 .collect();
+            if !missed.is_empty() {
+                self.saw("stream resumed with what was missed");
+            }
             for logged in missed {
                 let text = self.write(place, &logged);
                 self.put(key, text);
