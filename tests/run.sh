@@ -21,6 +21,7 @@ steps=(
     "fmt          | one   | cargo fmt --check"
     "clippy       | one   | cargo clippy --all-targets --locked -- -D warnings"
     "test         | cargo | cargo test --locked --no-fail-fast"
+    "simulation   | cargo | cd tests/simulation/fast && SIMULATION=100000 CARGO_TARGET_DIR=../../../target/simulation cargo test --locked -- --nocapture"
     "doc          | one   | env RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --locked"
     "deny         | one   | tests/deny.sh"
     "build        | one   | cargo build --release --locked"

@@ -19,7 +19,6 @@ mod footprint;
 mod headers;
 mod holds;
 mod identity;
-mod interleavings;
 mod isolation;
 mod keep_alive;
 mod layers;

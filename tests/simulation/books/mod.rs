@@ -136,7 +136,7 @@ pub enum Said {
     /// Nothing that anybody may see.
     Noise,
     /// A JSON array of them.
-    Several(Vec<Said>),
+    Several(Vec<Self>),
 }
 
 #[derive(Debug, Default)]
@@ -251,6 +251,19 @@ impl Books {
             self.burnt.insert(request.id.clone());
         }
         clear
+    }
+
+    /// The id of a request that runs on a later session than this one: an answer to it on this one is nobody's.
+    pub fn id_of_a_newer_session(&self, session: Option<&str>) -> Option<String> {
+        let generation = |name: &str| Some(self.sessions.get(name)?.generation);
+        let mine = generation(session?)?;
+        let newer = |index: &&usize| {
+            let sent_on = self.requests[**index].sent_on.as_ref();
+            let other = sent_on.and_then(|name| generation(name.as_deref()?));
+            other.is_some_and(|other| other > mine)
+        };
+        let found = self.live.values().find(newer)?;
+        Some(self.requests[*found].id.clone())
     }
 
     /// A POST reaches the ferry with these requests among its messages.

@@ -67,8 +67,10 @@ impl Books {
         if let Some(call) = self.drops.iter().find(missing) {
             return Err(format!("{call:?} was not dropped with its request"));
         }
-        (self.cancels.clear(), self.cancelled.clear());
-        (self.drops.clear(), self.dropped.clear());
+        self.cancels.clear();
+        self.cancelled.clear();
+        self.drops.clear();
+        self.dropped.clear();
         let (sure, most) = (self.live.len(), self.live.len() + self.loose.len());
         if !(sure..=most).contains(&bridge.in_flight()) {
             return Err(format!(

@@ -374,8 +374,10 @@ impl World {
         let other = other.and_then(|(at, other)| Some((at, other.exchange.request?)));
         let books = &mut self.connections[owner].books;
         let Some((other, _)) = other.filter(|(_, index)| books.answer_elsewhere(*index)) else {
-            let text =
-                format!(r#"{{"jsonrpc":"2.0","id":"nobody","result":{{"n":"c{owner}-0"}}}}"#);
+            let session = self.server.jobs[place].session.as_deref();
+            let id = books.id_of_a_newer_session(session);
+            let id = id.unwrap_or_else(|| r#""nobody""#.to_owned());
+            let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"n":"c{owner}-0"}}}}"#);
             return self.say(place, Said::Noise, &text);
         };
         let id = self.server.jobs[other].exchange.id.clone();
