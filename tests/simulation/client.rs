@@ -7,7 +7,7 @@ use mcp_ferry::proto::bridge::{Input, PostId, Posted};
 use mcp_ferry::proto::jsonrpc::Message;
 use serde_json::Value;
 
-use crate::books::{Check, Post};
+use crate::books::{Check, Does, Post};
 use crate::queue::Event;
 use crate::random::Random;
 use crate::world::World;
@@ -84,9 +84,10 @@ impl World {
             72..78 => self.batch(number),
             78..80 => self.initialize(number),
             80..83 => self.duplicate(number),
-            83..85 => self.discover(number),
-            85..88 => self.on_answers(number, "\"ferry:9999\""),
-            88..93 => {
+            83 => self.discover(number),
+            84 => self.on_answers(number, "\"ferry:9999\""),
+            85 if self.random.percent(15) => self.flood(number),
+            86..93 => {
                 self.connections[number].reads = false;
                 self.note(number, || "> does not read".to_owned());
                 let time = *self.random.pick(&[200, 5_000, 60_000]).unwrap_or(&0);
@@ -103,6 +104,21 @@ impl World {
                 self.goes(number)
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Much of the same at once, to reach the bounds of every list.
+    fn flood(&mut self, number: usize) -> Check {
+        match self.random.below(3) {
+            0 => (0..40).try_for_each(|_| {
+                let (index, text) = self.request_text(number);
+                self.post(number, &[text], false, vec![index])
+            }),
+            1 => (0..300).try_for_each(|_| {
+                let text = self.notification(number, "notifications/progress");
+                self.post(number, &[text], false, vec![])
+            }),
+            _ => (0..12).try_for_each(|_| self.initialize(number)),
         }
     }
 
@@ -224,26 +240,35 @@ impl World {
         let text = format!(
             r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id},"n":"{nonce}"}}}}"#
         );
-        books.cancelled(&id);
-        self.post(number, &[text], false, vec![])
+        let does = books.cancelled(&id);
+        self.post_with(number, &[text], false, vec![], does)
     }
 
     /// The client answers a question, or something that nobody asked.
     pub fn on_answers(&mut self, number: usize, id: &str) -> Check {
         let books = &mut self.connections[number].books;
         let nonce = books.nonce();
-        if let Some(question) = books.asked.remove(id) {
-            books.questions[question].answer = Some(nonce.clone());
-        }
+        let does = books.answers(id, &nonce);
         let said = match self.random.percent(70) {
             true => format!(r#""result":{{"n":"{nonce}"}}"#),
             false => format!(r#""error":{{"code":-1,"message":"no","data":{{"n":"{nonce}"}}}}"#),
         };
         let text = format!(r#"{{"jsonrpc":"2.0","id":{id},{said}}}"#);
-        self.post(number, &[text], false, vec![])
+        self.post_with(number, &[text], false, vec![], does)
     }
 
     fn post(&mut self, number: usize, texts: &[String], batch: bool, indexes: Vec<usize>) -> Check {
+        self.post_with(number, texts, batch, indexes, Does::Nothing)
+    }
+
+    fn post_with(
+        &mut self,
+        number: usize,
+        texts: &[String],
+        batch: bool,
+        indexes: Vec<usize>,
+        does: Does,
+    ) -> Check {
         let credential = if self.random.percent(90) { 1 } else { 2 };
         let now = self.now;
         let connection = &mut self.connections[number];
@@ -254,6 +279,7 @@ impl World {
             credential,
             requests: indexes,
             messages: texts.len(),
+            does,
         };
         connection.books.posted(held, post);
         self.note(number, || format!("> p{post} cred={credential} {texts:?}"));

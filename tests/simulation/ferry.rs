@@ -84,6 +84,7 @@ impl World {
                 Output::Count(what) => self.saw(&format!("{what:?}")),
                 Output::Answer(_, Answer::Gone) => self.saw("POST behind the end"),
                 Output::Answer(_, Answer::Refused(_)) => self.saw("POST refused"),
+                Output::Answer(_, Answer::Busy) => self.saw("POST refused for a full queue"),
                 Output::Answer(_, Answer::Invalid(_)) => self.saw("POST invalid"),
                 _ => {}
             }

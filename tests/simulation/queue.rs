@@ -1,7 +1,7 @@
 //! Virtual time: what is going to happen, in the order of its time, and of its making where times are equal.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
 use std::time::Instant;
 
 use mcp_ferry::proto::bridge::{Body, CallId, End, Refusal};
@@ -65,27 +65,54 @@ pub enum Piece {
     End(End, Vec<Said>),
 }
 
+/// The next thing comes first: the one with the least time, and of these the first that was made.
+#[derive(Debug)]
+struct Entry {
+    at: Reverse<(Instant, u64)>,
+    event: Box<Event>,
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.at == other.at
+    }
+}
+
+impl Eq for Entry {}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.at.cmp(&other.at)
+    }
+}
+
 #[derive(Debug, Default)]
 pub struct Queue {
-    order: BinaryHeap<Reverse<(Instant, u64)>>,
-    events: BTreeMap<u64, Event>,
+    entries: BinaryHeap<Entry>,
     last: u64,
 }
 
 impl Queue {
     pub fn push(&mut self, at: Instant, event: Event) {
         self.last += 1;
-        self.order.push(Reverse((at, self.last)));
-        self.events.insert(self.last, event);
+        self.entries.push(Entry {
+            at: Reverse((at, self.last)),
+            event: Box::new(event),
+        });
     }
 
-    /// The next event that is not later than `until`.
+    /// The next event, if it is not later than `until`.
     pub fn pop(&mut self, until: Instant) -> Option<(Instant, Event)> {
-        let Reverse((at, _)) = self.order.peek()?;
-        if *at > until {
+        let Reverse((at, _)) = self.entries.peek()?.at;
+        if at > until {
             return None;
         }
-        let Reverse((at, number)) = self.order.pop()?;
-        Some((at, self.events.remove(&number)?))
+        Some((at, *self.entries.pop()?.event))
     }
 }

@@ -50,6 +50,16 @@ pub struct Request {
     mark: Option<String>,
 }
 
+/// What else a POST does, which it does not do when it is not taken.
+#[derive(Clone, Debug)]
+pub enum Does {
+    Nothing,
+    /// Cancels a request.
+    Cancels(usize),
+    /// Answers a question, known to the client by this id.
+    Answers(String, usize),
+}
+
 /// A POST that waits for its status.
 #[derive(Debug)]
 pub struct Post {
@@ -58,6 +68,7 @@ pub struct Post {
     /// Its requests, and how many messages it holds in all.
     pub requests: Vec<usize>,
     pub messages: usize,
+    pub does: Does,
 }
 
 /// A session that the upstream gave to this connection.
@@ -111,7 +122,7 @@ pub enum Kind {
 pub struct Exchange {
     pub kind: Kind,
     pub session: Option<String>,
-    /// The id of the request in it, as JSON.
+    /// The id of the request in it, as JSON; of a notification, its nonce.
     pub id: String,
     /// Which request of the client it is, also for the client's own `initialize`.
     pub request: Option<usize>,
@@ -150,6 +161,8 @@ pub struct Books {
     pub live: BTreeMap<String, usize>,
     loose: BTreeMap<String, usize>,
     by_nonce: BTreeMap<String, usize>,
+    /// Notifications that the upstream took.
+    taken: BTreeSet<String>,
     /// Ids whose requests were answered elsewhere than on their own exchange: used again, they would be ambiguous.
     burnt: BTreeSet<String>,
     /// POSTs without a status.
@@ -279,15 +292,24 @@ impl Books {
     }
 
     /// The client cancels what runs under this id. `initialize` may not be cancelled.
-    pub fn cancelled(&mut self, id: &str) {
-        let Some(index) = self.live.get(id).copied() else {
-            return;
+    pub fn cancelled(&mut self, id: &str) -> Does {
+        let index = self.live.get(id).copied();
+        let Some(index) = index.filter(|index| !self.requests[*index].initialize) else {
+            return Does::Nothing;
         };
-        if !self.requests[index].initialize {
-            self.must_be_cancelled(index);
-            self.live.remove(id);
-            self.requests[index].fate = Fate::Over;
-        }
+        self.must_be_cancelled(index);
+        self.live.remove(id);
+        self.requests[index].fate = Fate::Over;
+        Does::Cancels(index)
+    }
+
+    /// The client answers a question, if that id is one.
+    pub fn answers(&mut self, id: &str, nonce: &str) -> Does {
+        let Some(question) = self.asked.remove(id) else {
+            return Does::Nothing;
+        };
+        self.questions[question].answer = Some(nonce.to_owned());
+        Does::Answers(id.to_owned(), question)
     }
 
     /// A request ends without its answer: the upstream, if it has it, must be told in this very step.
@@ -334,6 +356,14 @@ impl Books {
             return Err(format!("{} is executed twice", request.nonce));
         }
         Ok(())
+    }
+
+    /// The upstream takes a notification of the client.
+    pub fn notify(&mut self, nonce: &str) -> Check {
+        match self.taken.insert(nonce.to_owned()) {
+            true => Ok(()),
+            false => Err(format!("the notification {nonce} arrives twice")),
+        }
     }
 
     /// A new question of the upstream. It has not reached the ferry yet.

@@ -5,7 +5,7 @@ use std::time::Instant;
 use mcp_ferry::proto::bridge::{Answer, Bridge, CallId, Output};
 use serde_json::Value;
 
-use super::{Asks, Books, Check, Fate};
+use super::{Asks, Books, Check, Does, Fate};
 
 impl Books {
     /// Judges one output.
@@ -106,6 +106,9 @@ impl Books {
         if *answer == Answer::Accepted {
             return Ok(());
         }
+        if *answer == Answer::Busy {
+            self.undo(posted.does);
+        }
         for index in posted.requests {
             let request = &mut self.requests[index];
             if request.fate != Fate::InFlight {
@@ -122,6 +125,23 @@ impl Books {
             }
         }
         Ok(())
+    }
+
+    /// What was not taken cancels nothing and answers nothing.
+    fn undo(&mut self, does: Does) {
+        match does {
+            Does::Nothing => {}
+            Does::Cancels(index) => {
+                self.cancels.clear();
+                self.drops.clear();
+                self.requests[index].fate = Fate::InFlight;
+                self.live.insert(self.requests[index].id.clone(), index);
+            }
+            Does::Answers(id, question) => {
+                self.questions[question].answer = None;
+                self.asked.insert(id, question);
+            }
+        }
     }
 
     fn on_delivery(&mut self, text: &str) -> Check {

@@ -122,7 +122,10 @@ impl Books {
                 self.check_cancel(message, exchange)?;
                 Kind::Cancel
             }
-            (Some(_), None) => Kind::Notice,
+            (Some(_), None) => {
+                exchange.id = nonce.clone().unwrap_or_default();
+                Kind::Notice
+            }
             (Some(_), Some(id)) if id.starts_with("\"ferry:restore") => Kind::Restore,
             (Some(_), Some(_)) => {
                 let Some(index) = found() else {

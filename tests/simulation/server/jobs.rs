@@ -202,6 +202,7 @@ impl World {
             6..=8 => return self.cut(place),
             // It goes on when the upstream calms down.
             9 => return,
+            11 if self.random.percent(3) => (0..300).for_each(|_| self.ask(place)),
             10 => self.answer_with(place, "null", false),
             _ => self.mark(place),
         }

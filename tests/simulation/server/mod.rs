@@ -151,6 +151,9 @@ impl World {
                 self.start_job(key, &exchange);
             }
             Kind::Initialized | Kind::Notice => {
+                if exchange.kind == Kind::Notice {
+                    self.connections[key.0].books.notify(&exchange.id)?;
+                }
                 let status = *self.random.pick(&[202, 202, 204, 200]).unwrap_or(&202);
                 self.accept(key, status);
             }
