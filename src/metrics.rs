@@ -15,6 +15,12 @@ pub enum Counter {
     ConnectionsClosed,
     /// Legacy streams refused because of a cap.
     ConnectionsRefused,
+    /// Sockets refused because of a cap, or because the system had no descriptor.
+    SocketsRefused,
+    /// POSTs refused because their address asked for unknown connections too often.
+    MissesRefused,
+    /// Tasks that ended in a panic: bugs.
+    Panics,
     /// POSTs of legacy clients.
     Posts,
     /// Messages put on legacy streams.

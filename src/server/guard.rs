@@ -8,8 +8,8 @@
 
 use std::net::IpAddr;
 
-use hyper::Uri;
-use hyper::header::{self, HeaderMap};
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Request, Uri};
 
 use super::respond::Refused;
 use crate::config::Config;
@@ -33,13 +33,21 @@ impl Guard {
         }
     }
 
-    /// Judges the `Host` header (RFC 9112 §3.2: exactly one) of a request that arrived at the local address `local`.
-    pub(super) fn host(&self, headers: &HeaderMap, local: IpAddr) -> Result<(), Refused> {
-        let mut values = headers.get_all(header::HOST).iter();
+    /// Judges the host that a request names and that arrived at the local address `local`: one `Host` header exactly
+    /// (RFC 9112 §3.2), and no other host in an address of absolute form.
+    pub(super) fn host<B>(&self, request: &Request<B>, local: IpAddr) -> Result<(), Refused> {
+        let mut values = request.headers().get_all(header::HOST).iter();
         let refused = |host: &str| Refused::Host(host.chars().take(100).collect());
         let (Some(value), None) = (values.next(), values.next()) else {
-            return Err(refused(""));
+            return Err(Refused::NoHost);
         };
+        if let Some(authority) = request.uri().authority()
+            && !value
+                .as_bytes()
+                .eq_ignore_ascii_case(authority.as_str().as_bytes())
+        {
+            return Err(Refused::TwoHosts);
+        }
         let host = value
             .to_str()
             .map_err(|_| refused("(not text)"))?
@@ -56,6 +64,12 @@ impl Guard {
             return Ok(());
         }
         Err(refused(&host))
+    }
+
+    /// The `Origin` header, if there is one and it is allowed.
+    pub(super) fn allowed_origin(&self, headers: &HeaderMap, local: IpAddr) -> Option<HeaderValue> {
+        let origin = headers.get(header::ORIGIN)?;
+        self.origin(headers, local).ok().map(|()| origin.clone())
     }
 
     /// Judges the `Origin` header, where there is one.
@@ -123,11 +137,19 @@ mod tests {
         HeaderMap::from_iter([(name, value.parse().expect("value"))])
     }
 
+    fn request(hosts: &[&str]) -> Request<()> {
+        let mut request = Request::new(());
+        for host in hosts {
+            let value = host.parse().expect("value");
+            request.headers_mut().append(header::HOST, value);
+        }
+        request
+    }
+
     #[test]
     fn a_loopback_listener_is_known_by_loopback_names_only() {
         let local: IpAddr = [127, 0, 0, 1].into();
-        let ok =
-            |guard: &Guard, host: &str| guard.host(&headers(header::HOST, host), local).is_ok();
+        let ok = |guard: &Guard, host: &str| guard.host(&request(&[host]), local).is_ok();
         let bare = guard(&[], &[]);
         for host in [
             "localhost",
@@ -151,10 +173,19 @@ mod tests {
         ] {
             assert!(!ok(&bare, host), "{host}");
         }
-        assert!(bare.host(&HeaderMap::new(), local).is_err());
-        let mut twice = headers(header::HOST, "localhost");
-        twice.append(header::HOST, "localhost".parse().expect("value"));
-        assert!(bare.host(&twice, local).is_err());
+        assert!(bare.host(&request(&[]), local).is_err());
+        assert!(
+            bare.host(&request(&["localhost", "localhost"]), local)
+                .is_err()
+        );
+        for (target, good) in [
+            ("http://LOCALHOST/sse", true),
+            ("http://evil.example/sse", false),
+        ] {
+            let mut absolute = request(&["localhost"]);
+            *absolute.uri_mut() = target.parse().expect("a target");
+            assert_eq!(bare.host(&absolute, local).is_ok(), good, "{target}");
+        }
         let named = guard(&["mcp.example"], &[]);
         assert!(
             ok(&named, "mcp.example")
@@ -166,8 +197,7 @@ mod tests {
     #[test]
     fn another_listener_is_known_by_any_name_until_one_is_given() {
         let local: IpAddr = [10, 0, 0, 1].into();
-        let ok =
-            |guard: &Guard, host: &str| guard.host(&headers(header::HOST, host), local).is_ok();
+        let ok = |guard: &Guard, host: &str| guard.host(&request(&[host]), local).is_ok();
         assert!(ok(&guard(&[], &[]), "anything.example"));
         assert!(!ok(&guard(&["mcp.example"], &[]), "anything.example"));
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{self, HeaderMap};
+use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Request, Response, Version};
 use tokio::net::TcpStream;
@@ -13,8 +13,11 @@ use tokio::sync::oneshot;
 
 use super::body::Body;
 use super::gauge::Held;
+use super::peers::{Counted, Peer};
 use super::respond::{self, Refused};
-use super::{Server, Socket};
+use super::socket::Socket;
+use super::{Server, cors};
+use crate::budget::{Pressure, Share};
 use crate::config::EndpointForm;
 use crate::conn::{self, Opening};
 use crate::metrics::Counter;
@@ -22,7 +25,7 @@ use crate::proto::bridge::Answer;
 use crate::proto::era;
 use crate::proto::jsonrpc::{self, Message};
 use crate::proto::sse;
-use crate::store::{ConnectionId, Post};
+use crate::store::{Binding, ConnectionId, Post};
 
 /// The parameter that names the connection, first as the ferry writes it, then as other servers do.
 const ID_PARAMETERS: [&str; 3] = ["sessionId", "session_id", "sessionid"];
@@ -31,7 +34,7 @@ const ID_PARAMETERS: [&str; 3] = ["sessionId", "session_id", "sessionid"];
 #[derive(Debug)]
 pub(super) struct Granted {
     opening: Opening,
-    place: Held,
+    place: (Held, Option<Counted>),
 }
 
 impl Granted {
@@ -42,34 +45,59 @@ impl Granted {
 }
 
 /// Grants a stream. Nothing is asked of the upstream: clients open streams only to see whether they exist.
-pub(super) fn grant(server: &Server, head: &Parts, socket: &Socket) -> Result<Granted, Refused> {
+pub(super) fn grant(
+    server: &Server,
+    head: &Parts,
+    socket: &Socket,
+    origin: Option<&HeaderValue>,
+) -> Result<Granted, Refused> {
     if !accepts_events(&head.headers) {
         return Err(Refused::NotAcceptable);
     }
-    let Some(place) = server.place_for_stream() else {
+    if server.shared.budget.pressure() >= Pressure::High {
         server.shared.metrics.add(Counter::ConnectionsRefused);
-        return Err(Refused::Full);
-    };
+        return Err(Refused::NoMemory);
+    }
+    let claim = server.forwarding.claim(&head.headers, socket.peer);
+    let place = place(server, Peer::of(claim.address))
+        .inspect_err(|_| server.shared.metrics.add(Counter::ConnectionsRefused))?;
     let id = ConnectionId::random()
         .map_err(|_| Refused::Internal("the system gave no randomness for a connection id"))?;
     let prefix = server.forwarding.prefix(&head.headers, socket.peer);
     let chunked = head.version >= Version::HTTP_11;
+    let page = match &server.cors {
+        Some(_) => cors::lines(origin),
+        None => String::new(),
+    };
     let opening = Opening {
-        head: response_head(chunked, &server.date()),
+        head: response_head(chunked, &server.date(), &page),
         chunked,
         first: sse::endpoint(&endpoint(server, prefix, &id)),
         id,
         label: server.next_label(),
         query: query_for_upstream(head.uri.query()),
         version: text(&head.headers, era::VERSION_HEADER).map(Into::into),
+        binding: Binding::new(server.credential_binding, claim),
     };
     Ok(Granted { opening, place })
+}
+
+/// A place among the streams that may be open, over all clients and of this one.
+fn place(server: &Server, peer: Peer) -> Result<(Held, Option<Counted>), Refused> {
+    let limits = &server.shared.limits;
+    let held = server.streams.hold(limits.max_connections);
+    let held = held.ok_or(Refused::Full)?;
+    let most = limits.max_connections_per_peer;
+    match server.streams_by_peer.hold(peer, most) {
+        Ok(counted) => Ok((held, counted)),
+        Err(()) => Err(Refused::FullForPeer(most)),
+    }
 }
 
 /// The response head of a stream. `X-Accel-Buffering` says "do not buffer" to nginx and to those that learnt it from
 /// there; the address of the stream may hold a key and the endpoint holds the connection's id, hence the referrer
 /// policy. The socket serves nothing else afterwards.
-fn response_head(chunked: bool, date: &str) -> Bytes {
+fn response_head(chunked: bool, date: &str, cors: &str) -> Bytes {
     let coding = if chunked {
         "transfer-encoding: chunked\r\n"
     } else {
@@ -77,7 +105,7 @@ fn response_head(chunked: bool, date: &str) -> Bytes {
     };
     Bytes::from(format!(
         "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache, no-transform\r\n\
-         x-accel-buffering: no\r\nreferrer-policy: no-referrer\r\n{coding}connection: close\r\ndate: {date}\r\n\r\n"
+         x-accel-buffering: no\r\nreferrer-policy: no-referrer\r\n{coding}{cors}connection: close\r\ndate: {date}\r\n\r\n"
     ))
 }
 
@@ -91,10 +119,19 @@ pub(super) async fn post(
     let id = connection_id(head.uri.query()).ok_or(Refused::NoConnectionId)?;
     let recipient = ConnectionId::parse(id)
         .and_then(|id| server.shared.store.find(&id))
-        .ok_or(Refused::UnknownConnection)?;
+        .filter(|recipient| {
+            let claim = server.forwarding.claim(&head.headers, socket.peer);
+            recipient.binding.admits(claim)
+        })
+        .ok_or_else(|| missed(server, &head.headers, socket))?;
     check_content_type(&head.headers)?;
     let limits = &server.shared.limits;
-    let body = tokio::time::timeout(limits.body_timeout, collect(body, limits.max_request_body))
+    let mut share = Share::new(&server.shared.budget);
+    if share.pressure() == Pressure::Critical {
+        return Err(Refused::NoMemory);
+    }
+    let collecting = collect(body, limits.max_request_body, &mut share);
+    let body = tokio::time::timeout(limits.body_timeout, collecting)
         .await
         .map_err(|_| Refused::BodyTimeout)??;
     let (messages, batch) = parse(body)?;
@@ -116,10 +153,26 @@ pub(super) async fn post(
     match answered.await {
         Ok(Answer::Accepted) => Ok(respond::accepted()),
         Ok(Answer::Invalid(why)) => Err(Refused::Invalid(why)),
-        Ok(Answer::Refused(refusal)) => Ok(respond::refusal(*refusal)),
+        Ok(Answer::Refused(refusal)) => {
+            if refusal.status == 401 {
+                recipient.binding.challenged();
+            }
+            Ok(respond::refusal(*refusal))
+        }
         Ok(Answer::Busy) => Err(Refused::Busy),
         // The connection ended before it took the POST.
         Ok(Answer::Gone) | Err(_) => Err(Refused::UnknownConnection),
+    }
+}
+
+/// The id is unknown. A few such POSTs are a client that did not see its stream end; many are no client.
+fn missed(server: &Server, headers: &HeaderMap, socket: &Socket) -> Refused {
+    let address = server.forwarding.client(headers, socket.peer);
+    if server.misses.add(Peer::of(address)) {
+        server.shared.metrics.add(Counter::MissesRefused);
+        Refused::TooManyMisses
+    } else {
+        Refused::UnknownConnection
     }
 }
 
@@ -228,7 +281,7 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Refused> {
 }
 
 /// Reads a body whole, within a bound. A body of one piece is not copied.
-async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, Refused> {
+async fn collect(mut body: Incoming, limit: usize, share: &mut Share) -> Result<Bytes, Refused> {
     if body.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
         return Err(Refused::TooLarge(limit));
     }
@@ -246,6 +299,10 @@ async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, Refused> {
         } else {
             rest.extend_from_slice(&std::mem::take(&mut first));
             rest.extend_from_slice(&data);
+        }
+        share.set(first.len() + rest.len());
+        if share.pressure() == Pressure::Critical {
+            return Err(Refused::NoMemory);
         }
     }
     Ok(if rest.is_empty() {
@@ -305,7 +362,7 @@ mod tests {
         let check = |value: &'static str| {
             check_content_type(&HeaderMap::from_iter([(
                 header::CONTENT_TYPE,
-                header::HeaderValue::from_static(value),
+                HeaderValue::from_static(value),
             )]))
         };
         assert!(

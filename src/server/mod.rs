@@ -3,42 +3,44 @@
 //! Routes are exact paths: the legacy stream, its messages, the MCP endpoint, and two for probes. Each is served with
 //! and without the public prefix, so that a proxy in front may strip it or not.
 //!
-//! Stopping: readiness off and streams told to finish; sockets are still accepted meanwhile, because a call in flight
+//! Stopping: readiness off; where a supervisor asked for it, everything else goes on for `--drain-delay`, until
+//! balancers have noticed (an HTTP error is final for a client that reconnects). Then streams are told to finish; sockets are still accepted meanwhile, because a call in flight
 //! may need an answer that the client can only post, but new streams are turned away by closing their socket (a
 //! reconnecting TypeScript client gives up for good on an HTTP error, and tries again after a closed socket). When
 //! nothing is in flight, or the drain's time is over, what is left gets its error, streams end, sessions are deleted.
 //! Then nothing is accepted any more, each socket writes what it still has to, and the process ends.
 
+mod accept;
 mod body;
+mod cors;
 mod forward;
 mod gauge;
 mod guard;
 mod legacy;
 mod modern;
+mod peers;
 mod respond;
+mod socket;
+#[cfg(test)]
+mod tests;
 
-use std::collections::HashMap;
 use std::fmt;
-use std::future::{Future, pending, poll_fn};
-use std::net::{IpAddr, SocketAddr};
-use std::pin::{Pin, pin};
+use std::future::{Future, pending};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::task::Poll;
 use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::Notify;
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
-use crate::config::{Config, Paths};
+use crate::budget::Budget;
+use crate::config::{Config, CredentialBinding, Paths};
 use crate::conn::Shared;
 use crate::error::Error;
 use crate::metrics::Metrics;
@@ -46,30 +48,36 @@ use crate::proto::era;
 use crate::store::{Memory, Store};
 use crate::tap::{Bus, Label};
 use crate::upstream::Upstream;
+use accept::Reserve;
 use body::Body;
+use cors::Cors;
 use forward::Forwarding;
 use gauge::{Gauge, Held};
 use guard::Guard;
-use legacy::Granted;
+use peers::{Misses, Streams};
 use respond::Refused;
+use socket::Socket;
 
-/// Bytes that one socket's reader or writer may buffer; also the largest request head.
-const SOCKET_BUFFER: usize = 64 * 1024;
-/// A peer that vanished without a word is noticed after this long, by unacknowledged keep-alives.
-const VANISHED: Duration = Duration::from_secs(30);
 /// How long the farewell may take once the drain is over: a little more than one connection's own limits.
 const FAREWELL: Duration = Duration::from_secs(12);
 /// How long sockets may take, at the very end, to write what is left: a client that does not read is not waited for.
 const LAST_BYTES: Duration = Duration::from_secs(2);
-/// How long a listener rests when the system has no descriptor for a new socket.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
 /// A bound server, ready to serve.
 #[derive(Debug)]
 pub struct Bound {
-    listeners: Vec<TcpListener>,
+    listeners: Vec<(TcpListener, Reserve)>,
     server: Arc<Server>,
+    drain_delay: Duration,
     drain_timeout: Duration,
+}
+
+/// Who asks for the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shutdown {
+    /// A supervisor, which takes the process out of a balancer at the same time: what that takes is waited for.
+    Supervisor,
+    /// A person, who waits.
+    Person,
 }
 
 /// What every request needs.
@@ -79,28 +87,21 @@ struct Server {
     paths: Paths,
     guard: Guard,
     forwarding: Forwarding,
-    header_timeout: Duration,
-    max_streams: usize,
+    cors: Option<Cors>,
+    /// Sockets that hyper serves requests on.
+    sockets: Arc<Gauge>,
     streams: Arc<Gauge>,
+    streams_by_peer: Arc<Streams>,
+    misses: Misses,
+    credential_binding: CredentialBinding,
     /// Passed-through requests that are to be finished before the process stops.
     passing: Arc<Gauge>,
     labels: AtomicU64,
+    /// Not ready any more; everything else still goes on.
+    leaving: AtomicBool,
     draining: AtomicBool,
     /// Listeners stop at this.
     closing: Notify,
-}
-
-/// One client's socket.
-#[derive(Debug)]
-struct Socket {
-    peer: IpAddr,
-    local: IpAddr,
-    /// The socket is to end after what it is writing.
-    closing: Notify,
-    /// An upstream still answers on this socket, or a client listens.
-    passing: AtomicBool,
-    /// The stream that this socket is to become.
-    granted: OnceLock<Mutex<Option<Granted>>>,
 }
 
 /// The socket is to be closed without an answer.
@@ -127,31 +128,37 @@ impl Bound {
             let listener = TcpListener::bind(address)
                 .await
                 .map_err(|error| Error::listen(*address, error))?;
-            listeners.push(listener);
+            listeners.push((listener, Reserve::new()));
         }
         let shared = Shared {
             upstream,
             store: Store::Memory(Memory::default()),
             bus: Arc::new(Bus::default()),
             metrics: Arc::new(Metrics::default()),
+            budget: Arc::new(Budget::new(config.limits.max_buffered)),
             limits: config.limits.clone(),
         };
         let server = Server {
             guard: Guard::new(&config),
             forwarding: Forwarding::new(&config),
-            header_timeout: config.limits.header_timeout,
-            max_streams: config.limits.max_connections,
+            cors: Cors::new(&config),
+            sockets: Arc::default(),
+            streams_by_peer: Arc::default(),
+            misses: Misses::default(),
+            credential_binding: config.guard.credential_binding,
             paths: config.paths,
             shared: Arc::new(shared),
             streams: Arc::default(),
             passing: Arc::default(),
             labels: AtomicU64::new(0),
+            leaving: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             closing: Notify::new(),
         };
         Ok(Self {
             listeners,
             server: Arc::new(server),
+            drain_delay: config.limits.drain_delay,
             drain_timeout: config.limits.drain_timeout,
         })
     }
@@ -161,7 +168,7 @@ impl Bound {
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.listeners
             .iter()
-            .filter_map(|listener| listener.local_addr().ok())
+            .filter_map(|(listener, _)| listener.local_addr().ok())
             .collect()
     }
 
@@ -184,31 +191,37 @@ impl Bound {
     }
 
     /// Serves until `shutdown`, then stops in the order that the module describes.
-    pub async fn serve(self, shutdown: impl Future<Output = ()>) {
+    pub async fn serve(self, shutdown: impl Future<Output = Shutdown>) {
         let Self {
             listeners,
             server,
+            drain_delay,
             drain_timeout,
         } = self;
         let mut accepting = JoinSet::new();
-        for listener in listeners {
-            accepting.spawn(accept(listener, Arc::clone(&server)));
+        for (listener, reserve) in listeners {
+            accepting.spawn(accept::accept(listener, reserve, Arc::clone(&server)));
         }
-        shutdown.await;
+        let asked_by = shutdown.await;
+        server.leaving.store(true, Ordering::Release);
+        if asked_by == Shutdown::Supervisor && !drain_delay.is_zero() {
+            info!("not ready any more; shutting down in {drain_delay:?} (--drain-delay)");
+            tokio::time::sleep(drain_delay).await;
+        }
         let (streams, passing) = (server.streams.open(), server.passing.open());
         info!(
             streams,
             passing, "shutting down: finishing what is in flight"
         );
         server.draining.store(true, Ordering::Release);
-        server.shared.store.drain(false);
+        server.shared.store.drain(spread(streams, drain_timeout));
         let quiet = async {
             server.streams.empty().await;
             server.passing.empty().await;
         };
         if tokio::time::timeout(drain_timeout, quiet).await.is_err() {
             warn!("the drain's time is over; what is left ends in errors");
-            server.shared.store.drain(true);
+            server.shared.store.expire();
             if tokio::time::timeout(FAREWELL, server.streams.empty())
                 .await
                 .is_err()
@@ -226,11 +239,20 @@ impl Bound {
     }
 }
 
-impl Server {
-    fn place_for_stream(&self) -> Option<Held> {
-        self.streams.hold(self.max_streams)
+/// Over how long idle streams end, so that their clients do not come back, and their sessions do not end, all in one
+/// moment: a thousand a second, within two seconds and a quarter of the drain's time. A few make no crowd.
+fn spread(streams: usize, drain_timeout: Duration) -> Duration {
+    const CROWD: usize = 50;
+    if streams < CROWD {
+        return Duration::ZERO;
     }
+    let millis = u64::try_from(streams).unwrap_or(u64::MAX);
+    Duration::from_millis(millis)
+        .min(Duration::from_secs(2))
+        .min(drain_timeout / 4)
+}
 
+impl Server {
     fn in_flight(&self) -> Option<Held> {
         self.passing.hold(usize::MAX)
     }
@@ -248,7 +270,16 @@ impl Server {
         Label(self.labels.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    fn route(&self, path: &str) -> Option<Route> {
+    fn readiness(&self) -> Response<Body> {
+        if self.leaving.load(Ordering::Acquire) {
+            respond::text(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n")
+        } else {
+            respond::text(StatusCode::OK, "ready\n")
+        }
+    }
+
+    fn route(&self, request: &Request<Incoming>) -> Result<Route, Refused> {
+        let path = request.uri().path();
         let bare = path
             .strip_prefix(self.paths.public_prefix.as_str())
             .filter(|bare| bare.starts_with('/'));
@@ -256,6 +287,12 @@ impl Server {
             .into_iter()
             .flatten()
             .find_map(|path| self.bare_route(path))
+            .ok_or_else(|| {
+                let Paths {
+                    sse, messages, mcp, ..
+                } = self.paths.clone();
+                Refused::NoRoute { sse, messages, mcp }
+            })
     }
 
     fn bare_route(&self, path: &str) -> Option<Route> {
@@ -280,177 +317,85 @@ enum Route {
     Ready,
 }
 
-async fn accept(listener: TcpListener, server: Arc<Server>) {
-    let mut tasks = JoinSet::new();
-    let mut sockets = HashMap::new();
-    let mut closing = pin!(server.closing.notified());
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            Some(ended) = tasks.join_next_with_id() => {
-                sockets.remove(&task_id(&ended));
-                continue;
-            }
-            () = &mut closing => break,
-        };
-        match accepted {
-            Ok((stream, peer)) => {
-                let Ok(local) = stream.local_addr() else {
-                    continue;
-                };
-                let socket = Arc::new(Socket {
-                    peer: peer.ip(),
-                    local: local.ip(),
-                    closing: Notify::new(),
-                    passing: AtomicBool::new(false),
-                    granted: OnceLock::new(),
-                });
-                let serve = serve_socket(stream, Arc::clone(&socket), Arc::clone(&server));
-                sockets.insert(tasks.spawn(serve).id(), socket);
-            }
-            Err(error) => {
-                // Out of descriptors, or a socket that was gone before it was taken: those that are open go on.
-                warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-    drop(listener);
-    for socket in sockets.into_values() {
-        socket.closing.notify_one();
-    }
-    while tasks.join_next().await.is_some() {}
-}
-
-fn task_id(ended: &Result<(Id, ()), JoinError>) -> Id {
-    match ended {
-        Ok((id, ())) => *id,
-        Err(error) => error.id(),
-    }
-}
-
-async fn serve_socket(stream: TcpStream, socket: Arc<Socket>, server: Arc<Server>) {
-    if let Some((granted, stream)) = serve_requests(stream, &socket, &server).await {
-        granted.begin(&server, stream);
-    }
-}
-
-/// Serves requests until the socket ends, or until one of them was granted a stream: then hyper lets go of the socket,
-/// whose last request has no body and no answer yet.
-async fn serve_requests(
-    stream: TcpStream,
-    socket: &Arc<Socket>,
-    server: &Arc<Server>,
-) -> Option<(Granted, TcpStream)> {
-    tune(&stream);
-    let service =
-        service_fn(|request| Box::pin(handle(Arc::clone(server), Arc::clone(socket), request)));
-    let mut connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(server.header_timeout)
-        .max_buf_size(SOCKET_BUFFER)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut closing = pin!(socket.closing.notified());
-    let mut told = false;
-    let served = poll_fn(|cx| {
-        if !told && closing.as_mut().poll(cx).is_ready() {
-            told = true;
-            // What an upstream still answers would have been waited for already, were there time.
-            if socket.passing.load(Ordering::Acquire) {
-                return Poll::Ready(None);
-            }
-            Pin::new(&mut connection).graceful_shutdown();
-        }
-        let served = connection.poll_without_shutdown(cx);
-        if socket.granted.get().is_some() {
-            Poll::Ready(None)
-        } else {
-            served.map(Some)
-        }
-    })
-    .await;
-    if let Some(Err(error)) = &served {
-        debug!(%error, "a socket ended");
-    }
-    let stream = connection.into_parts().io.into_inner();
-    let granted = socket
-        .granted
-        .get()?
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .take()?;
-    Some((granted, stream))
-}
-
-/// Small writes leave at once, and a peer that vanished is noticed. Failures cost only that.
-fn tune(stream: &TcpStream) {
-    let _ = stream.set_nodelay(true);
-    let socket = SockRef::from(stream);
-    let probes = TcpKeepalive::new()
-        .with_time(Duration::from_secs(15))
-        .with_interval(Duration::from_secs(5));
-    let _ = socket.set_tcp_keepalive(&probes);
-    #[cfg(target_os = "linux")]
-    let _ = socket.set_tcp_user_timeout(Some(VANISHED));
-}
-
+/// One request: routed, judged, answered, and said to be whose page's it is.
 async fn handle(
     server: Arc<Server>,
     socket: Arc<Socket>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, CloseSocket> {
-    let route = server.route(request.uri().path());
-    let draining = server.draining.load(Ordering::Acquire);
-    let response = match route {
-        Some(Route::Alive) => Ok(respond::text(StatusCode::OK, "ok\n")),
-        Some(Route::Ready) if draining => Ok(respond::text(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "shutting down\n",
-        )),
-        Some(Route::Ready) => Ok(respond::text(StatusCode::OK, "ready\n")),
-        None => {
-            let Paths {
-                sse, messages, mcp, ..
-            } = server.paths.clone();
-            Err(Refused::NoRoute { sse, messages, mcp })
-        }
-        Some(route) => match server.guard.host(request.headers(), socket.local) {
-            Err(refused) => Err(refused),
-            Ok(()) => match route {
-                Route::Stream if request.method() == Method::GET && !names_session(&request) => {
-                    if draining {
-                        return Err(CloseSocket);
-                    }
-                    let (head, _) = request.into_parts();
-                    let judged = server.guard.origin(&head.headers, socket.local);
-                    match judged.and_then(|()| legacy::grant(&server, &head, &socket)) {
-                        Ok(granted) => {
-                            // Said before this future is polled again, and nobody will poll it again.
-                            let _ = socket.granted.set(Mutex::new(Some(granted)));
-                            return pending().await;
-                        }
-                        Err(refused) => Err(refused),
-                    }
-                }
-                Route::Messages if request.method() == Method::POST => {
-                    match server.guard.origin(request.headers(), socket.local) {
-                        Ok(()) => legacy::post(&server, request, &socket).await,
-                        Err(refused) => Err(refused),
-                    }
-                }
-                Route::Messages => Err(Refused::Method("POST")),
-                // Clients of the newer transport that still hold the old address are served in place.
-                Route::Stream if request.method() != Method::POST && !names_session(&request) => {
-                    Err(Refused::Method("GET, POST"))
-                }
-                _ => modern::pass(&server, request, &socket).await,
-            },
-        },
+    #[cfg(test)]
+    assert_ne!(request.uri().query(), Some("panic"), "asked for");
+    // Where two lengths of a body may have been named the socket must not be used again (RFC 9112 §6.3); hyper has read
+    // the one that counts and keeps quiet about the other.
+    let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
+    let origin = match &server.cors {
+        Some(_) => server.guard.allowed_origin(request.headers(), socket.local),
+        None => None,
     };
-    Ok(response.unwrap_or_else(|refused| {
+    let answered = match server.route(&request) {
+        Ok(Route::Alive) => Ok(respond::text(StatusCode::OK, "ok\n")),
+        Ok(Route::Ready) => Ok(server.readiness()),
+        Ok(route) => answer(&server, &socket, request, route, origin.as_ref()).await?,
+        Err(refused) => Err(refused),
+    };
+    let mut response = answered.unwrap_or_else(|refused| {
         debug!(%refused, "refused a request");
         refused.response()
-    }))
+    });
+    if server.cors.is_some() {
+        cors::mark(response.headers_mut(), origin.as_ref());
+    }
+    if chunked {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    Ok(response)
+}
+
+/// Answers on one of the three paths of the protocol. The outer error closes the socket.
+async fn answer(
+    server: &Arc<Server>,
+    socket: &Arc<Socket>,
+    request: Request<Incoming>,
+    route: Route,
+    origin: Option<&HeaderValue>,
+) -> Result<Result<Response<Body>, Refused>, CloseSocket> {
+    if let Err(refused) = server.guard.host(&request, socket.local) {
+        return Ok(Err(refused));
+    }
+    // The upstream judges the origin of what is passed through, except when the ferry answers for both.
+    let judge = || server.guard.origin(request.headers(), socket.local);
+    if let Some(cors) = &server.cors
+        && cors::is_preflight(request.method(), request.headers())
+    {
+        return Ok(judge().map(|()| cors.preflight(request.headers())));
+    }
+    Ok(match route {
+        Route::Stream if request.method() == Method::GET && !names_session(&request) => {
+            if server.draining.load(Ordering::Acquire) {
+                return Err(CloseSocket);
+            }
+            let judged = judge();
+            let (head, _) = request.into_parts();
+            match judged.and_then(|()| legacy::grant(server, &head, socket, origin)) {
+                Ok(granted) => {
+                    socket.grant(granted);
+                    return pending().await;
+                }
+                Err(refused) => Err(refused),
+            }
+        }
+        Route::Messages if request.method() == Method::POST => match judge() {
+            Ok(()) => legacy::post(server, request, socket).await,
+            Err(refused) => Err(refused),
+        },
+        Route::Messages => Err(Refused::Method("POST")),
+        // Clients of the newer transport that still hold the old address are served in place.
+        Route::Stream if request.method() != Method::POST && !names_session(&request) => {
+            Err(Refused::Method("GET, POST"))
+        }
+        _ => modern::pass(server, request, socket).await,
+    })
 }
 
 fn names_session(request: &Request<Incoming>) -> bool {

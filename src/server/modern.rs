@@ -14,9 +14,10 @@ use super::body::Body;
 use super::forward::strip_hop_by_hop;
 use super::gauge::Held;
 use super::respond::Refused;
-use super::{Server, Socket};
+use super::socket::Socket;
+use super::{Server, cors};
 use crate::metrics::Counter;
-use crate::upstream::root_cause;
+use crate::upstream::Upload;
 
 /// An exchange of a socket with the upstream, until its last byte has come.
 struct Passing {
@@ -58,13 +59,16 @@ pub(super) async fn pass(
         .forwarding
         .prepare_request(&mut head.headers, socket.peer)?;
     let upstream = &server.shared.upstream;
+    let body = Upload::new(body, || socket.upload());
     let answer = upstream
         .pass(head.method, head.uri.query(), head.headers, body)
         .await;
-    let response =
-        answer.map_err(|error| Refused::Upstream(upstream.shown(), root_cause(&error)))?;
+    let response = answer.map_err(|why| Refused::Upstream(upstream.shown(), why))?;
     let (mut head, body) = response.into_parts();
     head.version = Version::HTTP_11;
+    if server.cors.is_some() {
+        cors::silence(&mut head.headers);
+    }
     strip_hop_by_hop(&mut head.headers).map_err(|_| {
         Refused::Upstream(
             upstream.shown(),

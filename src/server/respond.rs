@@ -39,7 +39,11 @@ pub(super) enum Refused {
     Parse(ParseError),
     /// The client's mistake, in the bridge's words.
     Invalid(String),
-    /// The `Host` header is missing, doubled or foreign.
+    /// The `Host` header is missing or doubled.
+    NoHost,
+    /// The address names another host than the `Host` header.
+    TwoHosts,
+    /// The `Host` header is foreign.
     Host(String),
     /// The `Origin` header is foreign.
     Origin(String),
@@ -47,6 +51,12 @@ pub(super) enum Refused {
     Connection,
     /// As many streams are open as may be.
     Full,
+    /// As many streams of this address are open as may be.
+    FullForPeer(usize),
+    /// Connections hold as much memory as they may.
+    NoMemory,
+    /// The address has asked for unknown connections too often.
+    TooManyMisses,
     /// A queue of this connection is full.
     Busy,
     /// No connection to the upstream, or none that yields an answer; the address and the reason.
@@ -64,13 +74,18 @@ impl Refused {
             | Self::BodyBroken
             | Self::Parse(_)
             | Self::Invalid(_)
+            | Self::NoHost
+            | Self::TwoHosts
             | Self::Connection => StatusCode::BAD_REQUEST,
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             Self::ContentType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Host(_) | Self::Origin(_) => StatusCode::FORBIDDEN,
-            Self::Full | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Full | Self::FullForPeer(_) | Self::NoMemory | Self::Busy => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::TooManyMisses => StatusCode::TOO_MANY_REQUESTS,
             Self::Upstream(..) => StatusCode::BAD_GATEWAY,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -85,8 +100,11 @@ impl Refused {
             Self::Method(allow) => {
                 headers.insert(header::ALLOW, HeaderValue::from_static(allow));
             }
-            Self::Full | Self::Busy => {
+            Self::Full | Self::FullForPeer(_) | Self::NoMemory | Self::Busy => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            Self::TooManyMisses => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
             }
             Self::BodyTimeout | Self::BodyBroken | Self::TooLarge(_) => {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -115,6 +133,8 @@ impl fmt::Display for Refused {
             Self::BodyBroken => f.write_str("the body broke off"),
             Self::Parse(error) => error.fmt(f),
             Self::Invalid(why) => f.write_str(why),
+            Self::NoHost => f.write_str("a request needs exactly one Host header"),
+            Self::TwoHosts => f.write_str("the address names another host than the Host header"),
             Self::Host(host) => write!(
                 f,
                 "the Host header {host:?} is not one that this listener is known by; --allowed-host or --public-url adds one"
@@ -122,6 +142,12 @@ impl fmt::Display for Refused {
             Self::Origin(origin) => write!(f, "the Origin {origin:?} is not allowed; --allowed-origin adds one"),
             Self::Connection => f.write_str("the Connection header names a header that must not be dropped"),
             Self::Full => f.write_str("too many streams are open (--max-connections); try again later"),
+            Self::FullForPeer(most) => write!(
+                f,
+                "{most} streams are open from this address (--max-connections-per-peer); if it is a proxy, name it with --trusted-proxy"
+            ),
+            Self::NoMemory => f.write_str("connections hold as much memory as they may (--max-buffered); try again in a while"),
+            Self::TooManyMisses => f.write_str("too many unknown connections were asked for from this address; wait a minute"),
             Self::Busy => f.write_str("too many messages wait on this connection; try again later"),
             Self::Upstream(address, why) => write!(f, "the upstream {address} cannot be reached ({why})"),
             Self::Internal(what) => f.write_str(what),

@@ -7,10 +7,12 @@
 //!
 //! This module knows nothing of connections, streams of clients, or the tap.
 
+mod breaker;
 mod call;
 mod connect;
 mod cookies;
 mod redirect;
+mod upload;
 
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -19,7 +21,7 @@ use http_body_util::Either;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::uri::PathAndQuery;
-use hyper::{Method, Request, Response, Uri};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
@@ -27,9 +29,11 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::proto::bridge::Verb;
 use crate::proto::era;
+use breaker::Breaker;
 pub use call::{Call, root_cause};
 use connect::Connector;
 pub use cookies::Jar;
+pub use upload::Upload;
 
 /// Idle connections to the upstream that are kept.
 const MAX_IDLE: usize = 1024;
@@ -39,7 +43,7 @@ const PROXY_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("mcp-ferry/", env!("CARGO_PKG_VERSION")));
 
 /// A request body: one message, or what a client sends through.
-pub type RequestBody = Either<http_body_util::Full<bytes::Bytes>, Incoming>;
+pub type RequestBody = Either<http_body_util::Full<bytes::Bytes>, Upload>;
 
 /// The configured MCP server.
 #[derive(Debug)]
@@ -52,6 +56,7 @@ pub struct Upstream {
     headers: Vec<(HeaderName, HeaderValue)>,
     connection_id_header: Option<HeaderName>,
     max_message: usize,
+    breaker: Breaker,
 }
 
 /// What a translated exchange takes from the client: set once per POST, cheap to carry.
@@ -78,6 +83,8 @@ pub struct Outgoing {
     pub query: Option<Arc<str>>,
     /// Names the connection, for upstreams that keep state elsewhere.
     pub connection_id: Option<HeaderValue>,
+    /// Whether it was tried before.
+    pub repeated: bool,
 }
 
 impl Upstream {
@@ -104,6 +111,7 @@ impl Upstream {
             headers: config.upstream.headers.clone(),
             connection_id_header: config.upstream.connection_id_header.clone(),
             max_message: config.limits.max_message,
+            breaker: Breaker::default(),
         }))
     }
 
@@ -118,14 +126,18 @@ impl Upstream {
     /// the query and every other header stay. `query` is the client's.
     ///
     /// # Errors
-    /// When no connection is made, or none that yields an answer.
+    /// When no connection is made, or none that yields an answer; says why.
     pub async fn pass(
         &self,
         method: Method,
         query: Option<&str>,
         headers: HeaderMap,
-        body: Incoming,
-    ) -> Result<Response<Incoming>, hyper_util::client::legacy::Error> {
+        body: Upload,
+    ) -> Result<Response<Incoming>, String> {
+        if let Some(why) = self.breaker.objection(false) {
+            return Err(why);
+        }
+        let sessionless = !headers.contains_key(era::SESSION_HEADER);
         let mut request = Request::new(Either::Right(body));
         *request.method_mut() = method;
         *request.uri_mut() = with_query(&self.endpoint(), query);
@@ -133,7 +145,17 @@ impl Upstream {
         for (name, value) in &self.headers {
             request.headers_mut().insert(name, value.clone());
         }
-        let response = self.client.request(request).await?;
+        let response = self.client.request(request).await.map_err(|error| {
+            let why = root_cause(&error);
+            if error.is_connect() {
+                self.breaker.failed(&why);
+            }
+            why
+        })?;
+        self.breaker.succeeded();
+        if sessionless && response.status() == StatusCode::NOT_FOUND {
+            self.forget_redirect();
+        }
         redirect::learn(self, response.status(), response.headers());
         Ok(response)
     }
@@ -168,6 +190,11 @@ impl Upstream {
                 .read()
                 .unwrap_or_else(std::sync::PoisonError::into_inner),
         )
+    }
+
+    /// What was found at the end of a redirect is not there any more: the redirect may not hold either.
+    fn forget_redirect(&self) {
+        self.move_endpoint((*self.configured).clone());
     }
 
     fn move_endpoint(&self, to: Uri) {

@@ -41,7 +41,8 @@ async fn an_upstream_that_is_down_is_tried_for_a_while_and_then_reported() {
             .then(|| Answer::initialize(request, None))
             .or_else(|| routine(request))
     });
-    client.handshake().await;
+    // After several failures nothing is tried for a second.
+    clock.pass_until("the handshake", client.handshake()).await;
     client.leave();
     ferry.stop().await;
 }

@@ -13,6 +13,7 @@ use bytes::Bytes;
 
 use super::leave::ClientState;
 use super::ledger::{Attempts, Origin, Place, Request};
+use super::missed::Promised;
 use super::trouble::{self, Executed, Reason, Trouble};
 use super::vocabulary::{CallId, Counted, Refusal, Verb};
 use super::{Bridge, Call, Notice, Purpose, Queued};
@@ -62,8 +63,12 @@ pub(super) struct Remembered {
     shaken: bool,
     /// Whether `notifications/initialized` was sent on the present session.
     confirmed: bool,
+    /// What the server promises to tell of changes.
+    pub(super) promised: Promised,
     level: Option<Box<str>>,
-    subscriptions: BTreeMap<Box<str>, Box<str>>,
+    pub(super) subscriptions: BTreeMap<Box<str>, Box<str>>,
+    /// A session was replaced: what changed in between, nobody said.
+    pub(super) replaced: bool,
 }
 
 impl<C: Clone> Bridge<C> {
@@ -268,6 +273,7 @@ impl<C: Clone> Bridge<C> {
     /// A session counts only when it comes with a good result: servers put fresh ids on refusals too.
     fn adopt_session(&mut self, answer: &Message, session: Option<Box<str>>) {
         self.remembered.shaken = true;
+        self.remembered.promised = Promised::of(answer);
         self.session.id = session.map(Arc::from);
         let version = answer
             .result_member("protocolVersion")
@@ -363,6 +369,7 @@ impl<C: Clone> Bridge<C> {
             ));
             return self.own_initialize_failed(&trouble, None);
         }
+        self.remembered.replaced = self.remembered.shaken;
         self.adopt_session(answer, session);
         if self.client_state() == ClientState::Gone {
             self.phase = Phase::Open;
@@ -434,6 +441,9 @@ impl<C: Clone> Bridge<C> {
             return;
         }
         self.confirmed(call, accepted);
+        if std::mem::take(&mut self.remembered.replaced) {
+            self.tell_of_changes();
+        }
         let Some((context, credential)) = self.latest.clone().filter(|_| self.phase == Phase::Open)
         else {
             return;
