@@ -42,6 +42,10 @@ impl World {
             self.initialize(number)?;
         }
         self.acts_later(number);
+        if self.random.percent(3) {
+            let at = self.now + Duration::from_millis(self.random.next() % 20_000);
+            self.queue.push(at, Event::Ages(number));
+        }
         Ok(())
     }
 
@@ -182,8 +186,12 @@ impl World {
         ];
         let (method, safe) = *self.random.pick(&methods).unwrap_or(&("", false));
         let index = self.request(number, false, safe);
-        let request = &self.connections[number].books.requests[index];
-        let (id, nonce, uri) = (&request.id, &request.nonce, index % 3);
+        let books = &mut self.connections[number].books;
+        let uri = index % 3;
+        if method == "resources/subscribe" {
+            books.subscribed.insert(format!("u:{uri}"));
+        }
+        let (id, nonce) = (&books.requests[index].id, &books.requests[index].nonce);
         let text = format!(
             r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{{"uri":"u:{uri}","n":"{nonce}"}}}}"#
         );

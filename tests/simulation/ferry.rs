@@ -47,6 +47,7 @@ impl World {
         let settings = Settings {
             max_in_flight: self.plan.max_in_flight,
             request_timeout: self.plan.request_timeout,
+            request_idle_timeout: self.plan.request_idle_timeout,
             seed: self.random.next(),
             ..Settings::default()
         };

@@ -52,7 +52,7 @@ use world::World;
 const SEEDS: u64 = 500;
 
 /// What must happen in so many seeds, for else they show little: the bridge's counters, and the model's own.
-const MUST_HAPPEN: [&str; 37] = [
+const MUST_HAPPEN: [&str; 39] = [
     "FerryError",
     "ImplicitHandshake",
     "InvalidUpstreamMessage",
@@ -74,6 +74,7 @@ const MUST_HAPPEN: [&str; 37] = [
     "outcome: message_too_large",
     "outcome: session_lost",
     "outcome: shutting_down",
+    "outcome: stream_age",
     "outcome: timeout",
     "outcome: too_many_in_flight",
     "outcome: unauthorized",
@@ -89,6 +90,7 @@ const MUST_HAPPEN: [&str; 37] = [
     "session unknown",
     "stalled client closed",
     "stream resumed with what was missed",
+    "told of changes",
     "upstream not read for its client",
 ];
 

@@ -38,6 +38,7 @@ pub struct Plan {
     pub client_buffer: usize,
     pub max_in_flight: usize,
     pub request_timeout: Duration,
+    pub request_idle_timeout: Duration,
     /// Whether everything comes to its end with a calm upstream before the clients leave.
     pub calm: bool,
     /// Whether the upstream still answers when the clients leave.
@@ -75,6 +76,7 @@ impl Plan {
             client_buffer: pick(random, &[200, 2000, 1 << 20]),
             max_in_flight: pick(random, &[2, 8, 128]),
             request_timeout: seconds(random, &[7, 60, 3600]),
+            request_idle_timeout: seconds(random, &[3, 30, 900]),
             calm: random.percent(65),
             silent: random.percent(20),
         }

@@ -24,6 +24,8 @@ pub enum Event {
     Answers(usize, String),
     /// A client's `notifications/initialized` reaches the ferry.
     Confirms(usize),
+    /// A client's stream is getting old.
+    Ages(usize),
     /// A client that did not read reads again.
     Reads(usize),
     /// A client that does not read may have done so for too long.

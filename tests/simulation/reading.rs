@@ -42,6 +42,9 @@ impl Reader {
             Self::Events(decoder) => decoder.push(bytes, |decoded| on_event(decoded, &mut replies)),
             Self::Lines(decoder) => decoder.push(bytes, |decoded| replies.push(on_line(decoded))),
         }
+        if replies.is_empty() {
+            replies.push(Reply::Alive);
+        }
         replies
     }
 

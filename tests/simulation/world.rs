@@ -147,13 +147,18 @@ impl World {
         if self.connections[number].gone {
             return Ok(());
         }
-        match self.random.below(4) {
+        match self.random.below(5) {
             0 => {
                 self.drain(number)?;
                 self.note(number, || "> drain-expired".to_owned());
-                self.input(number, Input::DrainExpired)
+                self.input(number, Input::Expire)
             }
             1 if self.connections[number].bridge.in_flight() == 0 => self.drain(number),
+            2 => {
+                self.on_ages(number)?;
+                self.note(number, || "> too old".to_owned());
+                self.input(number, Input::Expire)
+            }
             _ => {
                 self.note(number, || "> gone".to_owned());
                 self.goes(number)
@@ -167,6 +172,20 @@ impl World {
         let connection = &self.connections[number];
         if !connection.books.ended && connection.bridge.in_flight() == 0 {
             return Err("nothing is in flight, and the drain is not complete".to_owned());
+        }
+        Ok(())
+    }
+
+    /// The stream is old: it ends as soon as nothing is in flight.
+    fn on_ages(&mut self, number: usize) -> Check {
+        if self.connections[number].gone {
+            return Ok(());
+        }
+        self.note(number, || "> old".to_owned());
+        self.input(number, Input::Retire)?;
+        let connection = &self.connections[number];
+        if !connection.books.ended && connection.bridge.in_flight() == 0 {
+            return Err("nothing is in flight, and an old stream goes on".to_owned());
         }
         Ok(())
     }
@@ -222,7 +241,7 @@ impl World {
                 if world.connections[number].bridge.in_flight() > 0 {
                     world.saw("drain expired with requests in flight");
                 }
-                world.input(number, Input::DrainExpired)
+                world.input(number, Input::Expire)
             }),
             Event::Connects(_) if self.connections.len() >= MAX_CONNECTIONS => Ok(()),
             Event::Connects(returns) => {
@@ -234,6 +253,7 @@ impl World {
             Event::Reaches(key) => self.on_reaches(key).map_err(|why| named(key.0, &why)),
             Event::Acts(number) => self.of(number, Self::on_acts),
             Event::Confirms(number) => self.of(number, Self::on_confirms),
+            Event::Ages(number) => self.of(number, Self::on_ages),
             Event::Reads(number) => self.of(number, Self::on_reads),
             Event::Stalls(number) => self.of(number, Self::on_stalls),
             Event::Arrives(number, text) => {

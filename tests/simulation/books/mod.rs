@@ -178,6 +178,9 @@ pub struct Books {
     /// Questions that the client has not answered, by the id under which it knows them.
     pub asked: BTreeMap<String, usize>,
     shown: BTreeSet<String>,
+    /// GETs that were sent to listen, and what the client ever subscribed to.
+    listens: usize,
+    pub subscribed: BTreeSet<String>,
     /// Handshakes that were begun, and the last one that succeeded.
     generations: usize,
     current: usize,
@@ -194,7 +197,7 @@ pub struct Books {
     dropped: Vec<CallId>,
     pub ended: bool,
     pub finished: bool,
-    /// Why requests ended in errors of the ferry's own.
+    /// Why requests ended in errors of the ferry's own, and what else it said by itself.
     pub reasons: Vec<String>,
     /// What the bridge asked for that somebody else has to act upon.
     pub asks: Vec<Asks>,

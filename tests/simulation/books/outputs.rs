@@ -159,6 +159,9 @@ impl Books {
                     _ => Err(format!("taken back, and not asked: {text}")),
                 }
             }
+            (Some(method), None) if message["params"]["n"].is_null() => {
+                self.on_told(method, &message)
+            }
             (Some(_), None) => match self.due.pop_front() {
                 Some(due) if due == text => Ok(()),
                 due => Err(format!("delivered {text}, due was {due:?}")),
@@ -178,6 +181,24 @@ impl Books {
         }
     }
 
+    /// What the ferry itself tells a client that may have missed something: no more than the model's server promises,
+    /// and not before there was a second session or a second listen stream.
+    fn on_told(&mut self, method: &str, message: &Value) -> Check {
+        let promised = match method {
+            "notifications/tools/list_changed" => true,
+            "notifications/resources/updated" => {
+                let uri = message["params"]["uri"].as_str().unwrap_or_default();
+                self.subscribed.contains(uri)
+            }
+            _ => false,
+        };
+        if !promised || (self.generations < 2 && self.listens < 2) {
+            return Err(format!("nobody had to be told {message}"));
+        }
+        self.reasons.push("told of changes".to_owned());
+        Ok(())
+    }
+
     /// A response: the one outcome of a request that is in flight, and of no other.
     fn on_outcome(&mut self, message: &Value, id: &str) -> Check {
         let Some(index) = self.live.remove(id).or_else(|| self.loose.remove(id)) else {
@@ -193,7 +214,8 @@ impl Books {
             self.reasons.push(format!("outcome: {reason}"));
         }
         // Given up, not refused: the upstream may still be at it.
-        if matches!(ferry["reason"].as_str(), Some("timeout" | "shutting_down"))
+        let given_up = ["timeout", "shutting_down", "stream_age"];
+        if given_up.iter().any(|reason| ferry["reason"] == *reason)
             && !self.requests[index].initialize
         {
             self.must_be_cancelled(index);

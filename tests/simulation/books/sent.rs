@@ -36,6 +36,13 @@ impl Books {
                 self.own(text)?;
                 let message: Value =
                     serde_json::from_str(text).map_err(|error| error.to_string())?;
+                let nonce = message["params"]["n"].as_str().unwrap_or_default();
+                let shakes = ["initialize", "notifications/initialized"];
+                let shakes = shakes.iter().any(|method| message["method"] == *method);
+                let known = self.sent.contains(nonce) || shakes;
+                if sent.repeated && !known && self.posted.contains_key(nonce) {
+                    return Err(format!("{call:?} repeats nothing: {text}"));
+                }
                 self.on_post(call, &message, &mut exchange, now)?;
             }
             Verb::Get { last_event_id } => {
@@ -60,8 +67,9 @@ impl Books {
     }
 
     /// Event ids are `e:`, the connection, the request they belong to or `-`, and the rest.
-    fn on_get(&self, last_event_id: Option<&str>, exchange: &mut Exchange) -> Check {
+    fn on_get(&mut self, last_event_id: Option<&str>, exchange: &mut Exchange) -> Check {
         exchange.kind = Kind::Listen;
+        self.listens += 1;
         exchange.last_event_id = last_event_id.map(str::to_owned);
         if self.ended || exchange.session.is_none() {
             return Err("a GET without a session, or without a client".to_owned());

@@ -348,7 +348,9 @@ impl World {
             None => books.nonce(),
         };
         let version = match job.exchange.kind {
-            Kind::Initialize => r#""protocolVersion":"2025-11-25","#,
+            Kind::Initialize => {
+                r#""protocolVersion":"2025-11-25","capabilities":{"tools":{"listChanged":true},"prompts":{}},"#
+            }
             _ => "",
         };
         let said = match good {
