@@ -394,7 +394,17 @@ async fn answer(
         Route::Stream if request.method() != Method::POST && !names_session(&request) => {
             Err(Refused::Method("GET, POST"))
         }
-        _ => modern::pass(server, request, socket).await,
+        _ => {
+            let judged = if server.cors.is_some() {
+                judge()
+            } else {
+                Ok(())
+            };
+            match judged {
+                Ok(()) => modern::pass(server, request, socket).await,
+                Err(refused) => Err(refused),
+            }
+        }
     })
 }
 
