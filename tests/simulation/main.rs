@@ -15,7 +15,7 @@
 //! | `plan` | what a seed decides beforehand |
 //! | `client`, `server` | the two peers |
 //! | `writing`, `reading` | the bytes between the upstream and the ferry |
-//! | `ferry` | the shell around one bridge |
+//! | `ferry`, `intake` | the shell around one bridge |
 //! | `books` | what is checked |
 //!
 //! `SIMULATION=100000` runs that many seeds, `SIMULATION_SEED=…` one of them, with everything that happened in it
@@ -34,6 +34,7 @@
 mod books;
 mod client;
 mod ferry;
+mod intake;
 mod plan;
 mod queue;
 #[path = "../it/support/random.rs"]
