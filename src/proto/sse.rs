@@ -77,11 +77,9 @@ impl Decoder {
 
     /// Reads a chunk and hands every block that it completes to `found`.
     pub fn push(&mut self, mut chunk: &[u8], mut found: impl FnMut(Decoded)) {
-        if self.after_cr && chunk.first() == Some(&b'\n') {
-            chunk = chunk.get(1..).unwrap_or_default();
-        }
-        if !chunk.is_empty() {
-            self.after_cr = false;
+        if !chunk.is_empty() && std::mem::take(&mut self.after_cr) {
+            // Of the line feeds behind a carriage return one belongs to it.
+            chunk = chunk.strip_prefix(b"\n").unwrap_or(chunk);
         }
         while let Some(end) = memchr::memchr2(b'\n', b'\r', chunk) {
             let (head, tail) = chunk.split_at(end);
@@ -124,13 +122,15 @@ impl Decoder {
     }
 
     fn end_line(&mut self, mut line: &[u8], found: &mut impl FnMut(Decoded)) {
+        // With its byte order mark, as `keep` counts it: whether a line fits must not depend on how it arrived.
+        let fits = self.data.len() + line.len() <= self.limit;
         if std::mem::take(&mut self.at_start) {
             line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
         }
         if line.is_empty() {
             return self.end_block(found);
         }
-        if self.data.len() + line.len() > self.limit {
+        if !fits {
             self.oversized = true;
             self.data = Vec::new();
         }
@@ -271,6 +271,32 @@ mod tests {
         }
         let bytes: Vec<&[u8]> = text.as_bytes().chunks(1).collect();
         assert_eq!(decode(20, &bytes), wanted);
+    }
+
+    #[test]
+    fn the_byte_order_mark_counts_in_any_pieces() {
+        let text = b"\xef\xbb\xbfdata: 12345678901\n\ndata: ok\n\n";
+        for (limit, first) in [
+            (19, Decoded::Oversized),
+            (20, event("", "12345678901", None, None)),
+        ] {
+            let wanted = vec![first, event("", "ok", None, None)];
+            for at in 0..=text.len() {
+                let (head, tail) = text.split_at(at);
+                assert_eq!(decode(limit, &[head, tail]), wanted, "split at byte {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn of_the_line_feeds_behind_a_carriage_return_one_belongs_to_it() {
+        let wanted = vec![event("", "x", None, None), event("", "y", None, None)];
+        let bytes: Vec<&[u8]> = b"data: x\r\n\ndata: y\n\r\n".chunks(1).collect();
+        assert_eq!(decode(1024, &bytes), wanted);
+        assert_eq!(
+            decode(1024, &[b"data: x\r", b"", b"\n", b"\ndata: y\n\n"]),
+            wanted
+        );
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::respond::Refused;
 use super::socket::Socket;
 use super::{Server, cors};
 use crate::metrics::Counter;
-use crate::upstream::Upload;
+use crate::upstream::{PassError, Upload};
 
 /// An exchange of a socket with the upstream, until its last byte has come.
 struct Passing {
@@ -63,7 +63,10 @@ pub(super) async fn pass(
     let answer = upstream
         .pass(head.method, head.uri.query(), head.headers, body)
         .await;
-    let response = answer.map_err(|why| Refused::Upstream(upstream.shown(), why))?;
+    let response = answer.map_err(|failed| match failed {
+        PassError::Client => Refused::BodyBroken,
+        PassError::Upstream(why) => Refused::Upstream(upstream.shown(), why),
+    })?;
     let (mut head, body) = response.into_parts();
     head.version = Version::HTTP_11;
     if server.cors.is_some() {

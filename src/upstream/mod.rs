@@ -14,6 +14,7 @@ mod cookies;
 mod redirect;
 mod upload;
 
+use std::error::Error as _;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -57,6 +58,15 @@ pub struct Upstream {
     connection_id_header: Option<HeaderName>,
     max_message: usize,
     breaker: Arc<Breaker>,
+}
+
+/// Why a passed-through request has no answer.
+#[derive(Debug)]
+pub enum PassError {
+    /// The client's body broke off.
+    Client,
+    /// No connection was made, or none that yielded an answer; says why.
+    Upstream(String),
 }
 
 /// What a translated exchange takes from the client: set once per POST, cheap to carry.
@@ -130,16 +140,16 @@ impl Upstream {
     /// the query and every other header stay. `query` is the client's.
     ///
     /// # Errors
-    /// When no connection is made, or none that yields an answer; says why.
+    /// When the client's body breaks off, or no connection is made that yields an answer.
     pub async fn pass(
         &self,
         method: Method,
         query: Option<&str>,
         headers: HeaderMap,
         body: Upload,
-    ) -> Result<Response<Incoming>, String> {
+    ) -> Result<Response<Incoming>, PassError> {
         if let Some(why) = self.breaker.objection(false) {
-            return Err(why);
+            return Err(PassError::Upstream(why));
         }
         let sessionless = !headers.contains_key(era::SESSION_HEADER);
         let mut request = Request::new(Either::Right(body));
@@ -150,11 +160,15 @@ impl Upstream {
             request.headers_mut().insert(name, value.clone());
         }
         let response = self.client.request(request).await.map_err(|error| {
+            let cause = error.source().and_then(|cause| cause.downcast_ref());
+            if cause.is_some_and(hyper::Error::is_user) {
+                return PassError::Client;
+            }
             let why = root_cause(&error);
             if error.is_connect() {
                 self.breaker.failed(&why);
             }
-            why
+            PassError::Upstream(why)
         })?;
         self.breaker.succeeded();
         if sessionless && response.status() == StatusCode::NOT_FOUND {
