@@ -90,10 +90,11 @@ export class RawClient {
   call = (tool, args) => this.ask('tools/call', { name: tool, arguments: args });
 }
 
-// A socket that is not read tells neither its end nor a reset; the kernel's table does.
+// A socket that is not read tells neither its end nor a reset, and with its window at zero not even the kernel has heard
+// of it; but on the other end, which is on this machine, the connection has left the state ESTABLISHED.
 function isOpen({ localPort, remotePort }) {
   const hex = port => port.toString(16).toUpperCase().padStart(4, '0');
-  return new RegExp(`: 0100007F:${hex(localPort)} 0100007F:${hex(remotePort)} 01 `).test(readFileSync('/proc/net/tcp', 'utf8'));
+  return new RegExp(`: 0100007F:${hex(remotePort)} 0100007F:${hex(localPort)} 01 `).test(readFileSync('/proc/net/tcp', 'utf8'));
 }
 
 // Asks for `count` large answers and then takes a byte a second off its socket, until it is closed or told to stop. Each
