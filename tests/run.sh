@@ -29,6 +29,7 @@ steps=(
     "sdk          | line  | build       | tests/sdk/run.sh"
     "clippy       | one   |             | cargo clippy --all-targets --locked -- -D warnings"
     "test         | cargo | clippy      | cargo test --locked --no-fail-fast"
+    "simulation   | cargo | build       | cd tests/simulation/fast && SIMULATION=100000 CARGO_TARGET_DIR=../../../target/simulation cargo test --locked -- --nocapture"
     "vanish       | line  | build       | tests/vanish.sh"
     "soak         | line  | build       | tests/soak.sh 1"
     "drain        | line  | build       | tests/drain.sh"

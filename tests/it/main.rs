@@ -21,7 +21,6 @@ mod guards;
 mod headers;
 mod holds;
 mod identity;
-mod interleavings;
 mod isolation;
 mod keep_alive;
 mod layers;

@@ -247,7 +247,7 @@ async fn an_upstream_restarted_in_the_middle_is_used_again() {
         client.request(id, "tools/call", json!({})).await;
         assert_eq!(client.message().await["id"], id);
     }
-    drop(before);
+    before.die().await;
     let listener = rebind(address).await;
     let after = start(listener, "after");
     for (client, id) in clients.iter_mut().zip(11..) {

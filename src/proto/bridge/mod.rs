@@ -19,6 +19,7 @@
 //! | `ends` | how exchanges end: refusals, broken streams, resumption, attempts to connect |
 //! | `listen` | the stream for what the upstream sends unasked |
 //! | `leave` | the end: drain, farewell, DELETE |
+//! | `restore` | what a new session is told because the lost one knew it |
 //! | `missed` | what is said to a client that may have missed a notification |
 //! | `trouble` | the errors that the ferry makes itself |
 
@@ -30,6 +31,7 @@ mod ledger;
 mod listen;
 mod missed;
 mod replies;
+mod restore;
 mod trouble;
 mod vocabulary;
 
@@ -40,10 +42,11 @@ use bytes::Bytes;
 
 use crate::proto::jsonrpc::{Id, Message};
 use ends::Again;
-use handshake::{Phase, Remembered, Session};
+use handshake::{Phase, Session};
 use leave::{ClientState, Leaving};
 use ledger::{Attempts, Origin, Place, Request};
 use listen::Listen;
+use restore::Remembered;
 use trouble::Trouble;
 pub use vocabulary::{
     Answer, Body, CallId, Counted, End, Exchange, Input, Output, PostId, Posted, Refusal, Reply,

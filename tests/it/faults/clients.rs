@@ -4,28 +4,15 @@ use std::time::Duration;
 
 use mcp_ferry::metrics::Counter;
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
 
 use super::{SECOND, works};
 use crate::support::chaos::{Chaos, Ending};
 use crate::support::client::{Client, Item, call, post};
 use crate::support::clock::{Clock, within};
 use crate::support::ferry::Ferry;
-use crate::support::upstream::{Events, Received, Upstream};
+use crate::support::upstream::{Received, Upstream};
 
 const AGE: Duration = Duration::from_secs(100);
-
-/// A ferry whose streams end at [`AGE`], and a client after its handshake.
-async fn ageing() -> (Upstream, Ferry, Clock, Client) {
-    let upstream = Upstream::with_sessions().await;
-    let ferry = Ferry::with(upstream.url(), |config| {
-        config.limits.max_stream_age = Some(AGE);
-    })
-    .await;
-    let clock = Clock::stop();
-    let client = Client::ready(ferry.address).await;
-    (upstream, ferry, clock, client)
-}
 
 fn is_delete(request: &Received) -> bool {
     request.method() == "DELETE"
@@ -33,7 +20,13 @@ fn is_delete(request: &Received) -> bool {
 
 #[tokio::test]
 async fn f15_a_stream_with_nothing_in_flight_ends_between_four_fifths_of_its_age_and_the_whole() {
-    let (mut upstream, ferry, clock, mut client) = ageing().await;
+    let mut upstream = Upstream::with_sessions().await;
+    let ferry = Ferry::with(upstream.url(), |config| {
+        config.limits.max_stream_age = Some(AGE);
+    })
+    .await;
+    let clock = Clock::stop();
+    let mut client = Client::ready(ferry.address).await;
     clock.advance(AGE * 4 / 5 - SECOND).await;
     works(&mut client, &mut upstream).await;
     for _ in 0..22 {
@@ -42,51 +35,6 @@ async fn f15_a_stream_with_nothing_in_flight_ends_between_four_fifths_of_its_age
     client.ended().await;
     let answered = post(client.address, &client.endpoint, &[], "{}").await;
     assert_eq!(answered.status(), 404);
-    upstream.seen("the end of the session", is_delete).await;
-    ferry.quiet().await;
-    ferry.stop().await;
-}
-
-#[tokio::test]
-async fn f15_an_old_stream_ends_when_its_last_call_is_done() {
-    let (mut upstream, ferry, clock, mut client) = ageing().await;
-    client.send(&call(1, "tools/call")).await;
-    let running = upstream.expect("POST").await;
-    clock.advance(AGE * 19 / 20).await;
-    // Still served.
-    works(&mut client, &mut upstream).await;
-    running.result(&json!({"n": 1})).await;
-    assert_eq!(client.message().await["result"]["n"], 1);
-    clock.pass_until("the end", client.ended()).await;
-    ferry.quiet().await;
-    ferry.stop().await;
-}
-
-#[tokio::test]
-async fn f15_what_is_in_flight_at_the_whole_age_was_perhaps_executed() {
-    let (mut upstream, ferry, clock, mut client) = ageing().await;
-    for id in 1..=2 {
-        client.send(&call(id, "tools/call")).await;
-    }
-    let (first, second) = (
-        upstream.expect("POST").await,
-        upstream.expect("POST").await.events().await,
-    );
-    clock.advance(AGE - SECOND).await;
-    works(&mut client, &mut upstream).await;
-    let mut ids = Vec::new();
-    for _ in 0..2 {
-        let error = clock.pass_until("an error", client.message()).await;
-        assert!(super::says(&error, "unknown"), "{error}");
-        let text = error["error"]["message"].as_str().expect("text");
-        assert!(text.contains("--max-stream-age"), "{text}");
-        ids.push(error["id"].as_u64());
-    }
-    ids.sort_unstable();
-    assert_eq!(ids, [Some(1), Some(2)]);
-    client.ended().await;
-    first.abandoned().await;
-    second.abandoned().await;
     upstream.seen("the end of the session", is_delete).await;
     ferry.quiet().await;
     ferry.stop().await;
@@ -120,46 +68,6 @@ async fn f16_however_a_client_goes_its_calls_are_cancelled_and_its_session_ended
         assert_eq!(cancel["params"]["requestId"], 7, "{way:?}");
         ferry.quiet().await;
     }
-    ferry.stop().await;
-}
-
-/// Sends events of 32 KiB until nobody takes them any more.
-fn flood(mut events: Events) -> JoinHandle<()> {
-    events.narrow();
-    let note = r#""jsonrpc":"2.0","method":"notifications/progress""#;
-    let event = format!(
-        r#"{{{note},"params":{{"pad":"{}"}}}}"#,
-        "x".repeat(32 << 10)
-    );
-    tokio::task::spawn(async move { while events.push(&event).await {} })
-}
-
-#[tokio::test]
-async fn f18_near_the_end_of_max_buffered_a_client_that_does_not_read_is_closed_after_a_second() {
-    let mut upstream = Upstream::with_sessions().await;
-    let ferry = Ferry::with(upstream.url(), |config| {
-        config.limits.max_buffered = 2 << 20;
-    })
-    .await;
-    let mut neighbour = Client::ready(ferry.address).await;
-    let slow = Client::ready(ferry.address).await;
-    slow.set_window(64 << 10);
-    let clock = Clock::stop();
-    slow.send(&call(1, "tools/call")).await;
-    let flood = flood(upstream.expect("POST").await.events().await);
-    // The flood fills what the kernel holds, and then the budget: `--client-buffer` alone would let it grow to 4 MiB.
-    let closed = async {
-        while ferry.count(Counter::StalledClients) == 0 {
-            clock.advance(SECOND / 10).await;
-        }
-    };
-    let begun = tokio::time::Instant::now();
-    within("the slow client to be closed", closed).await;
-    assert!(begun.elapsed() < 20 * SECOND, "{:?}", begun.elapsed());
-    within("the flood to end", flood).await.expect("no panic");
-    works(&mut neighbour, &mut upstream).await;
-    drop((slow, neighbour));
-    ferry.quiet().await;
     ferry.stop().await;
 }
 

@@ -70,7 +70,7 @@ async fn away() -> (SocketAddr, Ferry, Clock, Client) {
     let (address, url) = (upstream.address, upstream.url());
     let ferry = Ferry::start(url).await;
     let mut client = Client::ready(ferry.address).await;
-    drop(upstream);
+    upstream.die().await;
     let clock = Clock::stop();
     client.send(&call(1, "tools/call")).await;
     let error = client.ferry_error(1, "upstream_unreachable", "no");
@@ -136,7 +136,7 @@ async fn f12_a_call_waits_for_an_upstream_that_is_back_within_three_seconds() {
     let (address, url) = (upstream.address, upstream.url());
     let ferry = Ferry::start(url).await;
     let mut client = Client::ready(ferry.address).await;
-    drop(upstream);
+    upstream.die().await;
     let clock = Clock::stop();
     client.send(&call(1, "tools/call")).await;
     for _ in 0..20 {

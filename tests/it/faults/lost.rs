@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::times;
 use crate::support::chaos::{Chaos, Ending, Way};
 use crate::support::client::{Client, call, initialize};
+use crate::support::clock::settle;
 use crate::support::ferry::Ferry;
 use crate::support::script::Peer;
 use crate::support::upstream::{Received, Upstream};
@@ -96,6 +97,8 @@ async fn cut(chaos: &Chaos, client: &mut Client, id: u64, cut: (Way, usize, Endi
     client.send(&call(id, "tools/call")).await;
     let outcome = client.message().await;
     assert_eq!(outcome["id"], id, "{outcome}");
+    // A connection that ended after a whole answer is not to be tried for the next call.
+    settle().await;
     outcome
 }
 

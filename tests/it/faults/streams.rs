@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{SECOND, of_revision, promising_upstream, says, times, told_of_changes, works};
 use crate::support::chaos::{Chaos, Ending, Way};
 use crate::support::client::{Client, Item, call};
-use crate::support::clock::Clock;
+use crate::support::clock::{Clock, settle};
 use crate::support::ferry::Ferry;
 use crate::support::upstream::{Answer, Received, Upstream, routine};
 
@@ -92,6 +92,8 @@ async fn truncated(
         let message = client.message().await;
         if message.get("method").is_none() {
             assert_eq!(message["id"], id, "{message}");
+            // A connection that ended after a whole answer is not to be tried for the next call.
+            settle().await;
             return (number, message);
         }
         assert_eq!(message, progress(number + 1), "cut after {cut:?}");

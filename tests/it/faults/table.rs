@@ -28,7 +28,7 @@ fn tests_under(folder: &Path, found: &mut BTreeSet<String>) {
         } else if path.extension().is_some_and(|name| name == "rs") {
             let text = std::fs::read_to_string(&path).expect("a source file");
             let mut marked = false;
-            for line in text.lines() {
+            for line in text.lines().map(str::trim_start) {
                 marked |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
                 let line = line.strip_prefix("async ").unwrap_or(line);
                 let name = line
@@ -47,6 +47,7 @@ fn the_table_of_faults_names_what_there_is() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (mut everywhere, mut here) = (BTreeSet::new(), BTreeSet::new());
     tests_under(&root.join("tests/it"), &mut everywhere);
+    tests_under(&root.join("src"), &mut everywhere);
     tests_under(&root.join("tests/it/faults"), &mut here);
     here.retain(|name| name.starts_with('f'));
     let mut named = BTreeSet::new();

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 pub(crate) use super::call::{Call, Events};
-use super::clock::within;
+use super::clock::{settle, within};
 use super::http::{Head, Wire};
 pub(crate) use super::port::ClosedPort;
 
@@ -234,6 +234,12 @@ impl Upstream {
             }
         })
         .await
+    }
+
+    /// Dies, and lets those who hold connections to it notice.
+    pub(crate) async fn die(mut self) {
+        self.tasks.shutdown().await;
+        settle().await;
     }
 
     /// Nobody has taken the server's place by then: no request was left unanswered.
