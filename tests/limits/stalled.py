@@ -4,7 +4,8 @@ import asyncio
 import json
 import time
 
-from rig import Client, Ferry, Neighbour, Refused, Upstream, eventually, main
+from clients import Client, Neighbour, Refused
+from rig import Ferry, Upstream, eventually, main
 
 KIB = 1024
 # What may come on top of a client's buffer before its upstream is paused: one turn of reading, of up to 32 pieces of
