@@ -56,8 +56,8 @@ impl Plan {
             (from, seconds(random, &[0, 1, 5, 20]))
         });
         Self {
-            clients: pick(random, &[2, 2, 2, 3, 3, 4, 5, 6, 8, 12]),
-            acts: pick(random, &[4, 8, 12, 16, 24]),
+            clients: pick(random, &[2, 2, 2, 2, 3, 3, 3, 4, 6, 12]),
+            acts: pick(random, &[4, 8, 12, 20]),
             storm: seconds(random, &[5, 20, 60, 180]),
             stateful: random.percent(78),
             numbers: random.percent(65),

@@ -74,6 +74,12 @@ impl Call {
         self.wire.write(bytes.as_ref()).await;
     }
 
+    /// Writes what the other side need not take to the end.
+    pub(crate) async fn offer(&mut self, bytes: impl AsRef<[u8]>) {
+        // An error means that it has taken enough.
+        let _ = self.wire.socket.write_all(bytes.as_ref()).await;
+    }
+
     /// Plays a script on the connection, which is used again if the script leaves it open.
     pub(crate) async fn play(mut self, script: &str) {
         let id = self.id();

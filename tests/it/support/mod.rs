@@ -1,5 +1,6 @@
 //! What several test modules share.
 
+pub(crate) mod answer;
 pub(crate) mod call;
 pub(crate) mod chaos;
 pub(crate) mod client;

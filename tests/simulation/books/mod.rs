@@ -5,10 +5,12 @@
 //! Every message carries a nonce (`"n":"c3-17"`): the connection, and a number there. An answer to the wrong request is
 //! noticed even when ids are used again, and a message of another connection even when everything else fits.
 //!
-//! `outputs` judges what a bridge asks for, `sent` its exchanges, `after` what must hold when all is over.
+//! `records` are the entries, `heard` what the upstream says; `outputs` judges what a bridge asks for, `sent` its exchanges, `after` what must hold when all is over.
 
 mod after;
+mod heard;
 mod outputs;
+mod records;
 mod sent;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -16,139 +18,10 @@ use std::time::{Duration, Instant};
 
 use mcp_ferry::proto::bridge::CallId;
 
+pub use records::{Asks, Does, Exchange, Fate, Kind, Post, Question, Request, Said, Session};
+
 /// What is wrong, in words.
 pub type Check = Result<(), String>;
-
-/// What becomes of a request of the client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    InFlight,
-    /// In flight or not: the upstream refused another message of its batch, and the client the whole POST.
-    Loose,
-    /// Answered, cancelled, or its stream ended.
-    Over,
-    /// Its POST was refused.
-    NotTaken,
-}
-
-#[derive(Debug)]
-pub struct Request {
-    pub nonce: String,
-    pub id: String,
-    pub initialize: bool,
-    pub safe: bool,
-    pub fate: Fate,
-    pub executed: u32,
-    /// The client was told that it was not executed.
-    pub promised: bool,
-    /// The session that it was last sent on, once it was sent.
-    pub sent_on: Option<Option<String>>,
-    /// The credential and the time of its POST.
-    credential: u64,
-    since: Option<Instant>,
-    /// The last event id of its reply stream.
-    mark: Option<String>,
-}
-
-/// What else a POST does, which it does not do when it is not taken.
-#[derive(Clone, Debug)]
-pub enum Does {
-    Nothing,
-    /// Cancels a request.
-    Cancels(usize),
-    /// Answers a question, known to the client by this id.
-    Answers(String, usize),
-}
-
-/// A POST that waits for its status.
-#[derive(Debug)]
-pub struct Post {
-    pub since: Instant,
-    pub credential: u64,
-    /// Its requests, and how many messages it holds in all.
-    pub requests: Vec<usize>,
-    pub messages: usize,
-    pub does: Does,
-}
-
-/// A session that the upstream gave to this connection.
-#[derive(Debug)]
-pub struct Session {
-    /// Of the handshake that it comes from.
-    pub generation: usize,
-    /// Whether a good `initialize` result that came with it has reached the ferry.
-    pub adopted: bool,
-    /// Whether the ferry was told that it is unknown.
-    pub refused: bool,
-    pub deleted: u32,
-    /// The last event id of its listen stream.
-    pub mark: Option<String>,
-}
-
-/// A request of the upstream to the client.
-#[derive(Debug)]
-pub struct Question {
-    pub nonce: String,
-    /// The upstream's id.
-    pub id: String,
-    pub session: Option<String>,
-    /// Of the handshake that the exchange belongs to on which it reached the ferry; 0 before.
-    pub generation: usize,
-    /// What the client answered.
-    pub answer: Option<String>,
-    /// How often an answer left for the upstream, and whether one was ever sent.
-    pub answered: u32,
-    pub tried: bool,
-    pub withdrawn: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Initialize,
-    Initialized,
-    Request(usize),
-    Restore,
-    Cancel,
-    Notice,
-    /// The answer to this question.
-    Answer(usize),
-    Listen,
-    Resume(usize),
-    Delete,
-}
-
-/// An exchange that is open, as the ferry sees it.
-#[derive(Clone, Debug)]
-pub struct Exchange {
-    pub kind: Kind,
-    pub session: Option<String>,
-    /// The id of the request in it, as JSON; of a notification, its nonce.
-    pub id: String,
-    /// Which request of the client it is, also for the client's own `initialize`.
-    pub request: Option<usize>,
-    pub credential: u64,
-    /// Where it resumes from.
-    pub last_event_id: Option<String>,
-    /// The session that its head named.
-    pub named: Option<String>,
-    pub generation: usize,
-}
-
-/// Something that the upstream says, as the books want to know it. Each with its text as the ferry must read it.
-#[derive(Clone, Debug)]
-pub enum Said {
-    Notice(String),
-    /// An answer to the request with this id (as JSON) and nonce. The flag: it is a result.
-    Answer(String, String, bool),
-    /// A question, by its place in the books.
-    Question(usize),
-    /// A question is taken back.
-    Withdrawn(usize),
-    /// Nothing that anybody may see.
-    Noise,
-    /// A JSON array of them.
-    Several(Vec<Self>),
-}
 
 #[derive(Debug, Default)]
 pub struct Books {
@@ -201,15 +74,6 @@ pub struct Books {
     pub reasons: Vec<String>,
     /// What the bridge asked for that somebody else has to act upon.
     pub asks: Vec<Asks>,
-}
-
-/// What the rest of the model has to do about an output.
-#[derive(Debug)]
-pub enum Asks {
-    Start(CallId),
-    Drop(CallId),
-    Deliver(String),
-    End,
 }
 
 impl Books {
@@ -383,67 +247,6 @@ impl Books {
             withdrawn: false,
         });
         (self.questions.len() - 1, nonce)
-    }
-
-    /// A message of the upstream is complete at the ferry, on an exchange that is open: what must come of it.
-    pub fn hear(&mut self, call: CallId, said: &Said) {
-        let Some(exchange) = self.exchanges.get(&call).cloned() else {
-            return;
-        };
-        match said {
-            Said::Notice(text) if !self.ended => self.due.push_back(text.clone()),
-            Said::Notice(_) | Said::Noise => {}
-            Said::Answer(id, nonce, good) => self.hear_answer(call, &exchange, id, nonce, *good),
-            Said::Question(index) => self.questions[*index].generation = exchange.generation,
-            Said::Withdrawn(index) => self.questions[*index].withdrawn = true,
-            Said::Several(all) => all.iter().for_each(|said| self.hear(call, said)),
-        }
-    }
-
-    fn hear_answer(
-        &mut self,
-        call: CallId,
-        exchange: &Exchange,
-        id: &str,
-        nonce: &str,
-        good: bool,
-    ) {
-        // An error without an id, in the exchange of one request, can only mean that request.
-        let nameless = id == "null" && !good;
-        if exchange.kind == Kind::Initialize && (id == exchange.id || nameless) {
-            let shuts = self.gate.is_some_and(|(shut, _)| shut == call);
-            self.open_gate(call);
-            if good && shuts {
-                self.current = exchange.generation;
-                if let Some(name) = &exchange.named {
-                    let session = self.sessions.entry(name.clone());
-                    session.and_modify(|session| session.adopted = true);
-                }
-            }
-        }
-        let Some(index) = exchange.request else {
-            return;
-        };
-        let request = &self.requests[index];
-        if request.fate == Fate::InFlight && request.nonce == nonce && !self.ended {
-            self.owed = Some(index);
-        }
-    }
-
-    /// An event id is read on an exchange that is open: from there its stream is resumed.
-    pub fn marked(&mut self, call: CallId, id: &str) {
-        let mark = Some(id.to_owned());
-        let Some(exchange) = self.exchanges.get(&call) else {
-            return;
-        };
-        match (exchange.kind, exchange.request, &exchange.session) {
-            (Kind::Listen, _, Some(name)) => {
-                let session = self.sessions.entry(name.clone());
-                session.and_modify(|session| session.mark = mark);
-            }
-            (_, Some(index), _) => self.requests[index].mark = mark,
-            _ => {}
-        }
     }
 
     /// An exchange is over, by a reply of this kind or because it was dropped.

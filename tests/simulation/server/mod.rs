@@ -1,11 +1,13 @@
 //! The model upstream: one server for all connections, so that a crossing would show. It keeps its sessions by id and
 //! runs each request as a job, which says things over time on whatever exchange listens to it at the moment.
 //!
-//! `refusals` is what it does wrong before it answers, `jobs` what it says, `streams` how that is written and resumed.
+//! `refusals` is what it does wrong before it answers, `jobs` what it does, `words` what it says, `streams` how that is
+//! written and resumed.
 
 mod jobs;
 mod refusals;
 mod streams;
+mod words;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
