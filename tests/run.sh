@@ -64,17 +64,21 @@ children() { # children [STEP]: pids of living processes that a step of this run
     done
 }
 
-kill_children() {
-    local pids
+kill_children() { # kill_children SIGNAL [STEP]
+    local pids signal=$1
+    shift
     pids=$(children "$@")
     # shellcheck disable=SC2086 # one argument per pid
-    [[ -z $pids ]] || kill -9 $pids 2>/dev/null || true
+    [[ -z $pids ]] || kill -s "$signal" $pids 2>/dev/null || true
 }
 
+# Steps that were interrupted get some seconds to put away what they made in the system.
 finish() {
-    local status=$?
+    local status=$? deadline=$((SECONDS + 8))
     trap - EXIT
-    kill_children
+    kill_children TERM
+    while [[ -n $(children) ]] && ((SECONDS < deadline)); do sleep 0.2; done
+    kill_children KILL
     exit "$status"
 }
 trap finish EXIT
@@ -131,7 +135,7 @@ end_step() { # end_step NAME EXIT-CODE
         why+="left processes behind; "
         f=$((f + 1))
         printf '   left behind:\n%s\n' "$left"
-        kill_children "$name"
+        kill_children KILL "$name"
     fi
     passed=$((passed + p)) failed=$((failed + f))
     summary+=("$(printf '%-12s %5d passed %5d failed %6d s  %s' "$name" "$p" "$f" $((SECONDS - begun[$name])) "${why%; }")")

@@ -291,17 +291,15 @@ impl Call {
                     self.on_body_end(None, replies);
                 }
             }
-            State::Json(_, collected) => {
-                if collected.first.len() + collected.rest.len() + data.len()
-                    > self.upstream.max_message
-                {
+            State::Json(body, collected) => {
+                let limit = self.upstream.max_message;
+                if collected.len() + data.len() > limit {
                     replies.push(Reply::Oversized);
                     replies.push(Reply::End(End::Complete));
                     self.state = State::Done;
-                } else if collected.first.is_empty() {
-                    collected.first = data;
                 } else {
-                    collected.rest.extend_from_slice(&data);
+                    let left = usize::try_from(body.size_hint().lower()).unwrap_or(limit);
+                    collected.push(data, left.min(limit));
                 }
             }
             State::Events(_, decoder) => decoder.push(&data, |decoded| match decoded {
@@ -343,7 +341,7 @@ impl Call {
     pub fn held(&self) -> usize {
         match &self.state {
             State::Refused(_, _, kept) => kept.len(),
-            State::Json(_, collected) => collected.first.len() + collected.rest.len(),
+            State::Json(_, collected) => collected.len(),
             State::Events(_, decoder) => decoder.held(),
             State::Lines(_, decoder) => decoder.held(),
             State::Sending(_) | State::NotTried(_) | State::Silent(_) | State::Done => 0,
@@ -358,14 +356,31 @@ impl Call {
 }
 
 impl Collected {
+    fn len(&self) -> usize {
+        self.first.len() + self.rest.len()
+    }
+
+    /// Takes a piece, after which `left` bytes are announced. There is one buffer, and of the announced size: growing it
+    /// step by step would need three times the message for a moment.
+    fn push(&mut self, data: Bytes, left: usize) {
+        if self.len() == 0 {
+            self.first = data;
+            return;
+        }
+        if self.rest.is_empty() {
+            self.rest.reserve(self.first.len() + data.len() + left);
+            self.rest
+                .extend_from_slice(&std::mem::take(&mut self.first));
+        }
+        self.rest.extend_from_slice(&data);
+    }
+
     fn finish(self) -> Bytes {
         if self.rest.is_empty() {
-            return self.first;
+            self.first
+        } else {
+            self.rest.freeze()
         }
-        let mut whole = BytesMut::with_capacity(self.first.len() + self.rest.len());
-        whole.extend_from_slice(&self.first);
-        whole.extend_from_slice(&self.rest);
-        whole.freeze()
     }
 }
 

@@ -37,7 +37,11 @@ async function startUpstream() {
     if (req.method !== 'POST') return answer(req.method === 'DELETE' ? 200 : 405, {});
     if (message.id === undefined) return answer(202, {});
     if (message.method === 'initialize') {
-      const result = { protocolVersion: '2025-11-25', capabilities: {}, serverInfo: { name: 'upstream', version: '1' } };
+      const result = {
+        protocolVersion: '2025-11-25',
+        capabilities: {},
+        serverInfo: { name: 'upstream', version: '1' },
+      };
       return answer(200, { 'mcp-session-id': 'the-session' }, result);
     }
     if (req.headers.authorization !== 'Bearer good') {
@@ -72,12 +76,20 @@ function inPage([url, initialize]) {
       body: JSON.stringify(message),
     });
   const modern = async () => {
-    const answer = await post('/mcp', initialize, { 'mcp-protocol-version': '2025-11-25', authorization: 'Bearer good' });
+    const answer = await post('/mcp', initialize, {
+      'mcp-protocol-version': '2025-11-25',
+      authorization: 'Bearer good',
+    });
     return { status: answer.status, session: answer.headers.get('mcp-session-id'), body: await answer.json() };
   };
   const refused = async () => {
     const call = { jsonrpc: '2.0', id: 2, method: 'tools/call', params: { name: 'secret', arguments: {} } };
-    const headers = { authorization: 'Bearer bad', 'mcp-session-id': 'the-session', 'mcp-method': 'tools/call', 'mcp-name': 'secret' };
+    const headers = {
+      authorization: 'Bearer bad',
+      'mcp-session-id': 'the-session',
+      'mcp-method': 'tools/call',
+      'mcp-name': 'secret',
+    };
     const answer = await post('/mcp', call, { ...headers, 'mcp-param-region': 'north', 'last-event-id': '7' });
     return { status: answer.status, challenge: answer.headers.get('www-authenticate') };
   };
@@ -87,7 +99,9 @@ function inPage([url, initialize]) {
   };
   // The old transport by fetch, as newer SDKs read it, with a credential.
   const legacy = async () => {
-    const stream = await fetch(`${url}/sse`, { headers: { accept: 'text/event-stream', authorization: 'Bearer good' } });
+    const stream = await fetch(`${url}/sse`, {
+      headers: { accept: 'text/event-stream', authorization: 'Bearer good' },
+    });
     const reader = stream.body.pipeThrough(new TextDecoderStream()).getReader();
     let text = '';
     const event = async () => {
@@ -151,7 +165,13 @@ async function inPageOf(host, url) {
   }
 }
 
-const NOTHING = { modern: { error: 'TypeError' }, refused: { error: 'TypeError' }, ended: { error: 'TypeError' }, legacy: { error: 'TypeError' }, eventSource: { error: 'EventSource' } };
+const NOTHING = {
+  modern: { error: 'TypeError' },
+  refused: { error: 'TypeError' },
+  ended: { error: 'TypeError' },
+  legacy: { error: 'TypeError' },
+  eventSource: { error: 'EventSource' },
+};
 
 // What a page without rights sees, which is nothing; returns what it sent upstream all the same.
 async function seesNothing(host, url) {
@@ -181,7 +201,8 @@ async function all(ferries) {
   for (const host of ['evil.example', 'app.example']) {
     await check(`without --cors a page of ${host} reads nothing`, async () => {
       // What is passed through is for the upstream to judge, and has kept its origin for that.
-      for (const { origin } of await seesNothing(host, closed.url)) assert.equal(origin, `http://${host}:${pages.port}`);
+      for (const { origin } of await seesNothing(host, closed.url))
+        assert.equal(origin, `http://${host}:${pages.port}`);
     });
   }
   await check('a name that was rebound to the loopback is refused', async () => {
@@ -208,7 +229,11 @@ try {
   pages = await listen((_, res) => res.writeHead(200, { 'content-type': 'text/html' }).end('<title>page</title>'));
   const allowed = ['--allowed-origin', `http://app.example:${pages.port}`];
   const ferries = [await startFerry(upstream, '--cors', ...allowed), await startFerry(upstream, ...allowed)];
-  browser = await chromium.launchPersistentContext(profile, { executablePath: process.env.CHROMIUM, headless: true, args: FLAGS });
+  browser = await chromium.launchPersistentContext(profile, {
+    executablePath: process.env.CHROMIUM,
+    headless: true,
+    args: FLAGS,
+  });
   browser.setDefaultTimeout(60_000);
   await all(ferries);
   await browser.close();

@@ -6,7 +6,8 @@ Small messages are sent many at a time, and a fixed sum is allowed for each: its
 import asyncio
 import json
 
-from rig import Client, Ferry, Upstream, main
+from clients import Client
+from rig import Ferry, Upstream, main
 
 KIB, MIB = 1024, 1024 * 1024
 # (size of a message's text, how many are in flight at a time)

@@ -2,7 +2,8 @@
 
 import asyncio
 
-from rig import Client, Ferry, Refused, Upstream, main
+from clients import Client, Refused
+from rig import Ferry, Upstream, main
 
 
 async def refusal(port, **options):

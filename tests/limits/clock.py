@@ -9,7 +9,8 @@ import glob
 import tempfile
 from email.utils import parsedate_to_datetime
 
-from rig import Client, Ferry, Upstream, exchange, main, request
+from clients import Client, exchange, request
+from rig import Ferry, Upstream, main
 
 DAY_S = 86_400
 

@@ -2,7 +2,8 @@
 
 import asyncio
 
-from rig import Client, Ferry, Upstream, eventually, main
+from clients import Client
+from rig import Ferry, Upstream, eventually, main
 
 LIMIT = 64
 STREAMS = 12

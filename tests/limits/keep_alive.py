@@ -3,7 +3,8 @@
 import asyncio
 import time
 
-from rig import Client, Ferry, Neighbour, Upstream, main
+from clients import Client, Neighbour
+from rig import Ferry, Upstream, main
 
 STREAMS = 4000
 INTERVAL_S = 5

@@ -3,7 +3,8 @@
 import asyncio
 import time
 
-from rig import Client, Ferry, Neighbour, Upstream, main, request
+from clients import Client, Neighbour, request
+from rig import Ferry, Upstream, main
 
 SOCKETS = 2000
 DRIP_S = 0.5

@@ -64,7 +64,13 @@ export async function opener(name) {
   return async (url, nonce) => {
     const { client, transport, call } = make(new URL(url), nonce);
     const peer = new Peer(client, transport, call, nonce);
-    await client.connect(transport);
+    try {
+      await client.connect(transport);
+    } catch (error) {
+      // The SDKs leave an EventSource behind that goes on reconnecting, with nobody to hear it.
+      await transport.close();
+      throw error;
+    }
     return peer;
   };
 }

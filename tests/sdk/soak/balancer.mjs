@@ -25,7 +25,14 @@ export class Balancer {
   forRelay = relay => {
     let mine;
     return () => {
-      if (mine && (mine.ready || relay().list('stream').some(({ chosen }) => chosen === mine.port))) return mine.port;
+      if (
+        mine &&
+        (mine.ready ||
+          relay()
+            .list('stream')
+            .some(({ chosen }) => chosen === mine.port))
+      )
+        return mine.port;
       const ready = this.backends.filter(backend => backend.ready);
       mine = ready[this.next++ % ready.length];
       return mine?.port;

@@ -26,7 +26,8 @@ class Pair {
       await this.stalled;
       if (this.relay.latency) await pause(this.relay.latency());
       const left = pass(chunk);
-      if (!to.destroyed && left.length && !to.write(left)) await new Promise(resolve => to.once('drain', resolve).once('close', resolve));
+      if (!to.destroyed && left.length && !to.write(left))
+        await new Promise(resolve => to.once('drain', resolve).once('close', resolve));
       if (left.length < chunk.length) this.reset();
       else from.resume();
     };

@@ -9,6 +9,7 @@ import { Ledger } from './ledger.mjs';
 import { choose, expected, longMenu } from './menu.mjs';
 import { pause, seeded } from './random.mjs';
 import { RawClient } from './raw.mjs';
+import { check, close, shown, until } from './report.mjs';
 import { Worker } from './workers.mjs';
 
 const CLIENTS = ['ts-1.0.4', 'ts-1.10.2', 'ts-1.32.2', 'ts-2.4.0', 'py-1.9.4', 'py-1.30.0', 'py-2.3.0'];
@@ -23,22 +24,10 @@ const FLAGS = ['--drain-delay', `${DELAY_S}s`, '--drain-timeout', `${TIMEOUT_S}s
 const seed = Math.floor(Math.random() * 2 ** 31);
 const random = seeded(seed);
 const work = fileURLToPath(new URL('../../../target/drain', import.meta.url));
-let passed = 0;
-let failed = 0;
-function check(name, good, detail = '') {
-  good ? passed++ : failed++;
-  console.log(`${good ? 'ok   ' : 'FAIL '} ${name}${detail ? `: ${detail}` : ''}`);
-}
-
-const shown = counts => Object.entries(counts).sort().map(([name, count]) => `${name} ${count}`).join(', ') || 'none';
-
-async function until(seconds, what) {
-  for (const deadline = Date.now() + seconds * 1000; Date.now() < deadline; await pause(50)) if (await what()) return true;
-  return false;
-}
-
 const status = async (port, path) => {
-  const answer = await fetch(`http://127.0.0.1:${port}${path}`, { headers: { connection: 'close' } }).catch(() => ({ status: 0 }));
+  const answer = await fetch(`http://127.0.0.1:${port}${path}`, { headers: { connection: 'close' } }).catch(() => ({
+    status: 0,
+  }));
   return answer.status;
 };
 
@@ -77,13 +66,23 @@ async function drain() {
   const begun = () => readFileSync(lane.log, 'utf8').split('\n').length - 1;
   await until(30, () => begun() >= wanted);
   const inFlight = ledger.pending().length;
-  check('at least 500 calls are in flight', inFlight >= 500 && begun() >= 500, `${inFlight}, ${begun()} begun upstream`);
+  check(
+    'at least 500 calls are in flight',
+    inFlight >= 500 && begun() >= 500,
+    `${inFlight}, ${begun()} begun upstream`,
+  );
 
   const asked = Date.now();
   ferry.child.kill('SIGTERM');
   check('readiness ends at once', await until(DELAY_S / 2, async () => (await status(ferry.port, '/readyz')) === 503));
-  const late = await RawClient.open(ferry.port, SAMPLING).then(raw => rawCalls(raw, ledger, 1)).catch(error => error);
-  check('a stream opened during the delay is served', late instanceof RawClient, late instanceof Error ? late.message : '');
+  const late = await RawClient.open(ferry.port, SAMPLING)
+    .then(raw => rawCalls(raw, ledger, 1))
+    .catch(error => error);
+  check(
+    'a stream opened during the delay is served',
+    late instanceof RawClient,
+    late instanceof Error ? late.message : '',
+  );
   if (late instanceof RawClient) raws.push(late);
   check('the process is still alive to its probe', (await status(ferry.port, '/healthz')) === 200);
   await pause(asked + DELAY_S * 1000 + 1000 - Date.now());
@@ -98,10 +97,18 @@ async function drain() {
   const { counts, calls, faults } = ledger;
   console.log(`outcomes of ${calls.size} calls: ${shown(counts)}; errors, reason/executed: ${shown(ledger.reasons)}`);
   const told = (counts.result ?? 0) + (counts.error ?? 0);
-  check('no call is silent: each has its result or its error', told === calls.size && !faults.length, `${calls.size - told} without, ${faults.length} faults`);
+  check(
+    'no call is silent: each has its result or its error',
+    told === calls.size && !faults.length,
+    `${calls.size - told} without, ${faults.length} faults`,
+  );
   check('there were both', counts.result > 100 && counts.error > 50);
   const ends = await Promise.all(raws.map(client => Promise.race([client.over, pause(5000)])));
-  check('streams end with their last chunk', ends.every(end => end === 'clean'), [...new Set(ends)].join(', '));
+  check(
+    'streams end with their last chunk',
+    ends.every(end => end === 'clean'),
+    [...new Set(ends)].join(', '),
+  );
   const found = ledger.audit([lane.log]);
   const bad = found.twice + found.despiteNo + found.resultWithout;
   check('nothing ran twice, or against its error', bad === 0, bad ? JSON.stringify(found) : '');
@@ -119,7 +126,11 @@ async function secondSignal() {
   const asked = Date.now();
   lane.ferry.child.kill('SIGTERM');
   const how = await Promise.race([lane.ferry.exit, pause(5000).then(() => 'still running')]);
-  check('a second signal ends the ferry at once', how === 143 && Date.now() - asked < 1500, `${how} after ${Date.now() - asked} ms`);
+  check(
+    'a second signal ends the ferry at once',
+    how === 143 && Date.now() - asked < 1500,
+    `${how} after ${Date.now() - asked} ms`,
+  );
   client.socket.destroy();
   await lane.stop();
 }
@@ -150,9 +161,18 @@ async function rollingRestart() {
   const { counts, calls, faults } = ledger;
   console.log(`outcomes of ${calls.size} calls: ${shown(counts)}; errors, reason/executed: ${shown(ledger.reasons)}`);
   console.log(`connections opened: ${ledger.opened}, came back by themselves: ${ledger.reconnected}`);
-  const untold = ledger.pending().length + (counts['stream-ended'] ?? 0) + (counts.silent ?? 0) + (counts['post-cut'] ?? 0);
-  check('no call failed without being told so', untold === 0 && !faults.length, `${untold} untold, ${faults.length} faults`);
-  check('every client came back by itself', ledger.reconnected >= RETURNING.length * SLOTS, `${ledger.reconnected} times`);
+  const untold =
+    ledger.pending().length + (counts['stream-ended'] ?? 0) + (counts.silent ?? 0) + (counts['post-cut'] ?? 0);
+  check(
+    'no call failed without being told so',
+    untold === 0 && !faults.length,
+    `${untold} untold, ${faults.length} faults`,
+  );
+  check(
+    'every client came back by itself',
+    ledger.reconnected >= RETURNING.length * SLOTS,
+    `${ledger.reconnected} times`,
+  );
   const found = ledger.audit([lane.log]);
   const bad = found.twice + found.despiteNo + found.resultWithout;
   check('nothing ran twice, or against its error', bad === 0, bad ? JSON.stringify(found) : '');
@@ -168,5 +188,4 @@ for (const part of [drain, secondSignal, rollingRestart]) {
   console.log(`-- ${part.name}`);
   await part().catch(error => check(part.name, false, error.stack));
 }
-console.log(`${passed} passed, ${failed} failed`);
-process.exit(failed ? 1 : 0);
+close();

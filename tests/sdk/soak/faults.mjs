@@ -42,7 +42,7 @@ export const faults = {
   'upstream: every connection reset': {
     weight: 2,
     run({ lane }) {
-      for (const pair of lane.relay.list('all')) excuse(lane, pair), pair.reset();
+      for (const pair of lane.relay.list('all')) (excuse(lane, pair), pair.reset());
     },
   },
   'upstream: stall': {
@@ -123,7 +123,8 @@ export const faults = {
       const how = await slowReader(lane.ferry.port, options).catch(() => 'not opened');
       ledger.slow[how] = (ledger.slow[how] ?? 0) + 1;
       // It reads too slowly for any answer: its calls end with its stream.
-      for (const [end, call] of ledger.calls) if (call.home === home && !call.outcome) ledger.ended({ end, outcome: 'stream-ended' });
+      for (const [end, call] of ledger.calls)
+        if (call.home === home && !call.outcome) ledger.ended({ end, outcome: 'stream-ended' });
     },
   },
 };

@@ -5,7 +5,8 @@ import { Program, freePort } from '../driver/processes.mjs';
 import { Relay } from './chaos.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const binary = process.env.MCP_FERRY_BIN ?? fileURLToPath(new URL('../../../target/release/mcp-ferry', import.meta.url));
+const binary =
+  process.env.MCP_FERRY_BIN ?? fileURLToPath(new URL('../../../target/release/mcp-ferry', import.meta.url));
 
 export class Lane {
   restarts = 0;
@@ -30,7 +31,14 @@ export class Lane {
   }
 
   async startFerry(flags, port = 0) {
-    const command = [binary, '--upstream', `http://127.0.0.1:${this.relay.port}/mcp`, '--listen', `127.0.0.1:${port}`, ...flags];
+    const command = [
+      binary,
+      '--upstream',
+      `http://127.0.0.1:${this.relay.port}/mcp`,
+      '--listen',
+      `127.0.0.1:${port}`,
+      ...flags,
+    ];
     const ferry = new Program(`ferry before ${this.mode}`, command);
     const [, told] = await ferry.line(/listening on http:\/\/127\.0\.0\.1:(\d+)/);
     ferry.port = Number(told);

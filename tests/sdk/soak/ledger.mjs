@@ -29,7 +29,8 @@ export class Ledger {
     else if (line.reconnected) this.reconnected++;
     else if (line.opened === false) {
       this.notOpened[line.outcome] = (this.notOpened[line.outcome] ?? 0) + 1;
-      if (line.outcome === 'silent') this.fault(`${worker.client}: the opening of a connection was left without an outcome`);
+      if (line.outcome === 'silent')
+        this.fault(`${worker.client}: the opening of a connection was left without an outcome`);
     } else if (line.doubled) this.fault(`${worker.client}: ${BAD.doubled}: ${line.doubled}`);
     else if (line.surprise) this.fault(`${worker.client}: ${line.surprise}`);
   }
@@ -40,7 +41,9 @@ export class Ledger {
     if (call.outcome) return this.fault(`${call.client}: ${BAD.doubled}: ${call.outcome}, then ${outcome}`);
     Object.assign(call, { outcome, ...more });
     this.count(outcome);
-    if (outcome === 'error') this.reasons[`${more.reason}/${more.executed ?? '-'}`] = (this.reasons[`${more.reason}/${more.executed ?? '-'}`] ?? 0) + 1;
+    if (outcome === 'error')
+      this.reasons[`${more.reason}/${more.executed ?? '-'}`] =
+        (this.reasons[`${more.reason}/${more.executed ?? '-'}`] ?? 0) + 1;
     if (BAD[outcome]) this.fault(`${call.client}, ${call.tool}: ${BAD[outcome]} ${more.detail ?? ''}`);
   }
 
@@ -63,7 +66,8 @@ export class Ledger {
   audit(logs) {
     const executed = new Map();
     for (const log of logs) {
-      for (const nonce of readFileSync(log, 'utf8').split('\n').filter(Boolean)) executed.set(nonce, (executed.get(nonce) ?? 0) + 1);
+      for (const nonce of readFileSync(log, 'utf8').split('\n').filter(Boolean))
+        executed.set(nonce, (executed.get(nonce) ?? 0) + 1);
     }
     const found = { executions: 0, twice: 0, despiteNo: 0, resultWithout: 0, unknown: 0 };
     for (const [nonce, times] of executed) {

@@ -26,13 +26,19 @@ const CANCELS = SAMPLES;
 
 // What the client can do before a server that can ask back, or cannot (a stateless one).
 export const menuFor = (client, asksBack, calls = all) =>
-  calls.filter(({ needs, cancel }) => (!needs || (asksBack && can[needs].includes(client))) && (!cancel || CANCELS.includes(client)));
+  calls.filter(
+    ({ needs, cancel }) =>
+      (!needs || (asksBack && can[needs].includes(client))) && (!cancel || CANCELS.includes(client)),
+  );
 
 export const longMenu = client => menuFor(client, true, long);
 
 export function choose(random, menu) {
   const { args, ...call } = random.weighted(menu);
-  return { ...call, args: Object.fromEntries(Object.entries(args).map(([name, [low, high]]) => [name, random.between(low, high)])) };
+  return {
+    ...call,
+    args: Object.fromEntries(Object.entries(args).map(([name, [low, high]]) => [name, random.between(low, high)])),
+  };
 }
 
 export const expected = (call, nonce) => call.reply.replace('$', nonce) + 'x'.repeat(call.args[call.padded] ?? 0);

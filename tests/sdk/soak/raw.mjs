@@ -6,7 +6,9 @@ import { connect } from 'node:net';
 
 const request = (method, path, body) =>
   `${method} ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream, application/json\r\n` +
-  (body === undefined ? '\r\n' : `Content-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`);
+  (body === undefined
+    ? '\r\n'
+    : `Content-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`);
 
 // One POST on a socket of its own; the status, or 0 when the socket ended without one.
 function post(port, path, message) {
@@ -31,7 +33,7 @@ export class RawClient {
     client.port = port;
     client.socket = connect(port, '127.0.0.1', () => client.socket.write(request('GET', '/sse')));
     client.over = new Promise(resolve => (client.finish = resolve));
-    client.endpoint = new Promise((resolve, reject) => (client.gotEndpoint = resolve, (client.noEndpoint = reject)));
+    client.endpoint = new Promise((resolve, reject) => ((client.gotEndpoint = resolve), (client.noEndpoint = reject)));
     client.endpoint.catch(() => {});
     client.socket.setEncoding('utf8').on('data', chunk => client.read(chunk));
     client.socket.on('end', () => client.close(client.text.endsWith('\r\n0\r\n\r\n') ? 'clean' : 'cut'));
@@ -57,7 +59,7 @@ export class RawClient {
   // The ferry writes an event as one chunk: `event: ...\ndata: ...\n\n`. Chunk sizes are lines of their own in between.
   read(chunk) {
     this.text += chunk;
-    for (let end; (end = this.text.indexOf('\n\n')) >= 0; ) {
+    for (let end; (end = this.text.indexOf('\n\n')) >= 0;) {
       const event = this.text.slice(0, end);
       this.text = this.text.slice(end + 2);
       const data = event.match(/^data: (.*)$/m)?.[1];
@@ -90,10 +92,13 @@ export class RawClient {
   call = (tool, args) => this.ask('tools/call', { name: tool, arguments: args });
 }
 
-// A socket that is not read tells neither its end nor a reset; the kernel's table does.
+// A socket that is not read tells neither its end nor a reset, and with its window at zero not even the kernel has heard
+// of it; but on the other end, which is on this machine, the connection has left the state ESTABLISHED.
 function isOpen({ localPort, remotePort }) {
   const hex = port => port.toString(16).toUpperCase().padStart(4, '0');
-  return new RegExp(`: 0100007F:${hex(localPort)} 0100007F:${hex(remotePort)} 01 `).test(readFileSync('/proc/net/tcp', 'utf8'));
+  return new RegExp(`: 0100007F:${hex(remotePort)} 0100007F:${hex(localPort)} 01 `).test(
+    readFileSync('/proc/net/tcp', 'utf8'),
+  );
 }
 
 // Asks for `count` large answers and then takes a byte a second off its socket, until it is closed or told to stop. Each
@@ -105,7 +110,12 @@ export async function slowReader(port, { count, size, called, stopped }) {
   for (let n = 0; n < count; n++) {
     const key = randomUUID();
     called(key);
-    void post(port, client.path, { jsonrpc: '2.0', id: 100 + n, method: 'tools/call', params: { name: 'big', arguments: { key, size } } });
+    void post(port, client.path, {
+      jsonrpc: '2.0',
+      id: 100 + n,
+      method: 'tools/call',
+      params: { name: 'big', arguments: { key, size } },
+    });
   }
   let timer;
   const closed = new Promise(resolve => {

@@ -32,14 +32,21 @@ function build() {
     for (let progress = 1; progress <= steps; progress++) {
       await pause(100);
       if (progressToken === undefined) continue;
-      await extra.sendNotification({ method: 'notifications/progress', params: { progressToken, progress, total: steps } });
+      await extra.sendNotification({
+        method: 'notifications/progress',
+        params: { progressToken, progress, total: steps },
+      });
     }
     return text(key);
   });
   tool('ask', { ms: z.number() }, async ({ key, ms }, extra) => {
     await pause(ms);
     const params = { messages: [{ role: 'user', content: { type: 'text', text: key } }], maxTokens: 10 };
-    const reply = await extra.sendRequest({ method: 'sampling/createMessage', params }, types.CreateMessageResultSchema, ASK);
+    const reply = await extra.sendRequest(
+      { method: 'sampling/createMessage', params },
+      types.CreateMessageResultSchema,
+      ASK,
+    );
     return text(reply.content.text);
   });
   tool('elicit', {}, async ({ key }, extra) => {

@@ -49,7 +49,12 @@ class Slot {
     } catch (error) {
       void peer.then(opened => opened.close()).catch(() => {});
       const [outcome, more] = classify(error);
-      say({ opened: false, slot: this.slot, outcome: outcome === 'silent' && this.touched > begun ? 'post-cut' : outcome, ...more });
+      say({
+        opened: false,
+        slot: this.slot,
+        outcome: outcome === 'silent' && this.touched > begun ? 'post-cut' : outcome,
+        ...more,
+      });
       return false;
     }
     const { client } = this.peer;
@@ -70,7 +75,11 @@ class Slot {
     this.before = this.peer.endpoint();
     // The outside's word that it was cut may come a little after the cut itself.
     const since = Date.now() - 10_000;
-    if (!plan.endsExpected) setTimeout(() => this.lastTouch < since && say({ surprise: 'the stream ended and nobody had cut it', slot: this.slot }), 2000);
+    if (!plan.endsExpected)
+      setTimeout(
+        () => this.lastTouch < since && say({ surprise: 'the stream ended and nobody had cut it', slot: this.slot }),
+        2000,
+      );
     const ending = [...this.pending.values()];
     // A message on its way may still be refused in words, which counts as told.
     setTimeout(() => ending.forEach(({ end }) => end('stream-ended')), plan.endsExpected ? 3000 : 0);
@@ -80,7 +89,8 @@ class Slot {
   async returned() {
     if (random.next() >= plan.returning) return false;
     for (let waited = 0; waited < 10_000; waited += 100) {
-      if (this.peer.endpoint() !== this.before) return !(this.lost = false) && (say({ reconnected: true, slot: this.slot }), true);
+      if (this.peer.endpoint() !== this.before)
+        return !(this.lost = false) && (say({ reconnected: true, slot: this.slot }), true);
       await pause(100);
     }
     return false;
@@ -102,7 +112,8 @@ class Slot {
     this.pending.set(nonce, entry);
     timer = setTimeout(() => entry.end(entry.touched ? 'post-cut' : 'silent', { tool: call.tool }), plan.limit);
     say({ call: nonce, slot: this.slot, tool: call.tool, cancel: call.cancel });
-    if (call.cancel) setTimeout(() => (entry.end('cancelled'), abort.abort('changed its mind')), random.between(50, 1500));
+    if (call.cancel)
+      setTimeout(() => (entry.end('cancelled'), abort.abort('changed its mind')), random.between(50, 1500));
     const options = { timeout: plan.limit * 2, signal: abort.signal, ...(call.progress && { onprogress: () => {} }) };
     try {
       const { text, failed } = await peer.call(call.tool, { key: nonce, ...call.args }, options);
@@ -128,7 +139,7 @@ class Slot {
       if (resting) {
         if (this.peer) await this.leave();
         this.rests = true;
-        if (slots.every(slot => slot.rests) && resting !== 'told') (resting = 'told'), say({ rested: true });
+        if (slots.every(slot => slot.rests) && resting !== 'told') ((resting = 'told'), say({ rested: true }));
         await pause(50);
         continue;
       }

@@ -52,7 +52,8 @@ export class Worker {
     });
     this.home = home;
     void this.program.exit.then(how => {
-      if (!home.expected) this.ledger.fault(`client ${this.client} ended by itself with ${how}: ${this.program.tail(4)}`);
+      if (!home.expected)
+        this.ledger.fault(`client ${this.client} ended by itself with ${how}: ${this.program.tail(4)}`);
     });
     // Its pipe breaks when it is killed.
     this.program.child.stdin.on('error', () => {});
