@@ -22,7 +22,7 @@
 //! | layer | module | what it is |
 //! | --- | --- | --- |
 //! | 0 | [`proto`] | every rule of the protocol, without IO, clock or randomness |
-//! | 1 | [`config`], [`error`], [`metrics`], [`logging`], [`health`] | what the operator says, what went wrong, what is counted |
+//! | 1 | [`config`], [`error`], [`metrics`], [`logging`], [`health`], [`budget`] | what the operator says, what went wrong, what is counted |
 //! | 2 | [`tap`] | watching what crosses, without touching it |
 //! | 3 | [`upstream`], [`store`] | how bytes reach the server; who owns a connection |
 //! | 4 | [`conn`] | one legacy connection as a task |
@@ -59,7 +59,10 @@
 //!
 //! | what | bound |
 //! | --- | --- |
-//! | streams open at once | `--max-connections`; one more gets 503 |
+//! | streams open at once | `--max-connections`, of one address `--max-connections-per-peer`; one more gets 503 |
+//! | other sockets open at once | `--max-sockets`; one more gets 503 |
+//! | what all connections together hold | `--max-buffered`: above 85 % no new streams, above 95 % no new messages, and clients that do not read for a second are closed ([`budget`]) |
+//! | head of a request | 64 KiB and 100 headers; a larger one gets 431 |
 //! | body of a POST | `--max-request-body`; a larger one gets 413 |
 //! | nesting of a message | [`proto::jsonrpc::MAX_DEPTH`] levels |
 //! | requests in flight on a connection | `--max-in-flight`; one more gets a JSON-RPC error |
@@ -68,8 +71,14 @@
 //! | one message of the upstream | `--max-message`; a larger one is skipped, its request gets a JSON-RPC error |
 //! | events that wait for a client to read | `--client-buffer`, then its upstream is not read; after `--client-stall-timeout` it is closed |
 //! | POSTs that wait for a connection's task | [`store::MAILBOX`] |
-//! | a socket's read and write buffers | 64 KiB each |
+//! | a socket's read and write buffers | 64 KiB each; a stream's socket has none, see the client's buffer |
+//! | a refusal of the upstream | 1 MiB of its body is kept |
+//! | cookies of a connection | 32 of 4 KiB ([`upstream::Jar`]) |
+//! | subscriptions that are restored | 256 of a connection |
+//! | sessions that a client's second handshake replaced | 8 of a connection |
+//! | addresses whose misses are counted | 4,096 |
 //! | idle connections to the upstream | 1,024, for 4 s |
+//! | repetitions | a fifth of all exchanges and 100 more; 5 failed attempts to connect within 10 s stop further ones for a second |
 //! | events that a watcher of the tap may lag behind | [`tap::CAPACITY`] of [`tap::MAX_BODY`] bytes |
 //!
 //! # Where to add things
@@ -80,6 +89,7 @@
 //! - A place to keep connections: a variant of [`store::Store`].
 //! - A way to watch: a task that holds a [`tap::Watcher`].
 
+pub mod budget;
 pub mod config;
 pub mod conn;
 pub mod demo;
@@ -95,23 +105,34 @@ pub mod upstream;
 
 use std::future::Future;
 
-use tracing::info;
+use tracing::{info, warn};
 
 use config::Config;
 use error::Error;
-use server::Bound;
+use server::{Bound, Shutdown};
 
 /// Serves until `shutdown`, then finishes what is in flight and returns.
 ///
 /// # Errors
 /// When an address cannot be listened on, or TLS for the upstream cannot be set up; nothing was served then.
-pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+pub async fn run(config: Config, shutdown: impl Future<Output = Shutdown>) -> Result<(), Error> {
     let (sse, mcp) = (config.paths.sse.clone(), config.paths.mcp.clone());
+    let named = !config.guard.allowed_hosts.is_empty();
     let bound = Bound::bind(config).await?;
     for address in bound.addresses() {
         info!(
             "listening on http://{address}, legacy clients at {sse}, others at {mcp}; upstream {}",
             bound.upstream()
+        );
+    }
+    if !named
+        && bound
+            .addresses()
+            .iter()
+            .any(|address| !address.ip().is_loopback())
+    {
+        warn!(
+            "every Host is let in on an address that is not loopback; name yours with --allowed-host or --public-url"
         );
     }
     bound.serve(shutdown).await;

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use mcp_ferry::config::{self, Command};
 use mcp_ferry::error::{Error, Kind, Side};
+use mcp_ferry::server::Shutdown;
 use mcp_ferry::{health, logging};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -18,6 +19,9 @@ use tokio::sync::oneshot;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+const SIGTERM: u8 = 15;
+const SIGINT: u8 = 2;
 
 fn main() -> ExitCode {
     // Each connection takes up to two descriptors; failing to raise the limit only means fewer of them.
@@ -58,7 +62,7 @@ fn main() -> ExitCode {
 }
 
 /// Runs the work until it ends or a second signal ends it. What it gets resolves with the first signal.
-fn drive(work: impl AsyncFnOnce(Shutdown) -> Result<bool, Error>) -> ExitCode {
+fn drive(work: impl AsyncFnOnce(Asked) -> Result<bool, Error>) -> ExitCode {
     let runtime = match runtime(&mut Builder::new_multi_thread()) {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),
@@ -70,15 +74,19 @@ fn drive(work: impl AsyncFnOnce(Shutdown) -> Result<bool, Error>) -> ExitCode {
         };
         let (asked, ask) = oneshot::channel();
         let watch = async {
-            let name = signals.next().await.0;
+            let (name, number) = signals.next().await;
             tracing::info!("{name}: shutting down; a second signal ends at once");
+            // Ctrl-C is a person's, who waits; SIGTERM a supervisor's.
+            let by = if number == SIGINT {
+                Shutdown::Person
+            } else {
+                Shutdown::Supervisor
+            };
             // Nobody listens any more when the work is just ending.
-            asked.send(()).ok();
+            asked.send(by).ok();
             signals.next().await.1
         };
-        let shutdown: Shutdown = Box::pin(async {
-            ask.await.ok();
-        });
+        let shutdown: Asked = Box::pin(async { ask.await.unwrap_or(Shutdown::Person) });
         tokio::select! {
             biased;
             number = watch => ExitCode::from(128 + number),
@@ -93,7 +101,7 @@ fn drive(work: impl AsyncFnOnce(Shutdown) -> Result<bool, Error>) -> ExitCode {
     code
 }
 
-type Shutdown = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+type Asked = std::pin::Pin<Box<dyn Future<Output = Shutdown> + Send>>;
 
 fn runtime(builder: &mut Builder) -> Result<Runtime, Error> {
     let built = builder.enable_all().build();
@@ -119,8 +127,8 @@ impl Signals {
 
     async fn next(&mut self) -> (&'static str, u8) {
         tokio::select! {
-            _ = self.terminate.recv() => ("SIGTERM", 15),
-            _ = self.interrupt.recv() => ("SIGINT", 2),
+            _ = self.terminate.recv() => ("SIGTERM", SIGTERM),
+            _ = self.interrupt.recv() => ("SIGINT", SIGINT),
         }
     }
 }

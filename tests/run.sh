@@ -4,54 +4,69 @@
 #   tests/run.sh             all steps
 #   tests/run.sh fmt deny    only these
 #
-# Installs what a fresh Debian machine lacks (as root); caches go under target/. Every step runs under a time limit, its
-# output is shown indented and kept in target/test-logs/. The last line is the sum over all steps, `N passed, N failed`:
-# a step that runs tests adds its runner's own figures, any other step counts as one. A step that fails without saying
-# so, runs no test, ignores one, or leaves a process behind counts as a failure.
+# Installs what a fresh Debian machine lacks (as root); caches go under target/. Several steps run at once, every one under
+# a time limit; its output is shown indented when it has ended, and is in target/test-logs/ meanwhile. The last line is
+# the sum over all steps, `N passed, N failed`: a step that runs tests adds its runner's own figures, any other step
+# counts as one. A step that fails without saying so, runs no test, ignores one, or leaves a process behind counts as a
+# failure.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 exec </dev/null
 . tests/lib.sh
 
-# name | how its result is read | command
+# name | how its result is read | steps that must have ended before | command
 #   one    the exit code is the one test
 #   cargo  the `test result:` lines of cargo test
 #   line   a last line `N passed, N failed`
+# The order is the order of starting. Steps that build in one target directory follow each other, because cargo would make
+# them wait anyway; what only has to be done some time runs at low priority beside what others wait for.
 steps=(
-    "fmt          | one   | cargo fmt --check"
-    "clippy       | one   | cargo clippy --all-targets --locked -- -D warnings"
-    "test         | cargo | cargo test --locked --no-fail-fast"
-    "doc          | one   | env RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --locked"
-    "deny         | one   | tests/deny.sh"
-    "build        | one   | cargo build --release --locked"
-    "text         | line  | tests/text.sh"
-    "recipes      | line  | tests/recipes.sh"
-    "sdk          | line  | tests/sdk/run.sh"
-    "conformance  | line  | tests/sdk/conformance.sh"
-    "rig          | cargo | cd benches/rig && export CARGO_TARGET_DIR=../../target/benches && cargo fmt --check && cargo clippy --all-targets --locked -- -D warnings && cargo test --locked"
-    "benches      | one   | benches/run.sh --smoke"
-    "docker       | line  | tests/docker.sh"
+    "fmt          | one   |             | cargo fmt --check"
+    "text         | line  |             | tests/text.sh"
+    "build        | one   |             | cargo build --release --locked"
+    "deny         | one   |             | nice -n 10 tests/deny.sh"
+    "docker       | line  |             | nice -n 10 tests/docker.sh"
+    "sdk          | line  | build       | tests/sdk/run.sh"
+    "clippy       | one   |             | cargo clippy --all-targets --locked -- -D warnings"
+    "test         | cargo | clippy      | cargo test --locked --no-fail-fast"
+    "simulation   | cargo | build       | cd tests/simulation/fast && SIMULATION=100000 CARGO_TARGET_DIR=../../../target/simulation cargo test --locked -- --nocapture"
+    "vanish       | line  | build       | tests/vanish.sh"
+    "soak         | line  | build       | tests/soak.sh 1"
+    "drain        | line  | build       | tests/drain.sh"
+    "limits       | line  | build       | tests/limits.sh"
+    "conformance  | line  | build       | tests/sdk/conformance.sh"
+    "recipes      | line  | build       | tests/recipes.sh"
+    "browser      | line  | build       | tests/browser.sh"
+    "rig          | cargo | test        | cd benches/rig && export CARGO_TARGET_DIR=../../target/benches && cargo fmt --check && cargo clippy --all-targets --locked -- -D warnings && cargo test --locked"
+    "doc          | one   | test        | env RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --locked"
+    "benches      | one   | build rig   | benches/run.sh --smoke"
 )
+# So many steps at once; most of them wait more than they compute.
+jobs=4
+# Nobody debugs these binaries, and nothing is built twice: that is a third of the time that compiling takes.
+export CARGO_PROFILE_DEV_DEBUG=0 CARGO_INCREMENTAL=0
 
 # A step counts as hung after this many seconds; far more than any needs, because machines are shared.
 limit=1800
 logs=target/test-logs
 mkdir -p "$logs"
-# Every process that a step starts inherits this variable, whatever session or group it moves to; that is how those it
-# leaves behind are found.
+# Every process that a step starts inherits a variable with this and the step's name, whatever session or group it moves
+# to; that is how those it leaves behind are found.
 run_id="$$-$RANDOM$RANDOM"
 passed=0 failed=0 summary=()
+declare -A how=() command=() after=() state=() begun=() step_of=()
+order=()
 
-children() { # children: pids of living processes that a step of this run started
-    local file
-    for file in $(grep -lsz "^FERRY_TEST_RUN=$run_id\$" /proc/[0-9]*/environ); do
+children() { # children [STEP]: pids of living processes that a step of this run started
+    local file pattern="^FERRY_TEST_RUN=$run_id/${1-}"
+    for file in $(grep -lsz "$pattern${1+\$}" /proc/[0-9]*/environ); do
         file=${file#/proc/} && echo "${file%/environ}"
     done
 }
 
 kill_children() {
     local pids
-    pids=$(children)
+    pids=$(children "$@")
     # shellcheck disable=SC2086 # one argument per pid
     [[ -z $pids ]] || kill -9 $pids 2>/dev/null || true
 }
@@ -69,7 +84,7 @@ trap 'exit 143' TERM
 # A step's own processes get this long to end after it has.
 left_behind() {
     local deadline=$((SECONDS + 5)) pids
-    while pids=$(children) && [[ -n $pids ]] && ((SECONDS < deadline)); do
+    while pids=$(children "$1") && [[ -n $pids ]] && ((SECONDS < deadline)); do
         sleep 0.1
     done
     # shellcheck disable=SC2086
@@ -88,42 +103,69 @@ figures() {
     esac
 }
 
-run_step() {
-    local name=$1 how=$2 command=$3
-    local log="$logs/$name.log" begin=$SECONDS pid shower status=0 p=0 f=0 why="" left
-    printf '\n== %s: %s\n' "$name" "$command"
-    : >"$log"
-    FERRY_TEST_RUN=$run_id timeout --kill-after=10 "$limit" bash -c "$command" >"$log" 2>&1 &
-    pid=$!
-    # In the background, because a trap has to wait for a command in the foreground, but not for `wait`.
-    tail -n +1 -s 0.2 -f --pid="$pid" "$log" | sed -u 's/^/   /' &
-    shower=$!
-    wait "$pid" || status=$?
-    wait "$shower" || true
+start_step() {
+    local name=$1
+    state[$name]=running begun[$name]=$SECONDS
+    printf -- '-- %4d s: %s starts\n' "$SECONDS" "$name"
+    FERRY_TEST_RUN=$run_id/$name timeout --kill-after=10 "$limit" bash -c "${command[$name]}" >"$logs/$name.log" 2>&1 &
+    step_of[$!]=$name
+}
 
-    if [[ $how == one ]]; then
+end_step() { # end_step NAME EXIT-CODE
+    local name=$1 status=$2 p=0 f=0 why="" left
+    state[$name]=ended
+    printf '\n== %s: %s\n' "$name" "${command[$name]}"
+    sed 's/^/   /' "$logs/$name.log"
+
+    if [[ ${how[$name]} == one ]]; then
         if ((status == 0)); then p=1; else f=1; fi
     else
-        read -r p f < <(figures "$how" "$log") || { p=0 f=0 why="no result line; "; }
+        read -r p f < <(figures "${how[$name]}" "$logs/$name.log") || { p=0 f=0 why="no result line; "; }
         ((p > 0)) || { why+="no test passed; "; }
         ((status == 0)) || why+="exit code $status; "
         if [[ -n $why ]] && ((f == 0)); then f=1; fi
     fi
     ((status != 124 && status != 137)) || why+="stopped after $limit s; "
-    left=$(left_behind)
+    left=$(left_behind "$name")
     if [[ -n $left ]]; then
         why+="left processes behind; "
         f=$((f + 1))
         printf '   left behind:\n%s\n' "$left"
-        kill_children
+        kill_children "$name"
     fi
     passed=$((passed + p)) failed=$((failed + f))
-    summary+=("$(printf '%-12s %5d passed %5d failed %6d s  %s' "$name" "$p" "$f" $((SECONDS - begin)) "${why%; }")")
+    summary+=("$(printf '%-12s %5d passed %5d failed %6d s  %s' "$name" "$p" "$f" $((SECONDS - begun[$name])) "${why%; }")")
+    printf -- '-- %4d s: %s\n' "$SECONDS" "${summary[-1]}"
+}
+
+# Whether everything that NAME comes after has ended, as far as it was asked for.
+may_start() {
+    local before
+    [[ ${state[$1]} == waiting ]] || return 1
+    for before in ${after[$1]}; do
+        [[ ${state[$before]-ended} == ended ]] || return 1
+    done
+}
+
+run_steps() {
+    local name ended status
+    while :; do
+        for name in "${order[@]}"; do
+            if ((${#step_of[@]} < jobs)) && may_start "$name"; then start_step "$name"; fi
+        done
+        ((${#step_of[@]})) || return 0
+        status=0
+        wait -n -p ended "${!step_of[@]}" || status=$?
+        name=${step_of[$ended]}
+        unset "step_of[$ended]"
+        end_step "$name" "$status"
+    done
 }
 
 tools() {
     need cargo rustup cc gcc make make git git ps procps unshare util-linux openssl openssl \
-        node nodejs npm npm python3 python3 nginx nginx buildah buildah debootstrap debootstrap
+        node nodejs npm npm python3 python3 nginx nginx buildah buildah debootstrap debootstrap \
+        ip iproute2 prlimit util-linux taskset util-linux faketime faketime chromium chromium
     python3 -c 'import venv, ensurepip' 2>/dev/null || apt_install python3-venv
     cargo fmt --version && cargo clippy --version
 }
@@ -137,13 +179,14 @@ fi
 
 known=" "
 for step in "${steps[@]}"; do
-    IFS='|' read -r name how command <<<"$step"
-    read -r name <<<"$name" && read -r how <<<"$how" && read -r command <<<"$command"
+    IFS='|' read -r name kind before line <<<"$step"
+    read -r name <<<"$name" && read -r kind <<<"$kind" && read -r line <<<"$line"
     known+="$name "
-    if (($# == 0)) || [[ " $* " == *" $name "* ]]; then
-        run_step "$name" "$how" "$command"
-    fi
+    (($# == 0)) || [[ " $* " == *" $name "* ]] || continue
+    order+=("$name")
+    how[$name]=$kind after[$name]=$before command[$name]=$line state[$name]=waiting
 done
+run_steps
 for name in "$@"; do
     [[ $known == *" $name "* ]] || { echo "no such step: $name (there are:$known)" >&2 && failed=$((failed + 1)); }
 done

@@ -17,15 +17,16 @@ use hyper::header::HeaderValue;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
-use tracing::{Instrument, debug, debug_span, info};
+use tracing::{Instrument, debug, debug_span, error, info};
 
+use crate::budget::{Budget, Pressure, Share};
 use crate::config::Limits;
 use crate::metrics::{Counter, Metrics};
 use crate::proto::bridge::{
     Answer, Bridge, CallId, End, Exchange, Input, Output, PostId, Posted, Reply, Settings, Verb,
 };
 use crate::proto::sse;
-use crate::store::{ConnectionId, Delivery, MAILBOX, Post, Store};
+use crate::store::{Binding, ConnectionId, Delivery, MAILBOX, Post, Store};
 use crate::tap::{Bus, Label, Text, What};
 use crate::upstream::{Call, Forwarded, Jar, Outgoing, Upstream};
 use wire::Wire;
@@ -41,6 +42,8 @@ pub struct Shared {
     pub bus: Arc<Bus>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What connections hold in memory together.
+    pub budget: Arc<Budget>,
     /// The operator's limits.
     pub limits: Limits,
 }
@@ -62,6 +65,8 @@ pub struct Opening {
     pub query: Option<Arc<str>>,
     /// The `MCP-Protocol-Version` header of the GET.
     pub version: Option<Box<str>>,
+    /// Who may post on it.
+    pub binding: Binding,
 }
 
 /// Opens a connection on the socket that asked for it: registers it and starts its task. `guard` is dropped when all
@@ -72,20 +77,29 @@ pub fn open<G: Send + 'static>(
     socket: TcpStream,
     guard: G,
 ) {
+    let Opening {
+        id,
+        label,
+        head,
+        chunked,
+        first,
+        query,
+        version,
+        binding,
+    } = opening;
     let (mailbox, deliveries) = mpsc::channel(MAILBOX);
-    shared.store.claim(opening.id.clone(), mailbox);
-    let limit = shared.limits.client_buffer;
-    let mut wire = Wire::new(socket, opening.head.clone(), opening.chunked, limit);
-    wire.push(opening.first.clone());
-    let span = debug_span!("connection", label = %opening.label);
+    shared.store.claim(id.clone(), mailbox, binding);
+    let mut wire = Wire::new(socket, head, chunked, shared.limits.client_buffer);
+    wire.push(first);
+    let span = debug_span!("connection", %label);
     let registration = Registration {
         shared: Arc::clone(shared),
-        id: opening.id.clone(),
-        label: opening.label,
+        id,
+        label,
     };
     shared.metrics.add(Counter::ConnectionsOpened);
-    shared.bus.emit(opening.label, || What::Opened);
-    let connection = Connection::new(Arc::clone(shared), opening, wire);
+    shared.bus.emit(label, || What::Opened);
+    let connection = Connection::new(Arc::clone(shared), label, query, version, wire);
     let task = async move {
         let registration = registration;
         connection.run(deliveries, &registration).await;
@@ -95,7 +109,8 @@ pub fn open<G: Send + 'static>(
     tokio::task::spawn(task.instrument(span));
 }
 
-/// Keeps a connection known while its client is there, and counts its end, even if its task panics.
+/// Keeps a connection known while its client is there, and counts its end, even if its task panics: then the stream
+/// ends with it, which tells the client, and every other connection goes on.
 #[derive(Debug)]
 struct Registration {
     shared: Arc<Shared>,
@@ -105,11 +120,19 @@ struct Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.shared.metrics.add(Counter::Panics);
+            error!(label = %self.label, "a bug: this connection's task panicked; its stream is closed, the others go on");
+        }
         self.shared.store.release(&self.id);
         self.shared.metrics.add(Counter::ConnectionsClosed);
         self.shared.bus.emit(self.label, || What::Closed);
     }
 }
+
+/// How long a client may read nothing while memory is short, if this much waits for it.
+const SHORT_STALL: Duration = Duration::from_secs(1);
+const SHORT_STALL_BYTES: usize = 64 * 1024;
 
 /// How long a client may take to read what was left for it when everything else was over.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -135,6 +158,14 @@ struct Connection {
     posts: Vec<(PostId, oneshot::Sender<Answer>)>,
     last_post: u64,
     cookies: Jar,
+    share: Share,
+    /// When it ends as soon as nothing is in flight, and when it ends; with `--max-stream-age`.
+    retires: Option<Instant>,
+    expires: Option<Instant>,
+    /// When the bridge is told of the process's end; the idle ones are told one after another.
+    drains: Option<Instant>,
+    /// Where in such a span of time this connection has its turn, of 65,536 parts.
+    turn_in_drain: u16,
     client_gone: bool,
     finished: bool,
     /// Which exchange is polled first, so that a busy one does not starve the others.
@@ -142,19 +173,32 @@ struct Connection {
 }
 
 impl Connection {
-    fn new(shared: Arc<Shared>, opening: Opening, wire: Wire) -> Self {
+    fn new(
+        shared: Arc<Shared>,
+        label: Label,
+        query: Option<Arc<str>>,
+        version: Option<Box<str>>,
+        wire: Wire,
+    ) -> Self {
         let mut random = [0; 24];
         // Without randomness the ids of connections could not have been made either.
         let _ = getrandom::fill(&mut random);
         let (seed, name) = random.split_at(8);
+        let limits = &shared.limits;
+        let seed = seed
+            .iter()
+            .fold(0, |seed, byte| seed << 8 | u64::from(*byte));
         let settings = Settings {
-            max_in_flight: shared.limits.max_in_flight,
-            request_timeout: shared.limits.request_timeout,
-            version_hint: opening.version,
-            seed: seed
-                .iter()
-                .fold(0, |seed, byte| seed << 8 | u64::from(*byte)),
+            max_in_flight: limits.max_in_flight,
+            request_timeout: limits.request_timeout,
+            request_idle_timeout: limits.request_idle_timeout,
+            version_hint: version,
+            seed,
             ..Settings::default()
+        };
+        let age = |share: f64| {
+            let age = limits.max_stream_age?;
+            Some(Instant::now() + age.mul_f64(share))
         };
         let name: String = name.iter().map(|byte| format!("{byte:02x}")).collect();
         let connection_id = shared
@@ -163,8 +207,8 @@ impl Connection {
             .then(|| HeaderValue::try_from(name).ok())
             .flatten();
         Self {
-            label: opening.label,
-            query: opening.query,
+            label,
+            query,
             connection_id,
             bridge: Bridge::new(settings, now()),
             wire,
@@ -173,6 +217,11 @@ impl Connection {
             posts: Vec::new(),
             last_post: 0,
             cookies: Jar::default(),
+            share: Share::new(&shared.budget),
+            retires: age(0.8),
+            expires: age(1.0),
+            drains: None,
+            turn_in_drain: u16::try_from(seed & 0xffff).unwrap_or_default(),
             client_gone: false,
             finished: false,
             turn: 0,
@@ -218,6 +267,7 @@ impl Connection {
             }
             self.carry_out(registration);
             self.wire.write();
+            self.account();
         }
         // The farewell may be over before a slow client has read its last events.
         let rest = poll_fn(|cx| {
@@ -233,9 +283,18 @@ impl Connection {
         debug!("closed");
     }
 
-    /// Polls the exchanges, unless the client has too much to read already.
+    /// Says what this connection holds in memory.
+    fn account(&mut self) {
+        let partial: usize = self.calls.iter().map(|(_, call)| call.held()).sum();
+        self.share
+            .set(self.wire.waiting() + self.bridge.held_bytes() + partial);
+    }
+
+    /// Polls the exchanges, unless the client has too much to read already. While memory is short anything is too much;
+    /// the client's reading is what goes on, and wakes this task.
     fn poll_calls(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
-        if !self.wire.has_room() {
+        let short = || self.share.pressure() == Pressure::Critical;
+        if !self.wire.has_room() || (self.wire.waiting() > 0 && short()) {
             return Poll::Pending;
         }
         let count = self.calls.len();
@@ -259,30 +318,48 @@ impl Connection {
             // Bytes that are written while nothing else happens wake nobody: a look now and then, so that the next
             // keep-alive is not late.
             Some(since) => {
-                let look = Instant::now() + limits.keep_alive;
+                let often = self.wire.waiting() > SHORT_STALL_BYTES;
+                let pause = if often {
+                    SHORT_STALL
+                } else {
+                    limits.keep_alive
+                };
+                let look = Instant::now() + pause;
                 Some(look.min(since + limits.client_stall_timeout))
             }
             None => Some(keep_alive),
         };
+        let ends = [self.retires, self.expires, self.drains];
+        let ends = ends.into_iter().flatten().filter(|_| !self.client_gone);
         let bridge = self.bridge.poll_timeout().map(Instant::from_std);
         // With nobody to keep alive and nothing to wait for, only exchanges can wake the task; a minute is a backstop.
         client
             .into_iter()
             .chain(bridge)
+            .chain(ends)
             .min()
             .unwrap_or_else(|| Instant::now() + Duration::from_secs(60))
     }
 
     fn on_delivery(&mut self, delivery: Delivery) {
-        let input = match delivery {
-            Delivery::Posted(post) => return self.on_post(post),
-            Delivery::Drain => Input::Drain,
-            Delivery::DrainExpired => Input::DrainExpired,
-        };
-        self.bridge.handle(input, now());
+        match delivery {
+            Delivery::Posted(post) => self.on_post(post),
+            // Idle clients come back all at once when their streams end all at once.
+            Delivery::Drain(spread) if !spread.is_zero() && self.bridge.in_flight() == 0 => {
+                let wait = spread.mul_f64(f64::from(self.turn_in_drain) / 65536.0);
+                self.drains = Some(Instant::now() + wait);
+            }
+            Delivery::Drain(_) => self.bridge.handle(Input::Drain, now()),
+            Delivery::Expire => {
+                self.bridge.handle(Input::Drain, now());
+                self.bridge.handle(Input::Expire, now());
+            }
+        }
     }
 
     fn on_post(&mut self, post: Post) {
+        #[cfg(test)]
+        fail_where_asked(&post);
         for message in &post.messages {
             self.shared
                 .bus
@@ -346,7 +423,7 @@ impl Connection {
                     text: Text::of(text),
                 });
             }
-            Reply::End(End::Complete) | Reply::Mark { .. } => {}
+            Reply::End(End::Complete) | Reply::Mark { .. } | Reply::Alive => {}
             Reply::End(
                 End::Cut(why) | End::Unreached(why) | End::Lost(why) | End::WrongType(why),
             ) => {
@@ -376,10 +453,10 @@ impl Connection {
         let limits = &self.shared.limits;
         if !self.client_gone {
             match self.wire.stalled_since() {
-                Some(since) if since + limits.client_stall_timeout <= Instant::now() => {
+                Some(since) if since + self.patience() <= Instant::now() => {
                     info!(
                         "the client has not read for {:?}; closing it",
-                        limits.client_stall_timeout
+                        self.patience()
                     );
                     self.shared.metrics.add(Counter::StalledClients);
                     self.wire.close();
@@ -394,6 +471,27 @@ impl Connection {
         }
         if self.bridge.poll_timeout().is_some_and(|at| at <= now()) {
             self.bridge.handle_timeout(now());
+        }
+        let due = |at: &mut Option<Instant>| at.take_if(|at| *at <= Instant::now()).is_some();
+        if due(&mut self.drains) {
+            self.bridge.handle(Input::Drain, now());
+        }
+        if due(&mut self.retires) {
+            self.bridge.handle(Input::Retire, now());
+        }
+        if due(&mut self.expires) {
+            self.bridge.handle(Input::Expire, now());
+        }
+    }
+
+    /// How long this client may read nothing.
+    fn patience(&self) -> Duration {
+        let limit = self.shared.limits.client_stall_timeout;
+        let much = self.wire.waiting() > SHORT_STALL_BYTES;
+        if much && self.share.pressure() == Pressure::Critical {
+            limit.min(SHORT_STALL)
+        } else {
+            limit
         }
     }
 
@@ -436,6 +534,7 @@ impl Connection {
             session,
             version,
             context,
+            repeated,
         } = exchange;
         self.shared.bus.emit(self.label, || {
             let (method, text) = match &verb {
@@ -460,6 +559,7 @@ impl Connection {
             cookies,
             query,
             connection_id,
+            repeated,
         };
         self.calls.push((id, self.shared.upstream.call(outgoing)));
     }
@@ -468,4 +568,11 @@ impl Connection {
 /// The present, as the bridge takes it. It follows tokio's clock, so that tests can stop it.
 fn now() -> std::time::Instant {
     Instant::now().into_std()
+}
+
+/// A bug on demand, for the test that looks what becomes of the others (`server::tests`).
+#[cfg(test)]
+fn fail_where_asked(post: &Post) {
+    let asked = |message: &crate::proto::jsonrpc::Message| message.method() == "test/panic";
+    assert!(!post.messages.iter().any(asked), "asked for");
 }

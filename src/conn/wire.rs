@@ -98,6 +98,11 @@ impl Wire {
         self.bytes < self.limit
     }
 
+    /// Bytes that wait for the client to read.
+    pub(super) fn waiting(&self) -> usize {
+        self.bytes
+    }
+
     /// Since when bytes have waited without any being written. `None` when none waits.
     pub(super) fn stalled_since(&self) -> Option<Instant> {
         (!self.pieces.is_empty()).then_some(self.moved)

@@ -20,7 +20,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::config::Config;
 use crate::error::{Error, Kind, Side};
-use crate::server::Bound;
+use crate::server::{Bound, Shutdown};
 use crate::tap::{Seen, What};
 use show::Show;
 
@@ -36,7 +36,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 pub async fn run(
     once: bool,
     listen: Option<SocketAddr>,
-    shutdown: impl Future<Output = ()>,
+    shutdown: impl Future<Output = Shutdown>,
 ) -> Result<bool, Error> {
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let listener = TcpListener::bind(any)
@@ -76,6 +76,7 @@ pub async fn run(
     let serving = tokio::task::spawn(bound.serve(async move {
         // An error means that the demo itself is gone; both end the serving.
         let _ = stopped.await;
+        Shutdown::Person
     }));
 
     let went = client::run(address).await;

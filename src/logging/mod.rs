@@ -26,7 +26,17 @@ pub fn init(log: &Log) {
     let color = log.color && io::stderr().is_terminal();
     let ready = tracing::subscriber::set_global_default(subscriber(log, color, io::stderr));
     // Fails only when logging is on already.
-    ready.ok();
+    if ready.is_ok() {
+        std::panic::set_hook(Box::new(|panic| {
+            let place = panic.location().map(ToString::to_string);
+            let place = place.unwrap_or_default();
+            let payload = panic.payload();
+            let text = payload.downcast_ref::<&str>().copied();
+            let why = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+            let why = why.unwrap_or_default();
+            tracing::error!(place, why, "a bug: a panic");
+        }));
+    }
 }
 
 /// What turns events into lines, for any writer.

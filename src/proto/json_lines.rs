@@ -33,6 +33,12 @@ impl Decoder {
         }
     }
 
+    /// Bytes that are held because the rest of their line has not come.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.line.len()
+    }
+
     /// Reads a chunk and hands every line that it completes to `found`.
     pub fn push(&mut self, mut chunk: &[u8], mut found: impl FnMut(Decoded)) {
         while let Some(end) = memchr::memchr(b'\n', chunk) {

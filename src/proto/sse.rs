@@ -36,6 +36,9 @@ pub enum Decoded {
     Oversized,
 }
 
+/// Bytes of room that a decoder keeps for its next line; what one large event needed is given back.
+const KEPT: usize = 16 * 1024;
+
 /// An incremental decoder: push chunks of any size, take out events.
 #[derive(Debug)]
 pub struct Decoder {
@@ -66,6 +69,12 @@ impl Decoder {
         }
     }
 
+    /// Bytes that are held because the rest of their event has not come.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.line.len() + self.data.len()
+    }
+
     /// Reads a chunk and hands every block that it completes to `found`.
     pub fn push(&mut self, mut chunk: &[u8], mut found: impl FnMut(Decoded)) {
         if !chunk.is_empty() && std::mem::take(&mut self.after_cr) {
@@ -80,8 +89,10 @@ impl Decoder {
                 self.keep(head);
                 let line = std::mem::take(&mut self.line);
                 self.end_line(&line, &mut found);
-                self.line = line;
-                self.line.clear();
+                if line.capacity() <= KEPT {
+                    self.line = line;
+                    self.line.clear();
+                }
             }
             chunk = match tail {
                 [b'\r', b'\n', rest @ ..] => rest,

@@ -36,16 +36,16 @@ const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 /// BSDs and macOS.
 const NO_DESCRIPTOR: [i32; 2] = [24, 23];
 /// What a socket gets that is one too many. No more of it is read, so there is no route to tell apart.
-const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\n\
+const TOO_MANY: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\n\
 retry-after: 1\r\nconnection: close\r\ncontent-length: 58\r\n\r\n\
 mcp-ferry: too many sockets are open; try again in a while";
 
 /// Takes sockets until the server closes, then waits for those that it has.
-pub(super) async fn accept(listener: TcpListener, server: Arc<Server>) {
+pub(super) async fn accept(listener: TcpListener, mut reserve: Reserve, server: Arc<Server>) {
     let mut tasks = JoinSet::new();
     let mut sockets = HashMap::new();
     let mut closing = pin!(server.closing.notified());
-    let mut reserve = Reserve::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -108,14 +108,15 @@ fn turn_away(stream: &TcpStream) {
 
 /// A descriptor that is kept for the time when there is none: with it the next client in the queue can be told, instead
 /// of waiting for an answer that does not come.
-struct Reserve {
+#[derive(Debug)]
+pub(super) struct Reserve {
     descriptor: Option<File>,
     complained: Option<Instant>,
     silent: u64,
 }
 
 impl Reserve {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             descriptor: Self::take(),
             complained: None,
@@ -129,7 +130,9 @@ impl Reserve {
 
     /// What could not be accepted: those that are open go on, whatever it was.
     async fn on_error(&mut self, listener: &TcpListener, server: &Server, error: &io::Error) {
-        let exhausted = error.raw_os_error().is_some_and(|code| NO_DESCRIPTOR.contains(&code));
+        let exhausted = error
+            .raw_os_error()
+            .is_some_and(|code| NO_DESCRIPTOR.contains(&code));
         if !exhausted {
             // A socket that was gone before it was taken.
             return debug!(%error, "a socket could not be accepted");
@@ -155,7 +158,10 @@ impl Reserve {
     fn complain(&mut self, what: &str) {
         self.silent += 1;
         let now = Instant::now();
-        if self.complained.is_none_or(|last| last + COMPLAIN_EVERY <= now) {
+        if self
+            .complained
+            .is_none_or(|last| last + COMPLAIN_EVERY <= now)
+        {
             warn!(times = self.silent, "{what}");
             self.complained = Some(now);
             self.silent = 0;
@@ -188,9 +194,14 @@ async fn serve_requests(
     });
     let mut connection = http1::Builder::new()
         .max_buf_size(SOCKET_BUFFER)
-        .serve_connection(TokioIo::new(Watched::new(stream, Arc::clone(socket))), service);
+        .serve_connection(
+            TokioIo::new(Watched::new(stream, Arc::clone(socket))),
+            service,
+        );
     let limits = &server.shared.limits;
-    let mut timer = pin!(tokio::time::sleep(limits.header_timeout.min(limits.socket_idle_timeout)));
+    let mut timer = pin!(tokio::time::sleep(
+        limits.header_timeout.min(limits.socket_idle_timeout)
+    ));
     let mut closing = pin!(socket.closing.notified());
     let mut told = false;
     let served = poll_fn(|cx| {

@@ -7,11 +7,14 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
 use super::respond::Refused;
 use crate::config::Config;
+use crate::store::Claim;
 use crate::upstream::Forwarded;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -103,6 +106,33 @@ impl Forwarding {
         kept.extend(proto.and_then(|proto| copied(&FORWARDED_PROTO, &proto)));
         kept.extend(host.and_then(|host| copied(&FORWARDED_HOST, &host)));
         (Arc::new(Forwarded { headers: kept }), hasher.finish())
+    }
+
+    /// What a request says of who makes it: its credentials, and where it comes from.
+    pub(super) fn claim<'a>(
+        &'a self,
+        headers: &'a HeaderMap,
+        peer: IpAddr,
+    ) -> Claim<impl FnOnce() -> Option<u64> + 'a> {
+        let mut hasher = self.keys.build_hasher();
+        let mut any = false;
+        let own = self.allowed.iter().filter(|name| is_credential(name));
+        for name in std::iter::once(&header::AUTHORIZATION).chain(own) {
+            for value in headers.get_all(name) {
+                hasher.write(name.as_str().as_bytes());
+                hasher.write(value.as_bytes());
+                hasher.write_u8(0xff);
+                any = true;
+            }
+        }
+        Claim {
+            fingerprint: any.then(|| hasher.finish()),
+            holder: || {
+                let token = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+                holder(token).map(|holder| self.keys.hash_one(holder))
+            },
+            address: self.client(headers, peer),
+        }
     }
 
     /// Prepares the headers of a passed-through request: everything end-to-end stays as it is.
@@ -203,6 +233,35 @@ impl Forwarding {
         (prefix.starts_with('/') && !prefix.starts_with("//") && plain && !has_dot_segment(prefix))
             .then_some(prefix)
     }
+}
+
+/// Whether a header of this name carries a credential, as far as names tell.
+fn is_credential(name: &HeaderName) -> bool {
+    const PARTS: [&str; 7] = [
+        "auth",
+        "token",
+        "key",
+        "secret",
+        "password",
+        "credential",
+        "cookie",
+    ];
+    PARTS.iter().any(|part| name.as_str().contains(part))
+}
+
+/// The holder that a JWT names: issuer, subject and client (RFC 7519 §4.1, RFC 9068 §2.2, OpenID Connect's `azp`). Its
+/// signature is for the upstream to check; a token that was made up gets no further than there.
+fn holder(authorization: &str) -> Option<(String, String, Option<String>)> {
+    let (_, token) = authorization.split_once(' ')?;
+    let mut parts = token.trim().split('.');
+    let (_, payload, _, None) = (parts.next()?, parts.next()?, parts.next()?, parts.next()) else {
+        return None;
+    };
+    let payload = BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?;
+    let claims: serde_json::Value = serde_json::from_slice(&payload).ok()?;
+    let text = |name: &str| claims.get(name)?.as_str().map(str::to_owned);
+    let client = text("client_id").or_else(|| text("azp"));
+    Some((text("iss")?, text("sub")?, client))
 }
 
 fn has_dot_segment(path: &str) -> bool {
@@ -325,6 +384,47 @@ mod tests {
     }
 
     #[test]
+    fn a_jwt_names_its_holder_and_nothing_else_does() {
+        let token =
+            |payload: &str| format!("Bearer e30.{}.c2ln", BASE64_URL_SAFE_NO_PAD.encode(payload));
+        let anna = token(r#"{"iss":"https://a","sub":"anna","azp":"app","exp":1}"#);
+        let later = token(r#"{"exp":2,"client_id":"app","sub":"anna","iss":"https://a"}"#);
+        assert!(holder(&anna).is_some() && holder(&anna) == holder(&later));
+        for other in [
+            r#"{"iss":"https://a","sub":"otto","azp":"app"}"#,
+            r#"{"iss":"https://b","sub":"anna","azp":"app"}"#,
+            r#"{"iss":"https://a","sub":"anna","azp":"other"}"#,
+        ] {
+            assert_ne!(holder(&token(other)), holder(&anna), "{other}");
+        }
+        for none in [
+            "Bearer gho_opaque",
+            "Bearer a.b",
+            "Bearer a.%.c",
+            "Basic YTpi",
+            "",
+            &token(r#"{"iss":1,"sub":"anna"}"#),
+            &token("[]"),
+            &token(r#"{"sub":"anna"}"#),
+        ] {
+            assert_eq!(holder(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn a_claim_is_made_of_credentials_alone() {
+        let forwarding = forwarding(&[]);
+        let claim = |pairs: &[(&'static str, &'static str)]| {
+            forwarding
+                .claim(&map(pairs), [10, 0, 0, 9].into())
+                .fingerprint
+        };
+        assert_eq!(claim(&[("traceparent", "1")]), None);
+        assert_ne!(claim(&[("x-api-key", "1")]), claim(&[("x-api-key", "2")]));
+        assert_ne!(claim(&[("authorization", "1")]), None);
+    }
+
+    #[test]
     fn a_trusted_proxy_is_believed_and_nobody_else() {
         let headers = map(&[
             ("x-forwarded-for", "1.2.3.4"),
@@ -357,8 +457,14 @@ mod tests {
         let address = |octets: [u8; 4]| IpAddr::from(octets);
         assert_eq!(client("1.2.3.4", [11, 0, 0, 9]), address([11, 0, 0, 9]));
         assert_eq!(client("1.2.3.4", [10, 0, 0, 9]), address([1, 2, 3, 4]));
-        assert_eq!(client("6.6.6.6, 1.2.3.4, 10.0.0.8", [10, 0, 0, 9]), address([1, 2, 3, 4]));
-        assert_eq!(client("6.6.6.6, nonsense", [10, 0, 0, 9]), address([10, 0, 0, 9]));
+        assert_eq!(
+            client("6.6.6.6, 1.2.3.4, 10.0.0.8", [10, 0, 0, 9]),
+            address([1, 2, 3, 4])
+        );
+        assert_eq!(
+            client("6.6.6.6, nonsense", [10, 0, 0, 9]),
+            address([10, 0, 0, 9])
+        );
         let mut passed = headers;
         trusting
             .prepare_request(&mut passed, [11, 0, 0, 9].into())

@@ -42,7 +42,9 @@ impl Guard {
             return Err(Refused::NoHost);
         };
         if let Some(authority) = request.uri().authority()
-            && !value.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes())
+            && !value
+                .as_bytes()
+                .eq_ignore_ascii_case(authority.as_str().as_bytes())
         {
             return Err(Refused::TwoHosts);
         }
@@ -172,8 +174,14 @@ mod tests {
             assert!(!ok(&bare, host), "{host}");
         }
         assert!(bare.host(&request(&[]), local).is_err());
-        assert!(bare.host(&request(&["localhost", "localhost"]), local).is_err());
-        for (target, good) in [("http://LOCALHOST/sse", true), ("http://evil.example/sse", false)] {
+        assert!(
+            bare.host(&request(&["localhost", "localhost"]), local)
+                .is_err()
+        );
+        for (target, good) in [
+            ("http://LOCALHOST/sse", true),
+            ("http://evil.example/sse", false),
+        ] {
             let mut absolute = request(&["localhost"]);
             *absolute.uri_mut() = target.parse().expect("a target");
             assert_eq!(bare.host(&absolute, local).is_ok(), good, "{target}");

@@ -17,6 +17,7 @@ use super::peers::{Counted, Peer};
 use super::respond::{self, Refused};
 use super::socket::Socket;
 use super::{Server, cors};
+use crate::budget::{Pressure, Share};
 use crate::config::EndpointForm;
 use crate::conn::{self, Opening};
 use crate::metrics::Counter;
@@ -24,7 +25,7 @@ use crate::proto::bridge::Answer;
 use crate::proto::era;
 use crate::proto::jsonrpc::{self, Message};
 use crate::proto::sse;
-use crate::store::{ConnectionId, Post};
+use crate::store::{Binding, ConnectionId, Post};
 
 /// The parameter that names the connection, first as the ferry writes it, then as other servers do.
 const ID_PARAMETERS: [&str; 3] = ["sessionId", "session_id", "sessionid"];
@@ -53,8 +54,12 @@ pub(super) fn grant(
     if !accepts_events(&head.headers) {
         return Err(Refused::NotAcceptable);
     }
-    let address = server.forwarding.client(&head.headers, socket.peer);
-    let place = place(server, Peer::of(address))
+    if server.shared.budget.pressure() >= Pressure::High {
+        server.shared.metrics.add(Counter::ConnectionsRefused);
+        return Err(Refused::NoMemory);
+    }
+    let claim = server.forwarding.claim(&head.headers, socket.peer);
+    let place = place(server, Peer::of(claim.address))
         .inspect_err(|_| server.shared.metrics.add(Counter::ConnectionsRefused))?;
     let id = ConnectionId::random()
         .map_err(|_| Refused::Internal("the system gave no randomness for a connection id"))?;
@@ -72,6 +77,7 @@ pub(super) fn grant(
         label: server.next_label(),
         query: query_for_upstream(head.uri.query()),
         version: text(&head.headers, era::VERSION_HEADER).map(Into::into),
+        binding: Binding::new(server.credential_binding, claim),
     };
     Ok(Granted { opening, place })
 }
@@ -113,10 +119,19 @@ pub(super) async fn post(
     let id = connection_id(head.uri.query()).ok_or(Refused::NoConnectionId)?;
     let recipient = ConnectionId::parse(id)
         .and_then(|id| server.shared.store.find(&id))
+        .filter(|recipient| {
+            let claim = server.forwarding.claim(&head.headers, socket.peer);
+            recipient.binding.admits(claim)
+        })
         .ok_or_else(|| missed(server, &head.headers, socket))?;
     check_content_type(&head.headers)?;
     let limits = &server.shared.limits;
-    let body = tokio::time::timeout(limits.body_timeout, collect(body, limits.max_request_body))
+    let mut share = Share::new(&server.shared.budget);
+    if share.pressure() == Pressure::Critical {
+        return Err(Refused::NoMemory);
+    }
+    let collecting = collect(body, limits.max_request_body, &mut share);
+    let body = tokio::time::timeout(limits.body_timeout, collecting)
         .await
         .map_err(|_| Refused::BodyTimeout)??;
     let (messages, batch) = parse(body)?;
@@ -138,7 +153,12 @@ pub(super) async fn post(
     match answered.await {
         Ok(Answer::Accepted) => Ok(respond::accepted()),
         Ok(Answer::Invalid(why)) => Err(Refused::Invalid(why)),
-        Ok(Answer::Refused(refusal)) => Ok(respond::refusal(*refusal)),
+        Ok(Answer::Refused(refusal)) => {
+            if refusal.status == 401 {
+                recipient.binding.challenged();
+            }
+            Ok(respond::refusal(*refusal))
+        }
         Ok(Answer::Busy) => Err(Refused::Busy),
         // The connection ended before it took the POST.
         Ok(Answer::Gone) | Err(_) => Err(Refused::UnknownConnection),
@@ -261,7 +281,7 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Refused> {
 }
 
 /// Reads a body whole, within a bound. A body of one piece is not copied.
-async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, Refused> {
+async fn collect(mut body: Incoming, limit: usize, share: &mut Share) -> Result<Bytes, Refused> {
     if body.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
         return Err(Refused::TooLarge(limit));
     }
@@ -279,6 +299,10 @@ async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, Refused> {
         } else {
             rest.extend_from_slice(&std::mem::take(&mut first));
             rest.extend_from_slice(&data);
+        }
+        share.set(first.len() + rest.len());
+        if share.pressure() == Pressure::Critical {
+            return Err(Refused::NoMemory);
         }
     }
     Ok(if rest.is_empty() {
@@ -338,7 +362,7 @@ mod tests {
         let check = |value: &'static str| {
             check_content_type(&HeaderMap::from_iter([(
                 header::CONTENT_TYPE,
-                header::HeaderValue::from_static(value),
+                HeaderValue::from_static(value),
             )]))
         };
         assert!(

@@ -3,7 +3,8 @@
 //! Routes are exact paths: the legacy stream, its messages, the MCP endpoint, and two for probes. Each is served with
 //! and without the public prefix, so that a proxy in front may strip it or not.
 //!
-//! Stopping: readiness off and streams told to finish; sockets are still accepted meanwhile, because a call in flight
+//! Stopping: readiness off; where a supervisor asked for it, everything else goes on for `--drain-delay`, until
+//! balancers have noticed (an HTTP error is final for a client that reconnects). Then streams are told to finish; sockets are still accepted meanwhile, because a call in flight
 //! may need an answer that the client can only post, but new streams are turned away by closing their socket (a
 //! reconnecting TypeScript client gives up for good on an HTTP error, and tries again after a closed socket). When
 //! nothing is in flight, or the drain's time is over, what is left gets its error, streams end, sessions are deleted.
@@ -20,6 +21,8 @@ mod modern;
 mod peers;
 mod respond;
 mod socket;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::future::{Future, pending};
@@ -36,7 +39,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
-use crate::config::{Config, Paths};
+use crate::budget::Budget;
+use crate::config::{Config, CredentialBinding, Paths};
 use crate::conn::Shared;
 use crate::error::Error;
 use crate::metrics::Metrics;
@@ -44,11 +48,12 @@ use crate::proto::era;
 use crate::store::{Memory, Store};
 use crate::tap::{Bus, Label};
 use crate::upstream::Upstream;
+use accept::Reserve;
 use body::Body;
+use cors::Cors;
 use forward::Forwarding;
 use gauge::{Gauge, Held};
 use guard::Guard;
-use cors::Cors;
 use peers::{Misses, Streams};
 use respond::Refused;
 use socket::Socket;
@@ -60,9 +65,19 @@ const LAST_BYTES: Duration = Duration::from_secs(2);
 /// A bound server, ready to serve.
 #[derive(Debug)]
 pub struct Bound {
-    listeners: Vec<TcpListener>,
+    listeners: Vec<(TcpListener, Reserve)>,
     server: Arc<Server>,
+    drain_delay: Duration,
     drain_timeout: Duration,
+}
+
+/// Who asks for the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shutdown {
+    /// A supervisor, which takes the process out of a balancer at the same time: what that takes is waited for.
+    Supervisor,
+    /// A person, who waits.
+    Person,
 }
 
 /// What every request needs.
@@ -78,9 +93,12 @@ struct Server {
     streams: Arc<Gauge>,
     streams_by_peer: Arc<Streams>,
     misses: Misses,
+    credential_binding: CredentialBinding,
     /// Passed-through requests that are to be finished before the process stops.
     passing: Arc<Gauge>,
     labels: AtomicU64,
+    /// Not ready any more; everything else still goes on.
+    leaving: AtomicBool,
     draining: AtomicBool,
     /// Listeners stop at this.
     closing: Notify,
@@ -110,13 +128,14 @@ impl Bound {
             let listener = TcpListener::bind(address)
                 .await
                 .map_err(|error| Error::listen(*address, error))?;
-            listeners.push(listener);
+            listeners.push((listener, Reserve::new()));
         }
         let shared = Shared {
             upstream,
             store: Store::Memory(Memory::default()),
             bus: Arc::new(Bus::default()),
             metrics: Arc::new(Metrics::default()),
+            budget: Arc::new(Budget::new(config.limits.max_buffered)),
             limits: config.limits.clone(),
         };
         let server = Server {
@@ -126,17 +145,20 @@ impl Bound {
             sockets: Arc::default(),
             streams_by_peer: Arc::default(),
             misses: Misses::default(),
+            credential_binding: config.guard.credential_binding,
             paths: config.paths,
             shared: Arc::new(shared),
             streams: Arc::default(),
             passing: Arc::default(),
             labels: AtomicU64::new(0),
+            leaving: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             closing: Notify::new(),
         };
         Ok(Self {
             listeners,
             server: Arc::new(server),
+            drain_delay: config.limits.drain_delay,
             drain_timeout: config.limits.drain_timeout,
         })
     }
@@ -146,7 +168,7 @@ impl Bound {
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.listeners
             .iter()
-            .filter_map(|listener| listener.local_addr().ok())
+            .filter_map(|(listener, _)| listener.local_addr().ok())
             .collect()
     }
 
@@ -169,31 +191,37 @@ impl Bound {
     }
 
     /// Serves until `shutdown`, then stops in the order that the module describes.
-    pub async fn serve(self, shutdown: impl Future<Output = ()>) {
+    pub async fn serve(self, shutdown: impl Future<Output = Shutdown>) {
         let Self {
             listeners,
             server,
+            drain_delay,
             drain_timeout,
         } = self;
         let mut accepting = JoinSet::new();
-        for listener in listeners {
-            accepting.spawn(accept::accept(listener, Arc::clone(&server)));
+        for (listener, reserve) in listeners {
+            accepting.spawn(accept::accept(listener, reserve, Arc::clone(&server)));
         }
-        shutdown.await;
+        let asked_by = shutdown.await;
+        server.leaving.store(true, Ordering::Release);
+        if asked_by == Shutdown::Supervisor && !drain_delay.is_zero() {
+            info!("not ready any more; shutting down in {drain_delay:?} (--drain-delay)");
+            tokio::time::sleep(drain_delay).await;
+        }
         let (streams, passing) = (server.streams.open(), server.passing.open());
         info!(
             streams,
             passing, "shutting down: finishing what is in flight"
         );
         server.draining.store(true, Ordering::Release);
-        server.shared.store.drain(false);
+        server.shared.store.drain(spread(streams, drain_timeout));
         let quiet = async {
             server.streams.empty().await;
             server.passing.empty().await;
         };
         if tokio::time::timeout(drain_timeout, quiet).await.is_err() {
             warn!("the drain's time is over; what is left ends in errors");
-            server.shared.store.drain(true);
+            server.shared.store.expire();
             if tokio::time::timeout(FAREWELL, server.streams.empty())
                 .await
                 .is_err()
@@ -209,6 +237,19 @@ impl Bound {
         accepting.shutdown().await;
         info!("stopped");
     }
+}
+
+/// Over how long idle streams end, so that their clients do not come back, and their sessions do not end, all in one
+/// moment: a thousand a second, within two seconds and a quarter of the drain's time. A few make no crowd.
+fn spread(streams: usize, drain_timeout: Duration) -> Duration {
+    const CROWD: usize = 50;
+    if streams < CROWD {
+        return Duration::ZERO;
+    }
+    let millis = u64::try_from(streams).unwrap_or(u64::MAX);
+    Duration::from_millis(millis)
+        .min(Duration::from_secs(2))
+        .min(drain_timeout / 4)
 }
 
 impl Server {
@@ -230,7 +271,7 @@ impl Server {
     }
 
     fn readiness(&self) -> Response<Body> {
-        if self.draining.load(Ordering::Acquire) {
+        if self.leaving.load(Ordering::Acquire) {
             respond::text(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n")
         } else {
             respond::text(StatusCode::OK, "ready\n")
@@ -282,6 +323,8 @@ async fn handle(
     socket: Arc<Socket>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, CloseSocket> {
+    #[cfg(test)]
+    assert_ne!(request.uri().query(), Some("panic"), "asked for");
     // Where two lengths of a body may have been named the socket must not be used again (RFC 9112 §6.3); hyper has read
     // the one that counts and keeps quiet about the other.
     let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
@@ -351,7 +394,17 @@ async fn answer(
         Route::Stream if request.method() != Method::POST && !names_session(&request) => {
             Err(Refused::Method("GET, POST"))
         }
-        _ => modern::pass(server, request, socket).await,
+        _ => {
+            let judged = if server.cors.is_some() {
+                judge()
+            } else {
+                Ok(())
+            };
+            match judged {
+                Ok(()) => modern::pass(server, request, socket).await,
+                Err(refused) => Err(refused),
+            }
+        }
     })
 }
 

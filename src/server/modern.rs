@@ -3,7 +3,6 @@
 //! Streamed both ways, nothing buffered, nothing recoded, no limit on time; only hop-by-hop and forwarding headers
 //! change. Works for every revision, because it looks at none of it.
 
-use std::error::Error as StdError;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -18,7 +17,7 @@ use super::respond::Refused;
 use super::socket::Socket;
 use super::{Server, cors};
 use crate::metrics::Counter;
-use crate::upstream::{Upload, root_cause};
+use crate::upstream::{Unpassed, Upload};
 
 /// An exchange of a socket with the upstream, until its last byte has come.
 struct Passing {
@@ -64,9 +63,9 @@ pub(super) async fn pass(
     let answer = upstream
         .pass(head.method, head.uri.query(), head.headers, body)
         .await;
-    let response = answer.map_err(|error| match broken_by_client(&error) {
-        true => Refused::BodyBroken,
-        false => Refused::Upstream(upstream.shown(), root_cause(&error)),
+    let response = answer.map_err(|failure| match failure {
+        Unpassed::Client => Refused::BodyBroken,
+        Unpassed::Upstream(why) => Refused::Upstream(upstream.shown(), why),
     })?;
     let (mut head, body) = response.into_parts();
     head.version = Version::HTTP_11;
@@ -90,12 +89,6 @@ pub(super) async fn pass(
         head,
         Body::passed(body, Box::new(guard)),
     ))
-}
-
-/// Whether an exchange failed because the client's body broke off, which is not the upstream's fault.
-fn broken_by_client(error: &(dyn StdError + 'static)) -> bool {
-    let cause = error.source().and_then(|cause| cause.downcast_ref());
-    cause.is_some_and(hyper::Error::is_user)
 }
 
 /// A redirect within the upstream's endpoint, such as the trailing slash of Python frameworks, as the client may

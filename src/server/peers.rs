@@ -155,7 +155,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_table_of_misses_does_not_grow_without_bound() {
         let misses = Misses::default();
-        for number in 0..100_000u32 {
+        for number in 0..5_000u32 {
             misses.add(Peer(std::net::Ipv4Addr::from(number).into()));
         }
         assert_eq!(misses.0.lock().expect("whole").len(), MAX_MISSING);

@@ -79,7 +79,10 @@ impl Socket {
 
     pub(super) fn take_granted(&self) -> Option<Granted> {
         let granted = self.granted.get()?;
-        granted.lock().unwrap_or_else(PoisonError::into_inner).take()
+        granted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     /// A whole head has arrived; until the guard is dropped its request is being handled.
@@ -122,7 +125,8 @@ impl Socket {
     /// When the client has had its time for what it is to send now, and the flag that says so. `None` while it is the
     /// ferry's turn.
     pub(super) fn deadline(&self, limits: &Limits) -> Option<(Instant, &'static str)> {
-        let after = |since: u64, limit: Duration| self.opened + Duration::from_millis(since) + limit;
+        let after =
+            |since: u64, limit: Duration| self.opened + Duration::from_millis(since) + limit;
         if self.uploading.load(Ordering::Relaxed) {
             let moved = self.moved.load(Ordering::Relaxed);
             let starved = self.starved.load(Ordering::Relaxed);
@@ -134,7 +138,10 @@ impl Socket {
         Some(match self.head.load(Ordering::Relaxed) {
             NONE => {
                 let moved = self.moved.load(Ordering::Relaxed);
-                (after(moved, limits.socket_idle_timeout), "--socket-idle-timeout")
+                (
+                    after(moved, limits.socket_idle_timeout),
+                    "--socket-idle-timeout",
+                )
             }
             head => (after(head, limits.header_timeout), "--header-timeout"),
         })

@@ -6,11 +6,11 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{ConnectionId, Delivery, Mailbox};
+use super::{ConnectionId, Delivery, Mailbox, Recipient};
 
 const SHARDS: usize = 16;
 
-type Table = HashMap<ConnectionId, Mailbox, BuildHasherDefault<Bits>>;
+type Table = HashMap<ConnectionId, Recipient, BuildHasherDefault<Bits>>;
 
 /// Takes a connection's id for its own hash: it is random already, and whoever asks for an id that was not given out
 /// finds nothing.
@@ -53,9 +53,9 @@ impl Memory {
         Some(shard.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) fn claim(&self, id: ConnectionId, mailbox: Mailbox) {
+    pub(super) fn claim(&self, id: ConnectionId, recipient: Recipient) {
         if let Some(mut shard) = self.shard(&id) {
-            shard.insert(id, mailbox);
+            shard.insert(id, recipient);
         }
     }
 
@@ -68,31 +68,25 @@ impl Memory {
         }
     }
 
-    pub(super) fn find(&self, id: &ConnectionId) -> Option<Mailbox> {
+    pub(super) fn find(&self, id: &ConnectionId) -> Option<Recipient> {
         self.shard(id)?.get(id).cloned()
     }
 
-    pub(super) fn drain(&self, expired: bool) {
+    pub(super) fn tell(&self, what: &dyn Fn() -> Delivery) {
         for shard in &self.shards {
             let mailboxes: Vec<Mailbox> = shard
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .values()
-                .cloned()
+                .map(|recipient| recipient.mailbox.clone())
                 .collect();
             for mailbox in mailboxes {
                 // A full mailbox must not hold up the others; its owner is told as soon as there is room.
-                let delivery = move || {
-                    Box::new(if expired {
-                        Delivery::DrainExpired
-                    } else {
-                        Delivery::Drain
-                    })
-                };
-                if mailbox.try_send(delivery()).is_err() {
+                if let Err(full) = mailbox.try_send(Box::new(what())) {
+                    let delivery = full.into_inner();
                     tokio::task::spawn(async move {
                         // An error means that the connection is gone already.
-                        let _ = mailbox.send(delivery()).await;
+                        let _ = mailbox.send(delivery).await;
                     });
                 }
             }

@@ -3,15 +3,19 @@
 //! A connection's stream lives in one process, its owner; whoever takes a POST asks the store to deliver it there. The
 //! set of stores is closed: an enum, so that the compiler lists what a new one needs.
 
+mod binding;
 mod memory;
 
 use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
 use crate::proto::bridge::Answer;
 use crate::proto::jsonrpc::Message;
 use crate::upstream::Forwarded;
+pub use binding::{Binding, Claim};
 pub use memory::Memory;
 
 /// Deliveries that wait for one connection; the next POST waits with them.
@@ -78,10 +82,10 @@ impl fmt::Debug for ConnectionId {
 pub enum Delivery {
     /// A POST of its client.
     Posted(Post),
-    /// The process is stopping: finish.
-    Drain,
+    /// The process is stopping: finish. Those that are idle end within this time, not all at once.
+    Drain(Duration),
     /// The time to finish is over.
-    DrainExpired,
+    Expire,
 }
 
 /// One POST, already parsed.
@@ -96,7 +100,7 @@ pub struct Post {
     /// Its `MCP-Protocol-Version` header.
     pub version: Option<Box<str>>,
     /// What goes upstream with it.
-    pub forwarded: std::sync::Arc<Forwarded>,
+    pub forwarded: Arc<Forwarded>,
     /// How it is to be answered.
     pub answer: oneshot::Sender<Answer>,
 }
@@ -105,14 +109,21 @@ pub struct Post {
 pub type Mailbox = mpsc::Sender<Box<Delivery>>;
 
 /// A connection that was found, to be handed a POST.
-#[derive(Debug)]
-pub struct Recipient(Mailbox);
+#[derive(Clone, Debug)]
+pub struct Recipient {
+    mailbox: Mailbox,
+    /// Who may post on it.
+    pub binding: Arc<Binding>,
+}
 
 impl Recipient {
     /// Hands over a POST. `false` when the connection has ended meanwhile: the POST was not taken, and its answer will
     /// never come.
     pub async fn deliver(&self, post: Post) -> bool {
-        self.0.send(Box::new(Delivery::Posted(post))).await.is_ok()
+        self.mailbox
+            .send(Box::new(Delivery::Posted(post)))
+            .await
+            .is_ok()
     }
 }
 
@@ -124,10 +135,11 @@ pub enum Store {
 }
 
 impl Store {
-    /// Registers a connection with its owner's mailbox.
-    pub fn claim(&self, id: ConnectionId, mailbox: Mailbox) {
+    /// Registers a connection with its owner's mailbox, and who may use it.
+    pub fn claim(&self, id: ConnectionId, mailbox: Mailbox, binding: Binding) {
+        let binding = Arc::new(binding);
         match self {
-            Self::Memory(memory) => memory.claim(id, mailbox),
+            Self::Memory(memory) => memory.claim(id, Recipient { mailbox, binding }),
         }
     }
 
@@ -142,14 +154,21 @@ impl Store {
     #[must_use]
     pub fn find(&self, id: &ConnectionId) -> Option<Recipient> {
         match self {
-            Self::Memory(memory) => memory.find(id).map(Recipient),
+            Self::Memory(memory) => memory.find(id),
         }
     }
 
-    /// Tells every connection of this process that it is to finish, or that the time for that is over.
-    pub fn drain(&self, expired: bool) {
+    /// Tells every connection of this process that it is to finish; the idle ones end spread over the given time.
+    pub fn drain(&self, spread: Duration) {
         match self {
-            Self::Memory(memory) => memory.drain(expired),
+            Self::Memory(memory) => memory.tell(&|| Delivery::Drain(spread)),
+        }
+    }
+
+    /// Tells every connection of this process that the time to finish is over.
+    pub fn expire(&self) {
+        match self {
+            Self::Memory(memory) => memory.tell(&|| Delivery::Expire),
         }
     }
 }

@@ -36,6 +36,8 @@ pub struct Call {
     hops: u8,
     /// Whether its one repetition is used up; only a DELETE has one.
     resent: bool,
+    /// Bytes came since the last reply was handed over.
+    heard: bool,
     state: State,
     /// The answer's headers, where they set cookies; taken by the owner of the jar.
     pub cookies: Option<Box<HeaderMap>>,
@@ -44,6 +46,8 @@ pub struct Call {
 #[derive(Debug)]
 enum State {
     Sending(legacy::ResponseFuture),
+    /// It was not tried; says why.
+    NotTried(String),
     Refused(Incoming, Box<Refusal>, BytesMut),
     Json(Incoming, Collected),
     Events(Incoming, Box<sse::Decoder>),
@@ -63,14 +67,20 @@ struct Collected {
 impl Call {
     pub(super) fn new(upstream: Arc<Upstream>, outgoing: Outgoing) -> Self {
         let uri = upstream.endpoint();
-        let request = upstream.request(&outgoing, &uri);
-        let state = State::Sending(upstream.client.request(request));
+        let state = match upstream.breaker.objection(outgoing.repeated) {
+            Some(why) => State::NotTried(why),
+            None => {
+                let request = upstream.request(&outgoing, &uri);
+                State::Sending(upstream.client.request(request))
+            }
+        };
         Self {
             upstream,
             outgoing,
             uri,
             hops: 0,
             resent: false,
+            heard: false,
             state,
             cookies: None,
         }
@@ -87,6 +97,11 @@ impl Call {
     pub fn poll_replies(&mut self, cx: &mut Context<'_>, replies: &mut Vec<Reply>) -> Poll<()> {
         for _ in 0..FRAMES_A_TURN {
             let polled = match &mut self.state {
+                State::NotTried(why) => {
+                    replies.push(Reply::End(End::Unreached(std::mem::take(why))));
+                    self.state = State::Done;
+                    break;
+                }
                 State::Sending(response) => Pin::new(response)
                     .poll(cx)
                     .map(|answer| self.on_response(answer, replies)),
@@ -100,17 +115,14 @@ impl Call {
                 State::Done => break,
             };
             if polled.is_pending() {
-                return if replies.is_empty() {
-                    Poll::Pending
-                } else {
-                    Poll::Ready(())
-                };
+                if replies.is_empty() && !self.heard {
+                    return Poll::Pending;
+                }
+                break;
             }
         }
-        if replies.is_empty() && !matches!(self.state, State::Done) {
-            // Frames without a reply in them, such as keep-alives: others first, then on.
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
+        if std::mem::take(&mut self.heard) && replies.is_empty() {
+            replies.push(Reply::Alive);
         }
         Poll::Ready(())
     }
@@ -121,7 +133,10 @@ impl Call {
         replies: &mut Vec<Reply>,
     ) {
         let response = match answer {
-            Ok(response) => response,
+            Ok(response) => {
+                self.upstream.breaker.succeeded();
+                response
+            }
             Err(_) if matches!(self.outgoing.verb, Verb::Delete) && !self.resent => {
                 self.resent = true;
                 return self.send();
@@ -130,6 +145,7 @@ impl Call {
                 self.state = State::Done;
                 let why = root_cause(&error);
                 let end = if error.is_connect() {
+                    self.upstream.breaker.failed(&why);
                     End::Unreached(why)
                 } else {
                     End::Lost(why)
@@ -150,9 +166,7 @@ impl Call {
         let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
         if !head.status.is_success() {
             if status == 404 && self.outgoing.session.is_none() {
-                // A redirect that was remembered may not hold any more.
-                self.upstream
-                    .move_endpoint((*self.upstream.configured).clone());
+                self.upstream.forget_redirect();
             }
             let refusal = Refusal {
                 status,
@@ -258,6 +272,7 @@ impl Call {
     ) {
         match frame {
             Some(Ok(frame)) => {
+                self.heard = true;
                 if let Ok(data) = frame.into_data() {
                     self.on_data(data, replies);
                 }
@@ -294,7 +309,7 @@ impl Call {
                 sse::Decoded::Oversized => replies.push(Reply::Oversized),
             }),
             State::Lines(_, decoder) => decoder.push(&data, |decoded| on_line(decoded, replies)),
-            State::Sending(_) | State::Silent(_) | State::Done => {}
+            State::Sending(_) | State::NotTried(_) | State::Silent(_) | State::Done => {}
         }
     }
 
@@ -321,6 +336,18 @@ impl Call {
             _ => {}
         }
         replies.push(Reply::End(end));
+    }
+
+    /// Bytes of a message that has not come whole.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        match &self.state {
+            State::Refused(_, _, kept) => kept.len(),
+            State::Json(_, collected) => collected.first.len() + collected.rest.len(),
+            State::Events(_, decoder) => decoder.held(),
+            State::Lines(_, decoder) => decoder.held(),
+            State::Sending(_) | State::NotTried(_) | State::Silent(_) | State::Done => 0,
+        }
     }
 
     /// What this exchange asks for.

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::future::Future;
 use std::io::BufReader;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,8 +16,10 @@ use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use tokio::time::Instant;
 use tower_service::Service;
 
+use super::breaker::Breaker;
 use crate::config;
 use crate::error::{Error, Kind, Side};
 
@@ -29,6 +32,8 @@ type Cause = Box<dyn StdError + Send + Sync>;
 pub(super) struct Connector {
     https: Https,
     limit: Duration,
+    /// Told of every connection, because the answer on it may take as long as its tool.
+    breaker: Arc<Breaker>,
 }
 
 impl Service<Uri> for Connector {
@@ -42,12 +47,17 @@ impl Service<Uri> for Connector {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let (connecting, limit) = (self.https.call(uri), self.limit);
+        let (begun, breaker) = (Instant::now(), Arc::clone(&self.breaker));
         Box::pin(async move {
-            tokio::time::timeout(limit, connecting)
-                .await
-                .unwrap_or_else(|_| {
-                    Err(format!("no connection within {limit:?} (--connect-timeout)").into())
-                })
+            match tokio::time::timeout(limit, connecting).await {
+                Ok(Ok(connection)) => {
+                    breaker.succeeded();
+                    Ok(connection)
+                }
+                Ok(Err(error)) if begun.elapsed() < limit => Err(error),
+                // hyper-util's own limit may have been a moment faster, and does not say which it is.
+                _ => Err(format!("no connection within {limit:?} (--connect-timeout)").into()),
+            }
         })
     }
 }
@@ -55,7 +65,10 @@ impl Service<Uri> for Connector {
 /// A peer that vanished without a word is noticed after this long.
 const VANISHED: Duration = Duration::from_secs(30);
 
-pub(super) fn connector(config: &config::Upstream) -> Result<Connector, Error> {
+pub(super) fn connector(
+    config: &config::Upstream,
+    breaker: Arc<Breaker>,
+) -> Result<Connector, Error> {
     let mut http = HttpConnector::new();
     http.enforce_http(false);
     http.set_nodelay(true);
@@ -75,12 +88,13 @@ pub(super) fn connector(config: &config::Upstream) -> Result<Connector, Error> {
     Ok(Connector {
         https,
         limit: config.connect_timeout,
+        breaker,
     })
 }
 
 /// The roots are read only for an `https` upstream: they cost time at start, and an image may have none.
 fn tls(config: &config::Upstream) -> Result<rustls::ClientConfig, Error> {
-    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| Error::new(Side::Internal, Kind::Start).because(error))?;

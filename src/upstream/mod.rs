@@ -7,12 +7,14 @@
 //!
 //! This module knows nothing of connections, streams of clients, or the tap.
 
+mod breaker;
 mod call;
 mod connect;
 mod cookies;
 mod redirect;
 mod upload;
 
+use std::error::Error as _;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -20,7 +22,7 @@ use http_body_util::Either;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::uri::PathAndQuery;
-use hyper::{Method, Request, Response, Uri};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
@@ -28,6 +30,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::proto::bridge::Verb;
 use crate::proto::era;
+use breaker::Breaker;
 pub use call::{Call, root_cause};
 use connect::Connector;
 pub use cookies::Jar;
@@ -54,6 +57,7 @@ pub struct Upstream {
     headers: Vec<(HeaderName, HeaderValue)>,
     connection_id_header: Option<HeaderName>,
     max_message: usize,
+    breaker: Arc<Breaker>,
 }
 
 /// What a translated exchange takes from the client: set once per POST, cheap to carry.
@@ -80,6 +84,17 @@ pub struct Outgoing {
     pub query: Option<Arc<str>>,
     /// Names the connection, for upstreams that keep state elsewhere.
     pub connection_id: Option<HeaderValue>,
+    /// Whether it was tried before.
+    pub repeated: bool,
+}
+
+/// Why a request could not be passed through.
+#[derive(Debug)]
+pub enum Unpassed {
+    /// The client's body broke off, which is not the upstream's fault.
+    Client,
+    /// No connection was made, or none that yielded an answer; says why.
+    Upstream(String),
 }
 
 impl Upstream {
@@ -88,7 +103,8 @@ impl Upstream {
     /// # Errors
     /// When the TLS roots cannot be loaded, for an `https` upstream.
     pub fn new(config: &Config) -> Result<Arc<Self>, Error> {
-        let connector = connect::connector(&config.upstream)?;
+        let breaker = Arc::new(Breaker::default());
+        let connector = connect::connector(&config.upstream, Arc::clone(&breaker))?;
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())
@@ -96,6 +112,9 @@ impl Upstream {
             .pool_max_idle_per_host(MAX_IDLE)
             .http2_keep_alive_interval(Duration::from_secs(20))
             .http2_keep_alive_timeout(Duration::from_secs(10))
+            // Streams keep a connection that the pool has let go of, and hyper takes such a one for idle. One without
+            // streams ends by itself, so that no ping keeps it open.
+            .http2_keep_alive_while_idle(true)
             .http2_adaptive_window(true)
             .build(connector);
         let url = Arc::new(config.upstream.url.clone());
@@ -106,6 +125,7 @@ impl Upstream {
             headers: config.upstream.headers.clone(),
             connection_id_header: config.upstream.connection_id_header.clone(),
             max_message: config.limits.max_message,
+            breaker,
         }))
     }
 
@@ -120,14 +140,18 @@ impl Upstream {
     /// the query and every other header stay. `query` is the client's.
     ///
     /// # Errors
-    /// When no connection is made, or none that yields an answer.
+    /// When no connection is made, or none that yields an answer; says why.
     pub async fn pass(
         &self,
         method: Method,
         query: Option<&str>,
         headers: HeaderMap,
         body: Upload,
-    ) -> Result<Response<Incoming>, hyper_util::client::legacy::Error> {
+    ) -> Result<Response<Incoming>, Unpassed> {
+        if let Some(why) = self.breaker.objection(false) {
+            return Err(Unpassed::Upstream(why));
+        }
+        let sessionless = !headers.contains_key(era::SESSION_HEADER);
         let mut request = Request::new(Either::Right(body));
         *request.method_mut() = method;
         *request.uri_mut() = with_query(&self.endpoint(), query);
@@ -135,7 +159,21 @@ impl Upstream {
         for (name, value) in &self.headers {
             request.headers_mut().insert(name, value.clone());
         }
-        let response = self.client.request(request).await?;
+        let response = self.client.request(request).await.map_err(|error| {
+            let cause = error.source().and_then(|cause| cause.downcast_ref());
+            if cause.is_some_and(hyper::Error::is_user) {
+                return Unpassed::Client;
+            }
+            let why = root_cause(&error);
+            if error.is_connect() {
+                self.breaker.failed(&why);
+            }
+            Unpassed::Upstream(why)
+        })?;
+        self.breaker.succeeded();
+        if sessionless && response.status() == StatusCode::NOT_FOUND {
+            self.forget_redirect();
+        }
         redirect::learn(self, response.status(), response.headers());
         Ok(response)
     }
@@ -170,6 +208,11 @@ impl Upstream {
                 .read()
                 .unwrap_or_else(std::sync::PoisonError::into_inner),
         )
+    }
+
+    /// What was found at the end of a redirect is not there any more: the redirect may not hold either.
+    fn forget_redirect(&self) {
+        self.move_endpoint((*self.configured).clone());
     }
 
     fn move_endpoint(&self, to: Uri) {

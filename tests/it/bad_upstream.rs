@@ -194,7 +194,7 @@ async fn what_is_not_http_is_an_error() {
     ] {
         scene.client.send(&call(1, "tools/call")).await;
         let mut received = scene.upstream.expect("POST").await;
-        received.write(bytes).await;
+        received.offer(bytes).await;
         scene
             .client
             .ferry_error(1, "upstream_lost", "unknown")

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use hyper::header::{HeaderName, HeaderValue};
+use mcp_ferry::config::CredentialBinding;
 use serde_json::json;
 
 use crate::support::client::{Client, call, initialize};
@@ -32,7 +33,10 @@ async fn asked(
 #[tokio::test]
 async fn each_post_brings_its_own_authorization_and_trace_context() {
     let mut upstream = Upstream::with_sessions().await;
-    let ferry = Ferry::start(upstream.url()).await;
+    let ferry = Ferry::with(upstream.url(), |config| {
+        config.guard.credential_binding = CredentialBinding::Off;
+    })
+    .await;
     let mut client = Client::ready(ferry.address).await;
     for (number, token) in ["Bearer one", "bEARER  two ", "Basic dTpw"]
         .into_iter()
@@ -63,7 +67,10 @@ async fn each_post_brings_its_own_authorization_and_trace_context() {
 #[tokio::test]
 async fn a_credential_of_the_get_alone_does_not_go_upstream() {
     let upstream = Upstream::echo().await;
-    let ferry = Ferry::start(upstream.url()).await;
+    let ferry = Ferry::with(upstream.url(), |config| {
+        config.guard.credential_binding = CredentialBinding::Off;
+    })
+    .await;
     let secret = [("Authorization", "Bearer of-the-get"), ("Cookie", "a=1")];
     let mut client = Client::open_with(ferry.address, "/sse", &secret).await;
     client.handshake().await;

@@ -41,7 +41,8 @@ async fn an_upstream_that_is_down_is_tried_for_a_while_and_then_reported() {
             .then(|| Answer::initialize(request, None))
             .or_else(|| routine(request))
     });
-    client.handshake().await;
+    // After several failures nothing is tried for a second.
+    clock.pass_until("the handshake", client.handshake()).await;
     client.leave();
     ferry.stop().await;
 }
@@ -246,7 +247,7 @@ async fn an_upstream_restarted_in_the_middle_is_used_again() {
         client.request(id, "tools/call", json!({})).await;
         assert_eq!(client.message().await["id"], id);
     }
-    drop(before);
+    before.die().await;
     let listener = rebind(address).await;
     let after = start(listener, "after");
     for (client, id) in clients.iter_mut().zip(11..) {

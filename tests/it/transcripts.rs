@@ -44,6 +44,7 @@ impl Run {
             match name.as_str() {
                 "max-in-flight" => with.max_in_flight = value.parse().expect("a number"),
                 "request-timeout" => with.request_timeout = time(),
+                "request-idle-timeout" => with.request_idle_timeout = time(),
                 "version-hint" => with.version_hint = Some(value.as_str().into()),
                 _ => panic!("unknown setting {name:?}"),
             }
@@ -96,7 +97,7 @@ impl Run {
             }
             Step::Gone => self.handle(Input::ClientGone),
             Step::Drain => self.handle(Input::Drain),
-            Step::DrainExpired => self.handle(Input::DrainExpired),
+            Step::DrainExpired => self.handle(Input::Expire),
             Step::Wait(time) => self.wait(*time),
             Step::Reply(call, reply) => {
                 let call = CallId(*call);

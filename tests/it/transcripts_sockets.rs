@@ -98,6 +98,9 @@ impl<'a> Stage<'a> {
                     "request-timeout" => {
                         config.limits.request_timeout = transcript::setting_duration(value)
                     }
+                    "request-idle-timeout" => {
+                        config.limits.request_idle_timeout = transcript::setting_duration(value)
+                    }
                     "version-hint" => headers.push(("MCP-Protocol-Version", value.as_str())),
                     _ => panic!("unknown setting {name:?}"),
                 }

@@ -5,6 +5,10 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 into=$(mkdir -p "$here/../../target/sdk" && cd "$here/../../target/sdk" && pwd)
 
+# Several steps of a test run may want this at the same time.
+exec 8>"$into/lock"
+flock -w 900 8 || { echo "another installation holds $into/lock" >&2; exit 1; }
+
 # What the pins cannot bring: Node 20 or later, and a Python that can make environments.
 missing=()
 command -v node >/dev/null && command -v npm >/dev/null || missing+=(nodejs npm)

@@ -290,11 +290,11 @@ impl<C: Clone> Bridge<C> {
             );
             // One that still waits behind another handshake has no part in it.
             let handshake = request.is_initialize() && request.place != Place::Queued;
-            self.send_cancelled(id, "timeout");
-            self.fail(id, &Trouble::new(Reason::Timeout, executed, text));
-            if handshake {
-                self.phase = Phase::Fresh;
-            }
+            self.give_up(
+                id,
+                &Trouble::new(Reason::Timeout, executed, text),
+                handshake,
+            );
             return;
         }
         match request.place {
@@ -315,6 +315,41 @@ impl<C: Clone> Bridge<C> {
             }
             Place::ResumeAt(at) if at <= self.now => self.resume(id),
             _ => {}
+        }
+    }
+
+    /// The requests whose exchanges have been silent for too long.
+    pub(super) fn silent_requests(&self) -> impl Iterator<Item = &Id> {
+        let limit = self.settings.request_idle_timeout;
+        self.calls.values().filter_map(move |call| {
+            let silent = call.silent_at(limit).is_some_and(|at| at <= self.now);
+            match &call.purpose {
+                Purpose::Request(id) if silent => Some(id),
+                _ => None,
+            }
+        })
+    }
+
+    /// The upstream has sent nothing for a request for too long.
+    pub(super) fn on_request_silent(&mut self, id: &Id) {
+        let Some(request) = self.ledger.get(id) else {
+            return;
+        };
+        let initialize = request.is_initialize();
+        let seconds = self.settings.request_idle_timeout.as_secs();
+        let text = format!(
+            "the upstream has sent nothing for {seconds} s (--request-idle-timeout); the request was given up"
+        );
+        let trouble = Trouble::new(Reason::Timeout, Executed::Unknown, text);
+        self.give_up(id, &trouble, initialize);
+    }
+
+    /// A request that took too long ends in an error, and the upstream is told that nobody waits.
+    fn give_up(&mut self, id: &Id, trouble: &Trouble, handshake: bool) {
+        self.send_cancelled(id, "timeout");
+        self.fail(id, trouble);
+        if handshake {
+            self.phase = Phase::Fresh;
         }
     }
 

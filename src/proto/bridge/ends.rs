@@ -18,6 +18,8 @@ use crate::proto::jsonrpc::{Id, Kind, Message};
 const MAX_RESUMES: u32 = 5;
 /// How long to wait before a resumption when the stream did not say (2025-11-25 leaves it to the client).
 const RESUME_WAIT: Duration = Duration::from_secs(1);
+/// The longest wait that a busy upstream may ask for; for a longer one the client is told instead.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// How long attempts to connect are repeated: long enough for an upstream that is being restarted.
 const CONNECT_WINDOW: Duration = Duration::from_secs(3);
 
@@ -30,6 +32,14 @@ pub(super) enum Again<C> {
 }
 
 impl<C> Again<C> {
+    /// The message of the client that is tried again.
+    pub(super) fn message(&self) -> Option<&Message> {
+        match self {
+            Self::Notice(notice, ..) => Some(&notice.message),
+            Self::Handshake(..) => None,
+        }
+    }
+
     pub(super) fn is_answer(&self) -> bool {
         matches!(self, Self::Notice(notice, ..) if notice.message.kind() == Kind::Response)
     }
@@ -62,7 +72,14 @@ impl<C: Clone> Bridge<C> {
                     self.abort(cancelled);
                 }
             }
-            Purpose::OwnInitialize(..) => {
+            Purpose::OwnInitialize(origin, mut attempts, _) => {
+                let at = (attempts.failures == 0 && self.leaving.is_none())
+                    .then(|| self.try_later(refusal))
+                    .flatten();
+                if let Some(at) = at {
+                    attempts.failures = 1;
+                    return self.again.push((at, Again::Handshake(origin, attempts)));
+                }
                 let mut trouble = Trouble::from_refusal(refusal);
                 if trouble.executed == Executed::Unknown {
                     let why = std::mem::take(&mut trouble.text);
@@ -86,6 +103,7 @@ impl<C: Clone> Bridge<C> {
         };
         let post = request.origin.post;
         let (initialize, resent) = (request.is_initialize(), request.resent);
+        let method = request.message.method().to_owned();
         // A mark is set by a reply stream, so what was refused is the GET that goes on from there.
         let resuming = request.mark.is_some();
         if lost && resuming {
@@ -109,6 +127,14 @@ impl<C: Clone> Bridge<C> {
                 self.resumption_refused(id, refusal.status)
             };
         }
+        let answer = Message::parse(refusal.body.clone());
+        let answer = answer.ok().filter(Message::is_error);
+        if answer.is_none() && !resent && era::is_safe(&method) {
+            let at = self.try_later(refusal);
+            if let Some((at, request)) = at.zip(self.ledger.get_mut(id)) {
+                return request.send_anew(at);
+            }
+        }
         if initialize {
             self.phase = Phase::Fresh;
         }
@@ -116,14 +142,14 @@ impl<C: Clone> Bridge<C> {
             self.take(id);
             return;
         }
-        match Message::parse(refusal.body.clone()) {
-            Ok(answer) if answer.is_error() => {
+        match answer {
+            Some(answer) => {
                 self.release_post(post);
                 if let Some(request) = self.take(id) {
                     self.deliver(answer.text_with_id(request.message.id_text()));
                 }
             }
-            _ => {
+            None => {
                 let mut trouble = Trouble::from_refusal(refusal);
                 if resent {
                     trouble.executed = Executed::Unknown;
@@ -131,6 +157,18 @@ impl<C: Clone> Bridge<C> {
                 self.fail(id, &trouble);
             }
         }
+    }
+
+    /// When to send again what an upstream in trouble refused, if that helps: where it says when, and soon, or where a
+    /// gateway before it may just have lost it (5xx).
+    fn try_later(&mut self, refusal: &Refusal) -> Option<Instant> {
+        let wait = match (refusal.status, refusal.retry_after) {
+            (429 | 503, Some(seconds)) => Duration::from_secs(seconds),
+            (500 | 502..=504, None) => Duration::ZERO,
+            _ => return None,
+        };
+        let spread = self.jitter(Duration::from_millis(200));
+        (wait <= LONGEST_WAIT).then(|| self.now + wait + spread)
     }
 
     pub(super) fn on_end(&mut self, id: CallId, call: Call<C>, end: End) {

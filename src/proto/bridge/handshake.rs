@@ -6,21 +6,19 @@
 //! upstream has lost is replaced once per request, with the client's own parameters, and what the upstream provably
 //! refused is sent again.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::leave::ClientState;
 use super::ledger::{Attempts, Origin, Place, Request};
+use super::missed::Promised;
 use super::trouble::{self, Executed, Reason, Trouble};
 use super::vocabulary::{CallId, Counted, Refusal, Verb};
 use super::{Bridge, Call, Notice, Purpose, Queued};
 use crate::proto::era;
 use crate::proto::jsonrpc::{self, Id, Kind, Message};
 
-/// Resource subscriptions that are remembered, to be restored when the session is lost.
-const MAX_SUBSCRIPTIONS: usize = 256;
 /// Replaced sessions that are remembered, to be ended when nothing is in flight.
 const MAX_RETIRED: usize = 8;
 
@@ -49,21 +47,6 @@ pub(super) struct Session {
     pub(super) version: Option<Arc<str>>,
     /// Counts handshakes, so that what belongs to an older one is told apart.
     pub(super) generation: u32,
-}
-
-/// What the client has shown of itself, to be repeated to an upstream that forgot it.
-#[derive(Debug, Default)]
-pub(super) struct Remembered {
-    /// The client's own `initialize`, copied out of the buffer it was read from.
-    initialize: Option<Box<str>>,
-    /// The revision that the client asked for.
-    pub(super) client_version: Option<Box<str>>,
-    /// Whether any handshake of this connection succeeded.
-    shaken: bool,
-    /// Whether `notifications/initialized` was sent on the present session.
-    confirmed: bool,
-    level: Option<Box<str>>,
-    subscriptions: BTreeMap<Box<str>, Box<str>>,
 }
 
 impl<C: Clone> Bridge<C> {
@@ -268,6 +251,7 @@ impl<C: Clone> Bridge<C> {
     /// A session counts only when it comes with a good result: servers put fresh ids on refusals too.
     fn adopt_session(&mut self, answer: &Message, session: Option<Box<str>>) {
         self.remembered.shaken = true;
+        self.remembered.promised = Promised::of(answer);
         self.session.id = session.map(Arc::from);
         let version = answer
             .result_member("protocolVersion")
@@ -363,6 +347,7 @@ impl<C: Clone> Bridge<C> {
             ));
             return self.own_initialize_failed(&trouble, None);
         }
+        self.remembered.replaced = self.remembered.shaken;
         self.adopt_session(answer, session);
         if self.client_state() == ClientState::Gone {
             self.phase = Phase::Open;
@@ -425,74 +410,6 @@ impl<C: Clone> Bridge<C> {
                     }
                 }
             }
-        }
-    }
-
-    /// After the ferry confirmed its own handshake: log level and subscriptions that the lost session knew.
-    pub(super) fn own_initialized_answered(&mut self, call: CallId, accepted: bool) {
-        if self.phase != Phase::Confirming(call) {
-            return;
-        }
-        self.confirmed(call, accepted);
-        let Some((context, credential)) = self.latest.clone().filter(|_| self.phase == Phase::Open)
-        else {
-            return;
-        };
-        let texts: Vec<Box<str>> = self
-            .remembered
-            .level
-            .iter()
-            .chain(self.remembered.subscriptions.values())
-            .cloned()
-            .collect();
-        for (number, text) in texts.iter().enumerate() {
-            let Ok(message) = Message::parse(Bytes::copy_from_slice(text.as_bytes())) else {
-                continue;
-            };
-            let verb = Verb::Post(message.text_with_id(&format!("\"ferry:restore:{number}\"")));
-            let call = self.send(Purpose::Restore, verb, context.clone(), credential);
-            self.limit(call, self.settings.handshake_timeout);
-            self.phase = match self.phase {
-                Phase::Restoring(count) => Phase::Restoring(count + 1),
-                _ => Phase::Restoring(1),
-            };
-        }
-    }
-
-    /// One of the restoring exchanges is over, well or not.
-    pub(super) fn restored(&mut self, generation: u32) {
-        if generation != self.session.generation {
-            return;
-        }
-        if let Phase::Restoring(count) = self.phase {
-            self.phase = if count > 1 {
-                Phase::Restoring(count - 1)
-            } else {
-                Phase::Open
-            };
-        }
-    }
-
-    /// Remembers what a session knows, once the upstream agreed to it.
-    pub(super) fn remember(&mut self, request: &Message) {
-        let uri = || request.param("uri").map(|(_, uri)| Box::<str>::from(uri));
-        match request.method() {
-            "logging/setLevel" => self.remembered.level = Some(request.as_str().into()),
-            "resources/subscribe" => {
-                if let Some(uri) =
-                    uri().filter(|_| self.remembered.subscriptions.len() < MAX_SUBSCRIPTIONS)
-                {
-                    self.remembered
-                        .subscriptions
-                        .insert(uri, request.as_str().into());
-                }
-            }
-            "resources/unsubscribe" => {
-                if let Some(uri) = uri() {
-                    self.remembered.subscriptions.remove(&uri);
-                }
-            }
-            _ => {}
         }
     }
 

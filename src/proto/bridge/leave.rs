@@ -48,9 +48,16 @@ impl<C: Clone> Bridge<C> {
         }
     }
 
-    /// The drain's time is over: what is left ends in errors, then the connection ends.
-    pub(super) fn expire_drain(&mut self) {
-        self.draining = true;
+    /// The time to finish is over: what is left ends in errors, then the connection ends.
+    pub(super) fn expire(&mut self) {
+        let (reason, why, text) = if self.draining {
+            let text =
+                "the proxy was shut down before the request was answered; reconnect and try again";
+            (Reason::ShuttingDown, "shutting down", text)
+        } else {
+            let text = "the stream reached its age (--max-stream-age) before the request was answered; reconnect and try again";
+            (Reason::StreamAge, "the stream ended", text)
+        };
         let ids: Vec<Id> = self.ledger.keys().cloned().collect();
         for id in ids {
             let Some(request) = self.ledger.get(&id) else {
@@ -61,10 +68,8 @@ impl<C: Clone> Bridge<C> {
             } else {
                 Executed::No
             };
-            self.send_cancelled(&id, "shutting down");
-            let text =
-                "the proxy was shut down before the request was answered; reconnect and try again";
-            self.fail(&id, &Trouble::new(Reason::ShuttingDown, executed, text));
+            self.send_cancelled(&id, why);
+            self.fail(&id, &Trouble::new(reason, executed, text));
         }
         self.leave();
     }
@@ -201,6 +206,7 @@ impl<C: Clone> Bridge<C> {
         }
         self.leaving = None;
         self.draining = false;
+        self.retiring = false;
         self.finished = true;
         self.emit(Output::Finished);
     }

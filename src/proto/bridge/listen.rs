@@ -2,7 +2,8 @@
 //!
 //! It opens after `notifications/initialized` was accepted, and only with a session (stateless Python servers would
 //! answer with a stream that is silent for ever). Nothing waits for it. A 405 is a normal answer and is remembered;
-//! a stream that ends is opened again, after the time that the upstream asked for and from the event it was at.
+//! a stream that ends is opened again, after the time that the upstream asked for and from the event it was at; where it
+//! named no event, the client is told that it may have missed something (`missed`).
 
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,8 @@ pub(super) struct Listen {
     began: Option<Instant>,
     /// Whether any stream of this session ever began: only then does a 404 mean that the session is lost.
     worked: bool,
+    /// Whether the present stream was asked to go on where the last one ended.
+    resumed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -71,6 +74,7 @@ impl<C: Clone> Bridge<C> {
         let verb = Verb::Get {
             last_event_id: self.listen.mark.clone(),
         };
+        self.listen.resumed = self.listen.mark.is_some();
         let call = self.send(Purpose::Listen, verb, context, credential);
         self.listen.began = None;
         self.listen.state = State::Open(call);
@@ -102,7 +106,9 @@ impl<C: Clone> Bridge<C> {
     pub(super) fn listen_began(&mut self, id: CallId, body: Body) {
         if body == Body::Events {
             self.listen.began = Some(self.now);
-            self.listen.worked = true;
+            if std::mem::replace(&mut self.listen.worked, true) && !self.listen.resumed {
+                self.tell_of_changes();
+            }
         } else {
             // A 2xx that is no event stream: there is nothing to listen to.
             self.abort(id);

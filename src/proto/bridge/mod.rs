@@ -19,6 +19,8 @@
 //! | `ends` | how exchanges end: refusals, broken streams, resumption, attempts to connect |
 //! | `listen` | the stream for what the upstream sends unasked |
 //! | `leave` | the end: drain, farewell, DELETE |
+//! | `restore` | what a new session is told because the lost one knew it |
+//! | `missed` | what is said to a client that may have missed a notification |
 //! | `trouble` | the errors that the ferry makes itself |
 
 mod client;
@@ -27,7 +29,9 @@ mod handshake;
 mod leave;
 mod ledger;
 mod listen;
+mod missed;
 mod replies;
+mod restore;
 mod trouble;
 mod vocabulary;
 
@@ -38,10 +42,11 @@ use bytes::Bytes;
 
 use crate::proto::jsonrpc::{Id, Message};
 use ends::Again;
-use handshake::{Phase, Remembered, Session};
+use handshake::{Phase, Session};
 use leave::{ClientState, Leaving};
 use ledger::{Attempts, Origin, Place, Request};
 use listen::Listen;
+use restore::Remembered;
 use trouble::Trouble;
 pub use vocabulary::{
     Answer, Body, CallId, Counted, End, Exchange, Input, Output, PostId, Posted, Refusal, Reply,
@@ -64,6 +69,8 @@ pub struct Settings {
     pub max_in_flight: usize,
     /// How long one request may take, all in all.
     pub request_timeout: Duration,
+    /// How long the upstream may send nothing in the exchange of a request.
+    pub request_idle_timeout: Duration,
     /// How long a POST is held for the upstream's status while its credential is unproven.
     pub hold: Duration,
     /// The same for `initialize`.
@@ -83,6 +90,7 @@ impl Default for Settings {
         Self {
             max_in_flight: 128,
             request_timeout: Duration::from_secs(3600),
+            request_idle_timeout: Duration::from_secs(900),
             hold: Duration::from_secs(1),
             hold_initialize: Duration::from_secs(3),
             handshake_timeout: Duration::from_secs(30),
@@ -164,6 +172,8 @@ struct Call<C> {
     session: Option<Box<str>>,
     /// When it is dropped, or its failure assumed.
     deadline: Option<Instant>,
+    /// When the upstream was last heard in it, or it began.
+    heard: Instant,
 }
 
 /// The state machine of one connection.
@@ -198,8 +208,17 @@ pub struct Bridge<C> {
     latest: Option<(C, u64)>,
 
     draining: bool,
+    /// The stream is old: it ends when nothing is in flight, and takes requests until then.
+    retiring: bool,
     leaving: Option<Leaving>,
     finished: bool,
+}
+
+impl<C> Call<C> {
+    /// When a request's exchange has been silent for too long.
+    fn silent_at(&self, limit: Duration) -> Option<Instant> {
+        matches!(self.purpose, Purpose::Request(_)).then(|| self.heard + limit)
+    }
 }
 
 impl<C: Clone> Bridge<C> {
@@ -228,6 +247,7 @@ impl<C: Clone> Bridge<C> {
             listen: Listen::default(),
             latest: None,
             draining: false,
+            retiring: false,
             leaving: None,
             finished: false,
         }
@@ -241,10 +261,9 @@ impl<C: Clone> Bridge<C> {
             Input::Posted(posted) => self.on_posted(posted),
             Input::Reply(call, reply) => self.on_reply(call, reply),
             Input::ClientGone => self.leave(),
-            Input::Drain => {
-                self.draining = true;
-            }
-            Input::DrainExpired => self.expire_drain(),
+            Input::Drain => self.draining = true,
+            Input::Retire => self.retiring = true,
+            Input::Expire => self.expire(),
         }
         self.settle();
     }
@@ -279,6 +298,10 @@ impl<C: Clone> Bridge<C> {
         for call in due {
             self.on_call_due(call);
         }
+        let idle: Vec<Id> = self.silent_requests().cloned().collect();
+        for id in idle {
+            self.on_request_silent(&id);
+        }
         self.on_again_due();
         self.on_listen_due();
         self.on_leaving_due();
@@ -295,7 +318,10 @@ impl<C: Clone> Bridge<C> {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let held = self.held.values().map(|held| held.until);
         let requests = self.ledger.values().map(|request| request.due());
-        let calls = self.calls.values().filter_map(|call| call.deadline);
+        let calls = self.calls.values().filter_map(|call| {
+            let silent = call.silent_at(self.settings.request_idle_timeout);
+            call.deadline.into_iter().chain(silent).min()
+        });
         let leaving = self.leaving.as_ref().map(|leaving| leaving.deadline);
         let again = self.again.iter().map(|(at, _)| *at);
         held.chain(requests)
@@ -312,6 +338,23 @@ impl<C: Clone> Bridge<C> {
         self.ledger.len()
     }
 
+    /// Bytes of the client's messages that wait here: requests until their outcome, others until they are upstream.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        let requests = self.ledger.values().map(|request| &request.message);
+        let queued = self.queue.iter().filter_map(|queued| match queued {
+            Queued::Notice(notice) => Some(&notice.message),
+            Queued::Request(_) => None,
+        });
+        let sent = self.calls.values().filter_map(|call| match &call.purpose {
+            Purpose::Notice(notice) => Some(&notice.message),
+            _ => None,
+        });
+        let again = self.again.iter().filter_map(|(_, again)| again.message());
+        let all = requests.chain(queued).chain(sent).chain(again);
+        all.map(|message| message.text().len()).sum()
+    }
+
     /// The revision that the upstream agreed to, once it has.
     #[must_use]
     pub fn version(&self) -> Option<&str> {
@@ -323,7 +366,7 @@ impl<C: Clone> Bridge<C> {
         if self.client_state() == ClientState::Here {
             self.pump();
             self.end_retired_sessions();
-            if self.ledger.is_empty() && self.draining {
+            if self.ledger.is_empty() && (self.draining || self.retiring) {
                 self.leave();
             }
         }
@@ -367,16 +410,32 @@ impl<C: Clone> Bridge<C> {
             credential,
             session: None,
             deadline: None,
+            heard: self.now,
         };
+        let repeated = self.repeats(&call.purpose);
         self.calls.insert(id, Box::new(call));
         let exchange = Exchange {
             verb,
             session: session.id.clone(),
             version: session.version.clone(),
             context,
+            repeated,
         };
         self.emit(Output::Send(id, exchange));
         id
+    }
+
+    /// Whether an exchange for this purpose was had before, or tried.
+    fn repeats(&self, purpose: &Purpose<C>) -> bool {
+        match purpose {
+            Purpose::Request(id) => self
+                .ledger
+                .get(id)
+                .is_some_and(|request| request.resent || request.attempts.failures > 0),
+            Purpose::OwnInitialize(_, attempts, _) => attempts.failures > 0,
+            Purpose::Notice(notice) => notice.attempts.failures > 0,
+            _ => false,
+        }
     }
 
     /// Gives an exchange until then.

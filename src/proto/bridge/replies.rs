@@ -20,10 +20,12 @@ const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
 impl<C: Clone> Bridge<C> {
     pub(super) fn on_reply(&mut self, id: CallId, reply: Reply) {
-        if !self.calls.contains_key(&id) {
+        let Some(call) = self.calls.get_mut(&id) else {
             return;
-        }
+        };
+        call.heard = self.now;
         match reply {
+            Reply::Alive => {}
             Reply::Head { session, body, .. } => self.on_head(id, session, body),
             Reply::Mark { event_id, retry } => self.on_mark(id, event_id, retry),
             Reply::Message { text, event_id } => {

@@ -32,6 +32,7 @@ pub(super) enum Reason {
     Timeout,
     TooManyInFlight,
     ShuttingDown,
+    StreamAge,
 }
 
 impl Reason {
@@ -51,6 +52,7 @@ impl Reason {
             Self::Timeout => "timeout",
             Self::TooManyInFlight => "too_many_in_flight",
             Self::ShuttingDown => "shutting_down",
+            Self::StreamAge => "stream_age",
         }
     }
 }

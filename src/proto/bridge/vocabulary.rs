@@ -26,8 +26,10 @@ pub enum Input<C> {
     ClientGone,
     /// The process is being stopped: finish what is in flight, take no new requests.
     Drain,
-    /// The time to finish is over.
-    DrainExpired,
+    /// The stream is getting old: end as soon as nothing is in flight.
+    Retire,
+    /// The time to finish is over, that of the process or that of the stream.
+    Expire,
 }
 
 /// The body of one POST, already parsed.
@@ -76,6 +78,8 @@ pub enum Reply {
         /// The time to wait before asking again.
         retry: Option<Duration>,
     },
+    /// Bytes came that are no whole message yet, or a comment: the upstream is there.
+    Alive,
     /// A message larger than the limit was skipped.
     Oversized,
     /// The exchange is over.
@@ -172,6 +176,8 @@ pub struct Exchange<C> {
     pub version: Option<std::sync::Arc<str>>,
     /// From the POST on whose behalf this happens.
     pub context: C,
+    /// Whether it was tried before. The shell may turn such a one down when too many are under way.
+    pub repeated: bool,
 }
 
 /// The three things one can ask a Streamable HTTP endpoint for.

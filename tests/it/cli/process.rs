@@ -258,3 +258,33 @@ async fn health_says_when_nobody_listens() {
     );
     assert_eq!((said.lines().count(), output.status.code()), (1, Some(1)));
 }
+
+/// The 503 that would tell balancers to look elsewhere comes first; a client that reconnects meanwhile is served, since
+/// a TypeScript client gives up for good where it is refused.
+#[tokio::test]
+async fn f23_sigterm_leaves_everything_as_it_is_but_readiness_for_drain_delay() {
+    let (_upstream, address) = listener().await;
+    let ferry = Ferry::start(address, &["--drain-delay", "5m"]).await;
+    let Ferry {
+        mut child,
+        mut lines,
+        address,
+    } = ferry;
+    let status = async |path: &str| {
+        let mut socket = within(TcpStream::connect(address)).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        within(socket.write_all(request.as_bytes())).await.unwrap();
+        let mut head = [0; 12];
+        within(socket.read_exact(&mut head)).await.unwrap();
+        String::from_utf8_lossy(&head).into_owned()
+    };
+    assert_eq!(status("/readyz").await, "HTTP/1.1 200");
+    signal(&child, "TERM");
+    within(async { while status("/readyz").await != "HTTP/1.1 503" {} }).await;
+    assert_eq!(status("/healthz").await, "HTTP/1.1 200");
+    assert_eq!(status("/sse").await, "HTTP/1.1 200");
+    // The second one does not wait.
+    until(&mut lines, "a second signal ends at once").await;
+    signal(&child, "TERM");
+    assert_eq!(within(child.wait()).await.unwrap().code(), Some(143));
+}

@@ -58,7 +58,7 @@ async fn c04_every_failure_of_the_upstream_reaches_the_caller_that_waits() {
         client.ferry_error(id, &reason, "unknown").await;
     }
 
-    drop(upstream);
+    upstream.die().await;
     client.send(&call(30, "tools/call")).await;
     let error = client.ferry_error(30, "upstream_unreachable", "no");
     clock.pass_until("the error", error).await;

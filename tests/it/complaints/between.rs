@@ -1,8 +1,7 @@
-//! What stands between a client and the ferry in the complaints: balancers, edges and ingresses, each with the one
-//! habit that broke somebody's server. Bytes are relayed as they come, one client socket to one socket of the ferry.
+//! What stands between a client and the ferry in the complaints: edges and ingresses, each with the one habit that
+//! broke somebody's server. Bytes are relayed as they come, one client socket to one socket of the ferry.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -13,8 +12,6 @@ use crate::support::http::find;
 /// The habit.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Habit {
-    /// Closes a connection on which nothing crossed for this long.
-    CutsTheIdle(Duration),
     /// Keeps the head of a response until the first byte of its body.
     WithholdsHeads,
     /// Forwards requests as an ingress does: without this path prefix where there is one, with this header, and to a
@@ -50,19 +47,13 @@ impl Between {
     }
 }
 
-/// Relays until either side closes, or the habit does.
+/// Relays until either side closes.
 async fn relay(habit: Habit, client: TcpStream, ferry: TcpStream) {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_ferry, mut to_ferry) = ferry.into_split();
     let (mut up, mut down) = (Vec::new(), Vec::new());
     let (mut up_begun, mut down_begun) = (false, false);
     loop {
-        let idle = async {
-            match habit {
-                Habit::CutsTheIdle(time) => tokio::time::sleep(time).await,
-                _ => std::future::pending().await,
-            }
-        };
         let written = tokio::select! {
             read = from_client.read_buf(&mut up) => {
                 if !matches!(read, Ok(count) if count > 0) {
@@ -88,7 +79,6 @@ async fn relay(habit: Habit, client: TcpStream, ferry: TcpStream) {
                 down.clear();
                 written
             }
-            () = idle => return,
         };
         if written.is_err() {
             return;

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::between::{Between, Habit};
 use super::listening;
+use crate::support::chaos::Chaos;
 use crate::support::client::{Client, Item, call};
 use crate::support::clock::{Clock, within};
 use crate::support::ferry::Ferry;
@@ -23,7 +24,8 @@ async fn c06_a_quiet_stream_outlives_what_cuts_idle_connections() {
     let mut upstream = Upstream::with_sessions().await;
     let ferry = Ferry::start(upstream.url()).await;
     let clock = Clock::stop();
-    let balancer = Between::with(Habit::CutsTheIdle(MINUTE), ferry.address).await;
+    let balancer = Chaos::before(ferry.address).await;
+    balancer.set(|weather| weather.idle = Some(MINUTE));
     let mut client = Client::ready(balancer.address).await;
     client.send(&call(1, "tools/call")).await;
     let running = upstream.expect("POST").await;
@@ -41,7 +43,8 @@ async fn c06_a_quiet_stream_outlives_what_cuts_idle_connections() {
         config.limits.keep_alive = 2 * MINUTE
     })
     .await;
-    let balancer = Between::with(Habit::CutsTheIdle(MINUTE), ferry.address).await;
+    let balancer = Chaos::before(ferry.address).await;
+    balancer.set(|weather| weather.idle = Some(MINUTE));
     let mut client = Client::ready(balancer.address).await;
     clock.advance(MINUTE).await;
     assert!(within("the cut", client.try_next()).await.is_err());

@@ -9,6 +9,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::oneshot;
 
 use super::http::{Wire, chunk};
+use super::script::{Left, Script};
 use super::upstream::{Answer, Received};
 
 /// A request that waits for the test's answer. Dropping it closes the connection.
@@ -71,6 +72,20 @@ impl Call {
     /// Writes bytes as they are; the connection stays open until the call is dropped.
     pub(crate) async fn write(&mut self, bytes: impl AsRef<[u8]>) {
         self.wire.write(bytes.as_ref()).await;
+    }
+
+    /// Writes what the other side need not take to the end.
+    pub(crate) async fn offer(&mut self, bytes: impl AsRef<[u8]>) {
+        // An error means that it has taken enough.
+        let _ = self.wire.socket.write_all(bytes.as_ref()).await;
+    }
+
+    /// Plays a script on the connection, which is used again if the script leaves it open.
+    pub(crate) async fn play(mut self, script: &str) {
+        let id = self.id();
+        if Script::parse(script).play(&mut self.wire, id).await == Left::Open {
+            let _ = self.free.send(self.wire);
+        }
     }
 
     /// Resets the connection.

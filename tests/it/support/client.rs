@@ -148,15 +148,18 @@ impl Client {
         }
     }
 
-    /// The text of the next message, keep-alives passed over.
+    /// The text of the next message, keep-alives passed over. They are no reason to wait for longer.
     pub(crate) async fn text(&mut self) -> String {
-        loop {
-            match self.next().await {
-                Item::Message(text) => return text,
-                Item::KeepAlive => {}
-                other => panic!("{other:?} instead of a message"),
+        let text = async {
+            loop {
+                match self.try_next().await {
+                    Ok(Item::Message(text)) => return text,
+                    Ok(Item::KeepAlive) => {}
+                    other => panic!("{other:?} instead of a message"),
+                }
             }
-        }
+        };
+        within("a message on the stream", text).await
     }
 
     /// The next message.

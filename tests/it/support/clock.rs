@@ -32,6 +32,14 @@ pub(crate) fn within<T>(what: &str, future: impl Future<Output = T>) -> impl Fut
     }
 }
 
+/// Lets everything happen that is ready to: what was written to a loopback socket is read, what was closed is noticed.
+/// On a runtime of one thread each turn ends with a look at the sockets.
+pub(crate) async fn settle() {
+    for _ in 0..32 {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// The runtime's clock, stopped. Left to itself, tokio's paused clock runs ahead whenever every task waits, also when
 /// what they wait for is a socket; this one does not, so timers fire only through [`Self::advance`].
 pub(crate) struct Clock {
@@ -51,9 +59,7 @@ impl Clock {
     /// Lets `time` pass at once, and a millisecond more.
     pub(crate) async fn advance(&self, time: Duration) {
         // What was ready before is done before.
-        for _ in 0..32 {
-            tokio::task::yield_now().await;
-        }
+        settle().await;
         // Timers round up to the next millisecond.
         tokio::time::advance(time + Duration::from_millis(1)).await;
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hyper::Uri;
 use mcp_ferry::config::Config;
 use mcp_ferry::metrics::{Counter, Metrics};
-use mcp_ferry::server::Bound;
+use mcp_ferry::server::{Bound, Shutdown};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -38,6 +38,7 @@ impl Ferry {
         let served = tokio::task::spawn(bound.serve(async {
             // An error means that the test was dropped: the same.
             let _ = shut.await;
+            Shutdown::Person
         }));
         Self {
             address,

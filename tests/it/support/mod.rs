@@ -1,13 +1,15 @@
 //! What several test modules share.
 
+pub(crate) mod answer;
 pub(crate) mod call;
+pub(crate) mod chaos;
 pub(crate) mod client;
 pub(crate) mod clock;
 pub(crate) mod ferry;
 pub(crate) mod http;
-pub mod model;
 pub(crate) mod port;
-pub mod random;
+pub(crate) mod random;
+pub(crate) mod script;
 pub(crate) mod tls;
 pub mod transcript;
 pub(crate) mod upstream;

@@ -10,9 +10,10 @@ use bytes::Bytes;
 use hyper::Uri;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
+pub(crate) use super::answer::Answer;
 pub(crate) use super::call::{Call, Events};
 use super::clock::within;
 use super::http::{Head, Wire};
@@ -56,53 +57,6 @@ impl Received {
     }
 }
 
-/// A whole answer.
-#[derive(Clone, Debug)]
-pub(crate) struct Answer(pub(super) Vec<u8>);
-
-impl Answer {
-    pub(crate) fn new(status: u16, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Self {
-        let body = body.as_ref();
-        let mut text = format!("HTTP/1.1 {status} Scripted\r\n");
-        if status != 204 {
-            text.push_str(&format!("Content-Length: {}\r\n", body.len()));
-        }
-        for (name, value) in headers {
-            text.push_str(&format!("{name}: {value}\r\n"));
-        }
-        text.push_str("\r\n");
-        Self([text.as_bytes(), body].concat())
-    }
-
-    pub(crate) fn json(body: &Value) -> Self {
-        Self::new(
-            200,
-            &[("Content-Type", "application/json")],
-            body.to_string(),
-        )
-    }
-
-    pub(crate) fn accepted() -> Self {
-        Self::new(202, &[], "")
-    }
-
-    /// A good answer to `initialize`, with a session when one is named.
-    pub(crate) fn initialize(request: &Received, session: Option<&str>) -> Self {
-        let body = json!({
-            "jsonrpc": "2.0",
-            "id": request.json()["id"],
-            "result": {
-                "protocolVersion": "2025-11-25",
-                "capabilities": {"tools": {}},
-                "serverInfo": {"name": "scripted", "version": "1"},
-            },
-        });
-        let mut headers = vec![("Content-Type", "application/json")];
-        headers.extend(session.map(|session| ("Mcp-Session-Id", session)));
-        Self::new(200, &headers, body.to_string())
-    }
-}
-
 /// Every request so far.
 #[derive(Debug, Default)]
 struct Log {
@@ -117,6 +71,7 @@ pub(crate) struct Upstream {
     pub(crate) address: SocketAddr,
     log: Arc<Log>,
     calls: mpsc::Receiver<Call>,
+    dying: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
 
@@ -138,12 +93,14 @@ impl Upstream {
         let log: Arc<Log> = Arc::default();
         let (sender, calls) = mpsc::channel(1024);
         let mut tasks = JoinSet::new();
-        let accept = accept(listener, Arc::new(respond), Arc::clone(&log), sender);
+        let (dying, dies) = watch::channel(false);
+        let accept = accept(listener, Arc::new(respond), Arc::clone(&log), sender, dies);
         tasks.spawn(accept);
         Self {
             address,
             log,
             calls,
+            dying,
             tasks,
         }
     }
@@ -236,6 +193,14 @@ impl Upstream {
         .await
     }
 
+    /// Dies, and waits until those who hold idle connections to it have noticed.
+    pub(crate) async fn die(mut self) {
+        self.dying.send_replace(true);
+        self.calls.close();
+        while self.calls.try_recv().is_ok() {}
+        within("the others to close too", self.tasks.join_next()).await;
+    }
+
     /// Nobody has taken the server's place by then: no request was left unanswered.
     pub(crate) fn assert_quiet(&mut self) {
         if let Ok(call) = self.calls.try_recv() {
@@ -274,38 +239,65 @@ async fn accept(
     respond: Arc<Responder>,
     log: Arc<Log>,
     calls: mpsc::Sender<Call>,
+    mut dying: watch::Receiver<bool>,
 ) {
     let mut sockets = JoinSet::new();
-    while let Ok((socket, _)) = listener.accept().await {
-        let wire = Wire::new(socket);
-        let serve = serve(wire, Arc::clone(&respond), Arc::clone(&log), calls.clone());
-        sockets.spawn(serve);
+    let dies = dying.clone();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Ok(()) = dying.changed() => break,
+        };
+        let Ok((socket, _)) = accepted else { break };
+        let (wire, dies) = (Wire::new(socket), dies.clone());
+        let (respond, log, calls) = (Arc::clone(&respond), Arc::clone(&log), calls.clone());
+        sockets.spawn(async move {
+            let mut wire = wire;
+            while let Some(next) = serve(wire, &*respond, &log, &calls, dies.clone()).await {
+                wire = next;
+            }
+        });
     }
+    drop(listener);
+    while sockets.join_next().await.is_some() {}
 }
 
-async fn serve(mut wire: Wire, respond: Arc<Responder>, log: Arc<Log>, calls: mpsc::Sender<Call>) {
-    while let Some(head) = wire.head().await {
-        let Ok(body) = wire.body(&head).await else {
-            return;
-        };
-        let request = Arc::new(Received { head, body });
-        log.requests
-            .lock()
-            .expect("no panic")
-            .push(Arc::clone(&request));
-        log.grown.notify_waiters();
-        if let Some(answer) = respond(&request) {
-            wire.write(&answer.0).await;
-            continue;
-        }
-        let (free, freed) = oneshot::channel();
-        let call = Call::new(request, wire, free);
-        if calls.send(call).await.is_err() {
-            return;
-        }
-        match freed.await {
-            Ok(back) => wire = back,
-            Err(_) => return,
-        }
+/// Serves one request, and returns the connection where it can be used again.
+async fn serve(
+    mut wire: Wire,
+    respond: &Responder,
+    log: &Log,
+    calls: &mpsc::Sender<Call>,
+    mut dying: watch::Receiver<bool>,
+) -> Option<Wire> {
+    let head = tokio::select! {
+        head = wire.head() => Some(head?),
+        () = until_it_dies(&mut dying) => None,
+    };
+    let Some(head) = head else {
+        // An error means that the other side was faster.
+        let _ = socket2::SockRef::from(&wire.socket).shutdown(std::net::Shutdown::Write);
+        while wire.read().await {}
+        return None;
+    };
+    let body = wire.body(&head).await.ok()?;
+    let request = Arc::new(Received { head, body });
+    log.requests
+        .lock()
+        .expect("no panic")
+        .push(Arc::clone(&request));
+    log.grown.notify_waiters();
+    if let Some(answer) = respond(&request) {
+        wire.write(&answer.0).await;
+        return Some(wire);
     }
+    let (free, freed) = oneshot::channel();
+    let call = Call::new(request, wire, free);
+    calls.send(call).await.ok()?;
+    freed.await.ok()
+}
+
+async fn until_it_dies(dying: &mut watch::Receiver<bool>) {
+    // An error means that the server was dropped: the same.
+    let _ = dying.wait_for(|dying| *dying).await;
 }

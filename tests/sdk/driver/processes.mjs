@@ -29,14 +29,14 @@ export async function freePort() {
 }
 
 export class Program {
-  constructor(name, command, { env = {}, cwd, onLine = () => {} } = {}) {
+  constructor(name, command, { env = {}, cwd, stdin = 'ignore', onLine = () => {} } = {}) {
     this.name = name;
     this.lines = [];
     this.watchers = new Set();
     this.child = spawn(command[0], command.slice(1), {
       cwd,
       env: { ...ENV, ...env },
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: [stdin, 'pipe', 'pipe'],
     });
     this.exit = new Promise(resolve => {
       this.child.once('error', error => (this.take(`cannot start ${command[0]}: ${error.message}`), resolve('error')));

@@ -1,0 +1,109 @@
+//! What a session knew and its successor must know too: the client's own `initialize`, its log level, its subscriptions.
+//!
+//! The client set them once and shall not have to know that the upstream forgot. They are remembered when the upstream
+//! agreed to them, and restored right after the ferry's own handshake, before anything of the client goes on.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::handshake::Phase;
+use super::missed::Promised;
+use super::vocabulary::{CallId, Verb};
+use super::{Bridge, Purpose};
+use crate::proto::jsonrpc::Message;
+
+/// Resource subscriptions that are remembered, to be restored when the session is lost.
+const MAX_SUBSCRIPTIONS: usize = 256;
+
+/// What the client has shown of itself, to be repeated to an upstream that forgot it.
+#[derive(Debug, Default)]
+pub(super) struct Remembered {
+    /// The client's own `initialize`, copied out of the buffer it was read from.
+    pub(super) initialize: Option<Box<str>>,
+    /// The revision that the client asked for.
+    pub(super) client_version: Option<Box<str>>,
+    /// Whether any handshake of this connection succeeded.
+    pub(super) shaken: bool,
+    /// Whether `notifications/initialized` was sent on the present session.
+    pub(super) confirmed: bool,
+    /// What the server promises to tell of changes.
+    pub(super) promised: Promised,
+    pub(super) level: Option<Box<str>>,
+    pub(super) subscriptions: BTreeMap<Box<str>, Box<str>>,
+    /// A session was replaced: what changed in between, nobody said.
+    pub(super) replaced: bool,
+}
+
+impl<C: Clone> Bridge<C> {
+    /// After the ferry confirmed its own handshake: log level and subscriptions that the lost session knew.
+    pub(super) fn own_initialized_answered(&mut self, call: CallId, accepted: bool) {
+        if self.phase != Phase::Confirming(call) {
+            return;
+        }
+        self.confirmed(call, accepted);
+        if std::mem::take(&mut self.remembered.replaced) {
+            self.tell_of_changes();
+        }
+        let Some((context, credential)) = self.latest.clone().filter(|_| self.phase == Phase::Open)
+        else {
+            return;
+        };
+        let texts: Vec<Box<str>> = self
+            .remembered
+            .level
+            .iter()
+            .chain(self.remembered.subscriptions.values())
+            .cloned()
+            .collect();
+        for (number, text) in texts.iter().enumerate() {
+            let Ok(message) = Message::parse(Bytes::copy_from_slice(text.as_bytes())) else {
+                continue;
+            };
+            let verb = Verb::Post(message.text_with_id(&format!("\"ferry:restore:{number}\"")));
+            let call = self.send(Purpose::Restore, verb, context.clone(), credential);
+            self.limit(call, self.settings.handshake_timeout);
+            self.phase = match self.phase {
+                Phase::Restoring(count) => Phase::Restoring(count + 1),
+                _ => Phase::Restoring(1),
+            };
+        }
+    }
+
+    /// One of the restoring exchanges is over, well or not.
+    pub(super) fn restored(&mut self, generation: u32) {
+        if generation != self.session.generation {
+            return;
+        }
+        if let Phase::Restoring(count) = self.phase {
+            self.phase = if count > 1 {
+                Phase::Restoring(count - 1)
+            } else {
+                Phase::Open
+            };
+        }
+    }
+
+    /// Remembers what a session knows, once the upstream agreed to it.
+    pub(super) fn remember(&mut self, request: &Message) {
+        let uri = || request.param("uri").map(|(_, uri)| Box::<str>::from(uri));
+        match request.method() {
+            "logging/setLevel" => self.remembered.level = Some(request.as_str().into()),
+            "resources/subscribe" => {
+                if let Some(uri) =
+                    uri().filter(|_| self.remembered.subscriptions.len() < MAX_SUBSCRIPTIONS)
+                {
+                    self.remembered
+                        .subscriptions
+                        .insert(uri, request.as_str().into());
+                }
+            }
+            "resources/unsubscribe" => {
+                if let Some(uri) = uri() {
+                    self.remembered.subscriptions.remove(&uri);
+                }
+            }
+            _ => {}
+        }
+    }
+}
