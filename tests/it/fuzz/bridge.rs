@@ -3,7 +3,7 @@
 //! The input is read as what happens: the client posts (single messages, batches, what it made up), the upstream
 //! replies in any order and any form that the shell hands on, time passes, a drain begins, the client goes. Whatever the
 //! course, each POST is answered once, no request has two outcomes, what is open stays within its bounds, each step
-//! says a bounded amount, timers lead on, and after the client has gone everything ends. `interleavings.rs` holds more
+//! says a bounded amount, timers lead on, and after the client has gone everything ends. `tests/simulation/` holds more
 //! rules over courses that a sane client and a sane upstream could take; here neither need be sane. With `FUZZ_SHOW=1`
 //! the course is printed.
 
@@ -118,10 +118,11 @@ impl<'a> Course<'a> {
                 let wait = time.map(|at| at.saturating_duration_since(self.now));
                 self.pass(wait.unwrap_or_default());
             }
-            _ => match self.decisions.below(4) {
+            _ => match self.decisions.below(5) {
                 0 => self.handle(Input::Drain),
                 1 => self.handle(Input::Expire),
                 2 => self.handle(Input::ClientGone),
+                3 => self.handle(Input::Retire),
                 // A shell whose clock was late.
                 _ => self.now += Duration::from_secs(1),
             },
@@ -359,7 +360,7 @@ impl<'a> Course<'a> {
     /// Takes the outputs of one step.
     fn watch(&mut self) {
         let open = self.calls.len() + self.posts.len() + self.bridge.in_flight() + self.owed.len();
-        let most = 32 + 8 * (open + self.asked.len());
+        let most = 32 + MAX_NOTICES + 8 * (open + self.asked.len());
         let mut count = 0;
         while let Some(output) = self.bridge.poll_output() {
             if self.shown {
