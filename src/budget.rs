@@ -3,6 +3,10 @@
 //! Each connection has bounds of its own; a thousand of them at their bounds would still be too much. So every
 //! connection says how much it holds, and when the sum comes near `--max-buffered` the ferry sheds load: first new
 //! streams, then new messages, then clients that do not read. Nothing here knows what the bytes are.
+//!
+//! The bound is not on the process's memory. Beside what is counted each connection has what one turn of reading brings
+//! on top of a full buffer (32 pieces of the upstream's answer), its socket buffers, and up to [`GRAIN`]; the formula,
+//! and the test that holds the process to it with clients that do not read, are in `tests/SOAK.md`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
