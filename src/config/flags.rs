@@ -142,7 +142,8 @@ pub(super) struct PathFlags {
     ///
     /// strict: the same credential, a JWT of the same issuer, subject and client, or within two minutes after the
     /// upstream's 401 a new one. address: also a new credential from the address that opened the stream, because
-    /// clients refresh opaque tokens before they expire. off: whoever knows the connection's id.
+    /// clients refresh opaque tokens before they expire; behind a proxy, name it with --trusted-proxy, or all addresses
+    /// are the proxy's. off: whoever knows the connection's id.
     #[arg(long, value_name = "RULE", default_value = "address", value_parser = credential_binding)]
     pub(super) credential_binding: CredentialBinding,
 }

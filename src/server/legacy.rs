@@ -150,6 +150,8 @@ pub(super) async fn post(
     if !recipient.deliver(post).await {
         return Err(Refused::UnknownConnection);
     }
+    // From here on the connection counts it.
+    drop(share);
     match answered.await {
         Ok(Answer::Accepted) => Ok(respond::accepted()),
         Ok(Answer::Invalid(why)) => Err(Refused::Invalid(why)),
