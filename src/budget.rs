@@ -5,7 +5,7 @@
 //! streams, then new messages, then clients that do not read. Nothing here knows what the bytes are.
 //!
 //! The bound is not on the process's memory. Beside what is counted each connection has what one turn of reading brings
-//! on top of a full buffer (32 pieces of the upstream's answer), its socket buffers, and up to [`GRAIN`]; the formula,
+//! on top of a full buffer (at most 128 KiB of the upstream's answer), its socket buffers, and up to [`GRAIN`]; the formula,
 //! and the test that holds the process to it with clients that do not read, are in `tests/SOAK.md`.
 
 use std::sync::Arc;

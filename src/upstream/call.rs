@@ -24,8 +24,10 @@ use crate::proto::{era, json_lines, sse};
 
 /// Bytes of a refusal's body that are kept; the rest is not read.
 pub(super) const MAX_REFUSAL: usize = 1024 * 1024;
-/// Frames that are taken in one turn, so that a fast upstream does not starve the rest of its connection.
+/// Frames that are taken in one turn, and the bytes after which it ends: so that a fast upstream does not starve the rest
+/// of its connection, and a client that does not read is found out before much was read for it.
 const FRAMES_A_TURN: usize = 32;
+const BYTES_A_TURN: usize = 64 * 1024;
 
 /// An exchange with the upstream under way.
 #[derive(Debug)]
@@ -38,6 +40,8 @@ pub struct Call {
     resent: bool,
     /// Bytes came since the last reply was handed over.
     heard: bool,
+    /// Bytes of the body that were taken in this turn.
+    taken: usize,
     state: State,
     /// The answer's headers, where they set cookies; taken by the owner of the jar.
     pub cookies: Option<Box<HeaderMap>>,
@@ -81,6 +85,7 @@ impl Call {
             hops: 0,
             resent: false,
             heard: false,
+            taken: 0,
             state,
             cookies: None,
         }
@@ -95,7 +100,11 @@ impl Call {
     /// Adds everything that has happened to `replies`, and is ready when that is anything. After a `Refused` or an
     /// `End` the call is over and must not be polled again.
     pub fn poll_replies(&mut self, cx: &mut Context<'_>, replies: &mut Vec<Reply>) -> Poll<()> {
+        self.taken = 0;
         for _ in 0..FRAMES_A_TURN {
+            if self.taken >= BYTES_A_TURN {
+                break;
+            }
             let polled = match &mut self.state {
                 State::NotTried(why) => {
                     replies.push(Reply::End(End::Unreached(std::mem::take(why))));
@@ -274,6 +283,7 @@ impl Call {
             Some(Ok(frame)) => {
                 self.heard = true;
                 if let Ok(data) = frame.into_data() {
+                    self.taken += data.len();
                     self.on_data(data, replies);
                 }
             }

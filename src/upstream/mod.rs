@@ -36,6 +36,9 @@ use connect::Connector;
 pub use cookies::Jar;
 pub use upload::Upload;
 
+/// Bytes that one connection's reader may buffer; also the largest head of an answer. hyper would take six times as much
+/// for a body that comes fast, and keep it while the client does not read.
+const READ_BUFFER: usize = 64 * 1024;
 /// Idle connections to the upstream that are kept.
 const MAX_IDLE: usize = 1024;
 /// How long they are kept. Node and uvicorn close idle connections after 5 s; a request must not meet that moment.
@@ -110,6 +113,7 @@ impl Upstream {
             .timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(MAX_IDLE)
+            .http1_max_buf_size(READ_BUFFER)
             .http2_keep_alive_interval(Duration::from_secs(20))
             .http2_keep_alive_timeout(Duration::from_secs(10))
             // Streams keep a connection that the pool has let go of, and hyper takes such a one for idle. One without

@@ -8,9 +8,9 @@ from clients import Client, Neighbour, Refused
 from rig import Ferry, Upstream, eventually, main
 
 KIB = 1024
-# What may come on top of a client's buffer before its upstream is paused: one turn of reading, of up to 32 pieces of
-# what the upstream sent, which here are of 8 KiB.
-TURN = 256 * KIB
+# What may come on top of a client's buffer before its upstream is paused: one turn of reading, which ends after 64 KiB
+# with the piece that reached it, itself of 64 KiB at most.
+TURN = 128 * KIB
 # What every connection needs beside, and no budget counts: idle it takes 24 KiB with an open stream upstream, the answer
 # that it reads has a socket buffer of up to 64 KiB, and what is below a grain of 16 KiB is not counted.
 BESIDE = (24 + 64 + 16) * KIB
@@ -24,11 +24,17 @@ async def flood(_arguments):
 
 
 async def stalled_clients(ferry, count):
-    """Opened with as little room in the kernel as it gives, made to call, and read no more."""
+    """Opened with as little room in the kernel as it gives, made to call, and read no more.
+
+    Returns those that call, and how many were let in at all: one that was told to wait held its turn too.
+    """
+    opened = 0
 
     async def one():
+        nonlocal opened
         try:
             client = await Client.open(ferry.port, buffer=4 * KIB)
+            opened += 1
         except Refused as refused:
             # The budget of all is used up, and new streams are told so.
             assert refused.status == 503 and int(refused.headers["retry-after"]) >= 1, refused
@@ -52,7 +58,7 @@ async def stalled_clients(ferry, count):
     clients = []
     for _ in range(0, count, 50):
         clients += await asyncio.gather(*(one() for _ in range(50)))
-    return [client for client in clients if client]
+    return [client for client in clients if client], opened
 
 
 async def flooded(clients_wanted, client_buffer, budget, sheds=False):
@@ -65,7 +71,7 @@ async def flooded(clients_wanted, client_buffer, budget, sheds=False):
             await asyncio.sleep(1)
             base = ferry.rss() * KIB
             ferry.reset_peak()
-            clients = await stalled_clients(ferry, clients_wanted)
+            clients, count = await stalled_clients(ferry, clients_wanted)
             begun = time.monotonic()
             await eventually("every flood to be over", lambda: upstream.streams == 0, seconds=60, alive=ferry)
             took = time.monotonic() - begun
@@ -77,11 +83,10 @@ async def flooded(clients_wanted, client_buffer, budget, sheds=False):
         assert not neighbour.refused or sheds, f"{neighbour.refused} calls of a neighbour were refused"
         assert neighbour.slowest < 5, f"a neighbour's call took {neighbour.slowest:.1f} s"
         # The formula: what may wait, a turn that each may be ahead of that, and what each needs beside.
-        count = len(clients)
         bound = min(budget, count * client_buffer) + count * (TURN + BESIDE) + SPARE
-        assert peak < bound, f"{len(clients)} let in, {peak >> 20} MiB above base, the bound is {bound >> 20} MiB"
+        assert peak < bound, f"{count} let in, {peak >> 20} MiB above base, the bound is {bound >> 20} MiB"
         return (
-            f"{len(clients)} of {clients_wanted} let in; {peak >> 20} MiB above base, bound {bound >> 20} MiB; all closed {took:.1f} s after the last began to "
+            f"{count} of {clients_wanted} let in; {peak >> 20} MiB above base, bound {bound >> 20} MiB; all closed {took:.1f} s after the last began to "
             f"stall ({stall}); the neighbour's slowest call took {neighbour.slowest * 1000:.0f} ms, {neighbour.refused} were refused"
         )
 

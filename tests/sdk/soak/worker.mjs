@@ -88,7 +88,7 @@ class Slot {
   // Some of the clients are left to find their way back by themselves, the others are made anew.
   async returned() {
     if (random.next() >= plan.returning) return false;
-    for (let waited = 0; waited < 10_000; waited += 100) {
+    for (let waited = 0; waited < 30_000; waited += 100) {
       if (this.peer.endpoint() !== this.before)
         return !(this.lost = false) && (say({ reconnected: true, slot: this.slot }), true);
       await pause(100);
@@ -106,7 +106,9 @@ class Slot {
       if (!this.pending.delete(nonce)) return;
       clearTimeout(timer);
       if (outcome !== 'result' && outcome !== 'error') this.silenced.add(nonce);
-      if (outcome === 'post-failed' || outcome === 'post-cut') this.broken ||= random.next() < 0.3;
+      // Where streams are to end, a client is left to find its way back, also when a post failed meanwhile.
+      const failed = outcome === 'post-failed' || outcome === 'post-cut';
+      if (failed && !plan.endsExpected) this.broken ||= random.next() < 0.3;
       say({ end: nonce, outcome, ...more });
     };
     this.pending.set(nonce, entry);
@@ -148,7 +150,9 @@ class Slot {
         await pause(random.between(200, 1000));
         continue;
       }
-      if (this.broken || (this.lost && !(await this.returned())) || random.next() < 0.004) await this.leave();
+      // Where streams are to end, nobody leaves of his own accord: everybody is to find the way back.
+      const leaves = !plan.endsExpected && random.next() < 0.004;
+      if (this.broken || (this.lost && !(await this.returned())) || leaves) await this.leave();
       else if (this.pending.size < plan.atOnce) void this.call(choose(random, plan.menu));
       await pause(random.between(...plan.rest));
     }
