@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::future::{Future as _, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,7 +15,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tracing::{debug, error, warn};
@@ -40,6 +41,23 @@ const TOO_MANY: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\n\
 retry-after: 1\r\nconnection: close\r\ncontent-length: 58\r\n\r\n\
 mcp-ferry: too many sockets are open; try again in a while";
+
+/// Clients that may wait to be taken. The system has its own bound (`net.core.somaxconn`, usually the same), and drops
+/// those beyond it without a word: as when thousands come back at once after a restart.
+const BACKLOG: u32 = 4096;
+
+/// Listens on an address.
+pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    // A restarted ferry gets its address although sockets of the last one are still being closed.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
 
 /// Takes sockets until the server closes, then waits for those that it has.
 pub(super) async fn accept(listener: TcpListener, mut reserve: Reserve, server: Arc<Server>) {

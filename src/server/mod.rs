@@ -125,9 +125,8 @@ impl Bound {
         let upstream = Upstream::new(&config)?;
         let mut listeners = Vec::with_capacity(config.listen.len());
         for address in &config.listen {
-            let listener = TcpListener::bind(address)
-                .await
-                .map_err(|error| Error::listen(*address, error))?;
+            let listener =
+                accept::listen(*address).map_err(|error| Error::listen(*address, error))?;
             listeners.push((listener, Reserve::new()));
         }
         let shared = Shared {

@@ -36,9 +36,9 @@ async def drip(port, beginning, limit_s):
         return time.monotonic() - begun
     finally:
         sending.cancel()
-        await asyncio.gather(*gone, return_exceptions=True)
         for _, writer in sockets:
             writer.transport.abort()
+        await asyncio.gather(*gone, return_exceptions=True)
 
 
 async def heads_that_drip_are_closed_in_time():
