@@ -134,8 +134,10 @@ impl World {
             } else {
                 Duration::ZERO
             };
-            self.queue
-                .push(at.max(self.now) + late, Event::Timer(number, at));
+            // Late by the time that was asked for: a timer that is set anew when it is overdue gets no further delay,
+            // as it does not from the real shell.
+            let rings = (at + late).max(self.now);
+            self.queue.push(rings, Event::Timer(number, at));
         }
     }
 
