@@ -29,7 +29,6 @@ steps=(
     "sdk          | line  | build       | tests/sdk/run.sh"
     "clippy       | one   |             | cargo clippy --all-targets --locked -- -D warnings"
     "test         | cargo | clippy      | cargo test --locked --no-fail-fast"
-    "simulation   | cargo | build       | cd tests/simulation/fast && SIMULATION=100000 CARGO_TARGET_DIR=../../../target/simulation cargo test --locked -- --nocapture"
     "vanish       | line  | build       | tests/vanish.sh"
     "soak         | line  | build       | tests/soak.sh 1"
     "drain        | line  | build       | tests/drain.sh"
@@ -40,6 +39,8 @@ steps=(
     "rig          | cargo | test        | cd benches/rig && export CARGO_TARGET_DIR=../../target/benches && cargo fmt --check && cargo clippy --all-targets --locked -- -D warnings && cargo test --locked"
     "doc          | one   | test        | env RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --locked"
     "benches      | one   | build rig   | benches/run.sh --smoke"
+    # Computes on all cores; it comes when the others, which wait for clocks and peers, are over.
+    "simulation   | cargo | sdk conformance soak drain limits vanish recipes browser benches doc | cd tests/simulation/fast && SIMULATION=100000 CARGO_TARGET_DIR=../../../target/simulation cargo test --locked -- --nocapture"
 )
 # So many steps at once; most of them wait more than they compute.
 jobs=4
