@@ -501,7 +501,7 @@ impl Connection {
                 Output::Answer(post, answer) => self.answer(post, answer),
                 Output::Send(id, exchange) => self.send(id, exchange),
                 Output::Abort(id) => self.calls.retain(|(call, _)| *call != id),
-                Output::Deliver(text) => {
+                Output::Deliver(text, _) => {
                     self.shared.metrics.add(Counter::Delivered);
                     self.shared
                         .bus

@@ -250,7 +250,7 @@ fn delivered(replies: Vec<Reply>) -> Vec<String> {
     for reply in replies {
         bridge.handle(Input::Reply(CallId(3), reply), now);
         while let Some(output) = bridge.poll_output() {
-            if let Output::Deliver(text) = output {
+            if let Output::Deliver(text, _) = output {
                 assert!(!text.contains(&b'\n') && !text.contains(&b'\r'), "{text:?}");
                 delivered.push(without_ferry_id(std::str::from_utf8(&text).expect("UTF-8")));
             }

@@ -175,7 +175,7 @@ impl Run {
                     };
                     format!("< {label}{}", status(&answer))
                 }
-                Output::Deliver(text) => {
+                Output::Deliver(text, _) => {
                     assert!(
                         !self.ended,
                         "delivered after the end of the stream: {text:?}"

@@ -222,7 +222,7 @@ fn shown(output: &Output<(usize, u64)>) -> String {
             };
             format!(">> #{} session={session} cred={credential} {verb}", call.0)
         }
-        Output::Deliver(text) => format!("< {}", String::from_utf8_lossy(text)),
+        Output::Deliver(text, _) => format!("< {}", String::from_utf8_lossy(text)),
         Output::Answer(post, answer) => format!("< p{} {answer:?}", post.0),
         other => format!("{other:?}"),
     }

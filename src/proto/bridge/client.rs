@@ -10,7 +10,7 @@ use super::handshake::{Phase, Session};
 use super::leave::ClientState;
 use super::ledger::{Attempts, Origin, Place, Request};
 use super::trouble::{Executed, Reason, Trouble};
-use super::vocabulary::{Answer, CallId, Counted, Output, PostId, Posted, Verb};
+use super::vocabulary::{About, Answer, CallId, Counted, Output, PostId, Posted, Verb};
 use super::{Bridge, Call, Held, LINGER, MAX_NOTICES, Notice, Purpose, Queued};
 use crate::proto::era;
 use crate::proto::jsonrpc::{self, Id, Kind, Message};
@@ -158,12 +158,11 @@ impl<C: Clone> Bridge<C> {
         if message.method() == "server/discover" {
             // New clients probe the old transport with it; the refusal is what sends them on to `initialize`.
             let text = "mcp-ferry: this is the HTTP+SSE transport (2024-11-05), which begins with initialize";
-            self.deliver(jsonrpc::error_response(
-                message.id_text(),
-                era::METHOD_NOT_FOUND,
-                text,
-                None,
-            ));
+            let code = era::METHOD_NOT_FOUND;
+            self.deliver(
+                jsonrpc::error_response(message.id_text(), code, text, None),
+                About::Outcome(id),
+            );
             return false;
         }
         let refusal = if self.draining {
@@ -181,7 +180,7 @@ impl<C: Clone> Bridge<C> {
         };
         if let Some(trouble) = refusal {
             self.count(Counted::FerryError);
-            self.deliver(trouble.response(message.id_text()));
+            self.deliver(trouble.response(message.id_text()), About::Outcome(id));
             return false;
         }
         let deadline = self.now + self.settings.request_timeout;

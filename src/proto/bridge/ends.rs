@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::handshake::Phase;
 use super::ledger::{Attempts, Origin, Place};
 use super::trouble::{Executed, Reason, Trouble};
-use super::vocabulary::{CallId, Counted, End, Output, Refusal, Verb};
+use super::vocabulary::{About, CallId, Counted, End, Output, Refusal, Verb};
 use super::{Bridge, Call, Notice, Purpose, Queued};
 use crate::proto::era;
 use crate::proto::jsonrpc::{Id, Kind, Message};
@@ -146,7 +146,10 @@ impl<C: Clone> Bridge<C> {
             Some(answer) => {
                 self.release_post(post);
                 if let Some(request) = self.take(id) {
-                    self.deliver(answer.text_with_id(request.message.id_text()));
+                    self.deliver(
+                        answer.text_with_id(request.message.id_text()),
+                        About::Outcome(id.clone()),
+                    );
                 }
             }
             None => {

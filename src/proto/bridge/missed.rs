@@ -7,6 +7,7 @@
 
 use super::Bridge;
 use super::leave::ClientState;
+use super::vocabulary::About;
 use crate::proto::era;
 use crate::proto::jsonrpc::Message;
 
@@ -68,14 +69,14 @@ impl<C: Clone> Bridge<C> {
         for list in self.remembered.promised.names() {
             let text =
                 format!(r#"{{"jsonrpc":"2.0","method":"notifications/{list}/list_changed"}}"#);
-            self.deliver(text.into());
+            self.deliver(text.into(), About::Nothing);
         }
         let uris: Vec<Box<str>> = self.remembered.subscriptions.keys().cloned().collect();
         for uri in uris {
             let text = format!(
                 r#"{{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{{"uri":{uri}}}}}"#
             );
-            self.deliver(text.into());
+            self.deliver(text.into(), About::Nothing);
         }
     }
 }

@@ -49,8 +49,8 @@ use listen::Listen;
 use restore::Remembered;
 use trouble::Trouble;
 pub use vocabulary::{
-    Answer, Body, CallId, Counted, End, Exchange, Input, Output, PostId, Posted, Refusal, Reply,
-    Verb,
+    About, Answer, Body, CallId, Counted, End, Exchange, Input, Output, PostId, Posted, Refusal,
+    Reply, Verb,
 };
 
 /// Requests of the upstream that wait for the client's answer; one more is answered with an error.
@@ -381,10 +381,18 @@ impl<C: Clone> Bridge<C> {
         self.emit(Output::Count(what));
     }
 
-    /// Puts a message on the client's stream, unless the client is gone.
-    fn deliver(&mut self, text: Bytes) {
+    /// Gives the client a message, unless the client is gone.
+    fn deliver(&mut self, text: Bytes, about: About) {
         if self.client_state() == ClientState::Here {
-            self.emit(Output::Deliver(text));
+            self.emit(Output::Deliver(text, about));
+        }
+    }
+
+    /// What a message that came in this exchange has to do with.
+    fn about(&self, call: CallId) -> About {
+        match self.calls.get(&call).map(|call| &call.purpose) {
+            Some(Purpose::Request(id)) => About::During(id.clone()),
+            _ => About::Nothing,
         }
     }
 
@@ -489,7 +497,10 @@ impl<C: Clone> Bridge<C> {
         };
         self.release_post(request.origin.post);
         self.count(Counted::FerryError);
-        self.deliver(trouble.response(request.message.id_text()));
+        self.deliver(
+            trouble.response(request.message.id_text()),
+            About::Outcome(id.clone()),
+        );
         if let Place::Sent(call) = request.place {
             self.abort(call);
         }

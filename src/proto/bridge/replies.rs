@@ -11,7 +11,7 @@ use super::client::ferry_id;
 use super::handshake::Phase;
 use super::leave::ClientState;
 use super::ledger::{Attempts, Place, Request};
-use super::vocabulary::{Body, CallId, Counted, Reply};
+use super::vocabulary::{About, Body, CallId, Counted, Reply};
 use super::{Asked, Bridge, MAX_ASKED, Purpose};
 use crate::proto::jsonrpc::{self, Id, Kind, Message};
 
@@ -154,7 +154,7 @@ impl<C: Clone> Bridge<C> {
             Kind::Notification if message.method() == "notifications/cancelled" => {
                 self.on_upstream_cancel(id, &message)
             }
-            Kind::Notification => self.deliver(message.text().clone()),
+            Kind::Notification => self.deliver(message.text().clone(), self.about(id)),
         }
     }
 
@@ -226,7 +226,7 @@ impl<C: Clone> Bridge<C> {
             };
             text = answer.text_with_id(request.message.id_text());
         }
-        self.deliver(text);
+        self.deliver(text, About::Outcome(id.clone()));
         let Some(own) = own else { return };
         if own == via {
             // Its end is at hand, and then the connection is free for the next request; some servers hold it open.
@@ -269,13 +269,13 @@ impl<C: Clone> Bridge<C> {
                 generation,
             },
         );
-        self.deliver(message.text_with_id(&ferry_id(number)));
+        self.deliver(message.text_with_id(&ferry_id(number)), self.about(id));
     }
 
     /// The upstream takes a request back: the client knows it under the ferry's id.
     fn on_upstream_cancel(&mut self, id: CallId, message: &Message) {
         let Some((span, json)) = message.param("requestId") else {
-            return self.deliver(message.text().clone());
+            return self.deliver(message.text().clone(), self.about(id));
         };
         let key = Id::from_json(json).zip(self.calls.get(&id).map(|call| call.generation));
         let number = key.and_then(|(key, generation)| {
@@ -286,7 +286,7 @@ impl<C: Clone> Bridge<C> {
         match number {
             Some(number) => {
                 self.asked.remove(&number);
-                self.deliver(message.text_with(&span, &ferry_id(number)));
+                self.deliver(message.text_with(&span, &ferry_id(number)), self.about(id));
             }
             None => self.count(Counted::LateAnswer),
         }

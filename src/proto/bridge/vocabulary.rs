@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::proto::jsonrpc::Message;
+use crate::proto::jsonrpc::{Id, Message};
 
 /// One POST of the client that waits for its HTTP status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -140,14 +140,26 @@ pub enum Output<C> {
     Send(CallId, Exchange<C>),
     /// Drop an exchange; none of its replies are wanted any more.
     Abort(CallId),
-    /// Put a message on the client's stream.
-    Deliver(Bytes),
+    /// Give the client a message. A front with one stream puts it there; one with a stream for each request needs to know
+    /// what it is about.
+    Deliver(Bytes, About),
     /// End the client's stream after what was delivered.
     EndStream,
     /// Something worth counting happened.
     Count(Counted),
     /// The connection is over: nothing is open upstream any more.
     Finished,
+}
+
+/// Which request of the client a delivered message has to do with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum About {
+    /// None: the upstream sent it unasked.
+    Nothing,
+    /// It came while this request was being executed.
+    During(Id),
+    /// It is the outcome of this request.
+    Outcome(Id),
 }
 
 /// How a POST of the client is answered.

@@ -391,7 +391,7 @@ impl<'a> Course<'a> {
                 Output::Abort(call) => {
                     assert!(self.calls.remove(&call).is_some(), "{call:?} was not open");
                 }
-                Output::Deliver(text) => self.on_delivery(text),
+                Output::Deliver(text, _) => self.on_delivery(text),
                 Output::EndStream => assert!(!std::mem::replace(&mut self.ended, true)),
                 Output::Count(_) => {}
                 Output::Finished => self.finished = true,

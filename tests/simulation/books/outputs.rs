@@ -27,7 +27,7 @@ impl Books {
                 self.dropped.push(call);
                 self.asks.push(Asks::Drop(call));
             }
-            Output::Deliver(text) => {
+            Output::Deliver(text, _) => {
                 let text = std::str::from_utf8(&text).map_err(|error| error.to_string())?;
                 self.on_delivery(text)?;
                 self.asks.push(Asks::Deliver(text.to_owned()));
