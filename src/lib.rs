@@ -97,6 +97,7 @@ pub mod error;
 pub mod health;
 pub mod logging;
 pub mod metrics;
+pub mod outlet;
 pub mod proto;
 pub mod server;
 pub mod store;

@@ -338,6 +338,12 @@ impl<C: Clone> Bridge<C> {
         self.ledger.len()
     }
 
+    /// Whether this request of the client has had no outcome yet.
+    #[must_use]
+    pub fn awaits(&self, id: &Id) -> bool {
+        self.ledger.contains_key(id)
+    }
+
     /// Bytes of the client's messages that wait here: requests until their outcome, others until they are upstream.
     #[must_use]
     pub fn held_bytes(&self) -> usize {

@@ -1,0 +1,403 @@
+//! What every connection has, whatever its client's side looks like: the bridge, its exchanges with the upstream, the
+//! POSTs that wait for a status, its times, its share of the budget.
+//!
+//! A front (a `stream` or a `session`) owns a [`Core`], feeds it what its client does, and takes from
+//! [`Core::next_output`] what is to be done towards the client; the rest is carried out here. Nothing here knows a rule
+//! of the protocol, and nothing here writes to a client.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::header::HeaderValue;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tracing::{debug, info};
+
+use super::{SHORT_STALL, SHORT_STALL_BYTES, Shared, now};
+use crate::budget::{Pressure, Share};
+use crate::metrics::Counter;
+use crate::proto::bridge::{
+    About, Answer, Bridge, CallId, End, Exchange, Input, Output, PostId, Posted, Reply, Settings,
+    Verb,
+};
+use crate::proto::era;
+use crate::proto::jsonrpc::{self, Message};
+use crate::store::Post;
+use crate::tap::{Label, Text, What};
+use crate::upstream::{Call, Forwarded, Jar, Outgoing};
+
+/// What a connection begins with, as far as the upstream is concerned.
+#[derive(Debug)]
+pub(super) struct Origin {
+    pub(super) label: Label,
+    /// To be repeated upstream.
+    pub(super) query: Option<Arc<str>>,
+    /// The revision that the client's first request named.
+    pub(super) version: Option<Box<str>>,
+    /// Whether it ends at `--max-stream-age`.
+    pub(super) ages: bool,
+}
+
+/// What is to be done towards the client.
+#[derive(Debug)]
+pub(super) enum Towards {
+    /// Give it a message.
+    Deliver(Bytes, About),
+    /// This POST was not accepted; its HTTP status says so.
+    TurnedAway(PostId),
+    /// Nothing follows: end its streams.
+    End,
+    /// The connection is over.
+    Finished,
+}
+
+/// A connection without its client.
+pub(super) struct Core {
+    pub(super) shared: Arc<Shared>,
+    pub(super) label: Label,
+    pub(super) bridge: Bridge<Arc<Forwarded>>,
+    query: Option<Arc<str>>,
+    connection_id: Option<HeaderValue>,
+    calls: Vec<(CallId, Call)>,
+    replies: Vec<Reply>,
+    posts: Vec<(PostId, oneshot::Sender<Answer>)>,
+    last_post: u64,
+    /// Where the client's last POST came from.
+    latest: Option<(Arc<Forwarded>, u64)>,
+    cookies: Jar,
+    share: Share,
+    /// When it ends as soon as nothing is in flight, and when it ends; with `--max-stream-age`.
+    retires: Option<Instant>,
+    expires: Option<Instant>,
+    /// When the bridge is told of the process's end; the idle ones are told one after another.
+    drains: Option<Instant>,
+    /// Where in such a span of time this connection has its turn, of 65,536 parts.
+    turn_in_drain: u16,
+    /// Which exchange is polled first, so that a busy one does not starve the others.
+    turn: usize,
+}
+
+impl Core {
+    pub(super) fn new(shared: Arc<Shared>, origin: Origin) -> Self {
+        let mut random = [0; 24];
+        // Without randomness the ids of connections could not have been made either.
+        let _ = getrandom::fill(&mut random);
+        let (seed, name) = random.split_at(8);
+        let limits = &shared.limits;
+        let seed = seed
+            .iter()
+            .fold(0, |seed, byte| seed << 8 | u64::from(*byte));
+        let settings = Settings {
+            max_in_flight: limits.max_in_flight,
+            request_timeout: limits.request_timeout,
+            request_idle_timeout: limits.request_idle_timeout,
+            version_hint: origin.version,
+            seed,
+            ..Settings::default()
+        };
+        let age = |share: f64| {
+            let age = limits.max_stream_age.filter(|_| origin.ages)?;
+            Some(Instant::now() + age.mul_f64(share))
+        };
+        let name: String = name.iter().map(|byte| format!("{byte:02x}")).collect();
+        let connection_id = shared
+            .upstream
+            .wants_connection_id()
+            .then(|| HeaderValue::try_from(name).ok())
+            .flatten();
+        Self {
+            label: origin.label,
+            bridge: Bridge::new(settings, now()),
+            query: origin.query,
+            connection_id,
+            calls: Vec::new(),
+            replies: Vec::new(),
+            posts: Vec::new(),
+            last_post: 0,
+            latest: None,
+            cookies: Jar::default(),
+            share: Share::new(&shared.budget),
+            retires: age(0.8),
+            expires: age(1.0),
+            drains: None,
+            turn_in_drain: u16::try_from(seed & 0xffff).unwrap_or_default(),
+            turn: 0,
+            shared,
+        }
+    }
+
+    /// Says what this connection holds in memory, `waiting` bytes of it for the client to read.
+    pub(super) fn account(&mut self, waiting: usize) {
+        let partial: usize = self.calls.iter().map(|(_, call)| call.held()).sum();
+        self.share
+            .set(waiting + self.bridge.held_bytes() + partial);
+    }
+
+    /// Whether the upstream may be read while `waiting` bytes wait for the client. While memory is short anything is
+    /// too much; the client's reading is what goes on then, and wakes the connection's task.
+    pub(super) fn may_read(&self, waiting: usize) -> bool {
+        let short = || self.share.pressure() == Pressure::Critical;
+        waiting < self.shared.limits.client_buffer && !(waiting > 0 && short())
+    }
+
+    /// How long a client for whom `waiting` bytes wait may read nothing.
+    pub(super) fn patience(&self, waiting: usize) -> Duration {
+        let limit = self.shared.limits.client_stall_timeout;
+        if waiting > SHORT_STALL_BYTES && self.share.pressure() == Pressure::Critical {
+            limit.min(SHORT_STALL)
+        } else {
+            limit
+        }
+    }
+
+    /// Polls the exchanges. Ready with the place of one that has replies, which are for [`Self::on_replies`].
+    pub(super) fn poll_calls(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
+        let count = self.calls.len();
+        for step in 0..count {
+            let place = (self.turn + step) % count;
+            if let Some((_, call)) = self.calls.get_mut(place)
+                && call.poll_replies(cx, &mut self.replies).is_ready()
+            {
+                self.turn = place + 1;
+                return Poll::Ready(place);
+            }
+        }
+        Poll::Pending
+    }
+
+    /// When [`Self::on_time`] wants to be called. `client_here` says whether there is a client to end anything for.
+    pub(super) fn next_time(&self, client_here: bool) -> Option<Instant> {
+        let ends = [self.retires, self.expires, self.drains];
+        let ends = ends.into_iter().flatten().filter(|_| client_here);
+        let bridge = self.bridge.poll_timeout().map(Instant::from_std);
+        ends.chain(bridge).min()
+    }
+
+    pub(super) fn on_time(&mut self) {
+        if self.bridge.poll_timeout().is_some_and(|at| at <= now()) {
+            self.bridge.handle_timeout(now());
+        }
+        let due = |at: &mut Option<Instant>| at.take_if(|at| *at <= Instant::now()).is_some();
+        if due(&mut self.drains) {
+            self.bridge.handle(Input::Drain, now());
+        }
+        if due(&mut self.retires) {
+            self.bridge.handle(Input::Retire, now());
+        }
+        if due(&mut self.expires) {
+            self.bridge.handle(Input::Expire, now());
+        }
+    }
+
+    /// The process is stopping. Idle clients come back all at once when their streams end all at once, so that those
+    /// end within `spread`, one after another.
+    pub(super) fn on_drain(&mut self, spread: Duration) {
+        if spread.is_zero() || self.bridge.in_flight() > 0 {
+            return self.bridge.handle(Input::Drain, now());
+        }
+        let wait = spread.mul_f64(f64::from(self.turn_in_drain) / 65536.0);
+        self.drains = Some(Instant::now() + wait);
+    }
+
+    pub(super) fn on_expire(&mut self) {
+        self.bridge.handle(Input::Drain, now());
+        self.bridge.handle(Input::Expire, now());
+    }
+
+    /// Takes in a POST; says under which name its fate is told.
+    pub(super) fn on_post(&mut self, post: Post) -> PostId {
+        #[cfg(test)]
+        fail_where_asked(&post);
+        for message in &post.messages {
+            self.shared
+                .bus
+                .emit(self.label, || What::FromClient(Text::of(message.text())));
+        }
+        let id = self.next_post();
+        self.posts.push((id, post.answer));
+        self.latest = Some((Arc::clone(&post.forwarded), post.credential));
+        let posted = Posted {
+            post: id,
+            messages: post.messages,
+            batch: post.batch,
+            credential: post.credential,
+            version: post.version,
+            context: post.forwarded,
+        };
+        self.bridge.handle(Input::Posted(posted), now());
+        id
+    }
+
+    fn next_post(&mut self) -> PostId {
+        self.last_post += 1;
+        PostId(self.last_post)
+    }
+
+    /// Answers a request of the upstream in the place of a client that it cannot be given to. `id` is the JSON text of
+    /// the id that the client would have seen.
+    pub(super) fn refuse_for_client(&mut self, id: &str, why: &str) {
+        let text = jsonrpc::error_response(id, era::INTERNAL_ERROR, why, None);
+        let Some((message, (context, credential))) =
+            Message::parse(text).ok().zip(self.latest.clone())
+        else {
+            return;
+        };
+        let posted = Posted {
+            post: self.next_post(),
+            messages: vec![message],
+            batch: false,
+            credential,
+            version: None,
+            context,
+        };
+        self.bridge.handle(Input::Posted(posted), now());
+    }
+
+    pub(super) fn on_client_gone(&mut self) {
+        self.bridge.handle(Input::ClientGone, now());
+    }
+
+    /// Takes in the replies of the exchange at this place.
+    pub(super) fn on_replies(&mut self, place: usize) {
+        let Some((id, call)) = self.calls.get_mut(place) else {
+            return;
+        };
+        let id = *id;
+        if let Some(headers) = call.cookies.take() {
+            let uri = call.uri().clone();
+            self.cookies.store(&headers, &uri);
+        }
+        if matches!(self.replies.last(), Some(Reply::Refused(_) | Reply::End(_))) {
+            self.calls.swap_remove(place);
+            if self.calls.is_empty() {
+                // An idle connection keeps no room for exchanges.
+                self.calls = Vec::new();
+            }
+        }
+        let mut replies = std::mem::take(&mut self.replies);
+        for reply in replies.drain(..) {
+            self.show_reply(id, &reply);
+            self.bridge.handle(Input::Reply(id, reply), now());
+        }
+        self.replies = replies;
+    }
+
+    fn show_reply(&self, id: CallId, reply: &Reply) {
+        let call = id.0;
+        match reply {
+            Reply::Head { status, .. } => self.shared.bus.emit(self.label, || What::Status {
+                call,
+                status: *status,
+            }),
+            Reply::Refused(refusal) => {
+                debug!(call, status = refusal.status, "the upstream refused");
+                self.shared.bus.emit(self.label, || What::Status {
+                    call,
+                    status: refusal.status,
+                });
+            }
+            Reply::Message { text, .. } => {
+                self.shared.bus.emit(self.label, || What::FromUpstream {
+                    call,
+                    text: Text::of(text),
+                });
+            }
+            Reply::End(End::Complete) | Reply::Mark { .. } | Reply::Alive => {}
+            Reply::End(
+                End::Cut(why) | End::Unreached(why) | End::Lost(why) | End::WrongType(why),
+            ) => {
+                debug!(call, why, "an upstream exchange failed");
+                self.shared.bus.emit(self.label, || What::Failed {
+                    call,
+                    why: why.clone(),
+                });
+            }
+            Reply::Oversized => {
+                info!(
+                    call,
+                    "the upstream sent a message larger than --max-message; it was dropped"
+                );
+            }
+        }
+    }
+
+    /// Carries out what the bridge asks for, up to the next thing that is the front's to do.
+    pub(super) fn next_output(&mut self) -> Option<Towards> {
+        loop {
+            match self.bridge.poll_output()? {
+                Output::Answer(post, answer) => {
+                    let accepted = answer == Answer::Accepted;
+                    self.answer(post, answer);
+                    if !accepted {
+                        return Some(Towards::TurnedAway(post));
+                    }
+                }
+                Output::Send(id, exchange) => self.send(id, exchange),
+                Output::Abort(id) => self.calls.retain(|(call, _)| *call != id),
+                Output::Count(what) => self.shared.metrics.add(what.into()),
+                Output::Deliver(text, about) => return Some(Towards::Deliver(text, about)),
+                Output::EndStream => return Some(Towards::End),
+                Output::Finished => return Some(Towards::Finished),
+            }
+        }
+    }
+
+    /// A message was given to the client.
+    pub(super) fn delivered(&self, text: &Bytes) {
+        self.shared.metrics.add(Counter::Delivered);
+        self.shared
+            .bus
+            .emit(self.label, || What::ToClient(Text::of(text)));
+    }
+
+    fn answer(&mut self, post: PostId, answer: Answer) {
+        if let Some(place) = self.posts.iter().position(|(id, _)| *id == post) {
+            let (_, sender) = self.posts.swap_remove(place);
+            // An error means that the client did not wait for the status.
+            let _ = sender.send(answer);
+        }
+    }
+
+    fn send(&mut self, id: CallId, exchange: Exchange<Arc<Forwarded>>) {
+        self.shared.metrics.add(Counter::UpstreamCalls);
+        let Exchange {
+            verb,
+            session,
+            version,
+            context,
+            repeated,
+        } = exchange;
+        self.shared.bus.emit(self.label, || {
+            let (method, text) = match &verb {
+                Verb::Post(text) => ("POST", Some(Text::of(text))),
+                Verb::Get { .. } => ("GET", None),
+                Verb::Delete => ("DELETE", None),
+            };
+            What::ToUpstream {
+                call: id.0,
+                method,
+                text,
+            }
+        });
+        let outgoing = Outgoing {
+            verb,
+            session,
+            version,
+            forwarded: context,
+            cookies: self.cookies.header(self.shared.upstream.configured()),
+            query: self.query.clone(),
+            connection_id: self.connection_id.clone(),
+            repeated,
+        };
+        self.calls.push((id, self.shared.upstream.call(outgoing)));
+    }
+}
+
+/// A bug on demand, for the test that looks what becomes of the others (`server::tests`).
+#[cfg(test)]
+fn fail_where_asked(post: &Post) {
+    let asked = |message: &crate::proto::jsonrpc::Message| message.method() == "test/panic";
+    assert!(!post.messages.iter().any(asked), "asked for");
+}
