@@ -22,7 +22,7 @@ use crate::proto::bridge::{
     About, Answer, Bridge, CallId, End, Exchange, Input, Output, PostId, Posted, Reply, Settings,
     Verb,
 };
-use crate::proto::era;
+use crate::proto::era::{self, Era};
 use crate::proto::jsonrpc::{self, Message};
 use crate::store::Post;
 use crate::tap::{Label, Text, What};
@@ -94,6 +94,10 @@ impl Core {
             request_timeout: limits.request_timeout,
             request_idle_timeout: limits.request_idle_timeout,
             version_hint: origin.version,
+            era: shared.upstream.era().unwrap_or(Era::Handshake),
+            era_fixed: shared.upstream.era_is_fixed(),
+            listen: limits.upstream_listen,
+            downgrade_content: limits.downgrade_content,
             seed,
             ..Settings::default()
         };
@@ -336,6 +340,7 @@ impl Core {
                 }
                 Output::Send(id, exchange) => self.send(id, exchange),
                 Output::Abort(id) => self.calls.retain(|(call, _)| *call != id),
+                Output::Learnt(era) => self.shared.upstream.learn_era(era),
                 Output::Count(what) => self.shared.metrics.add(what.into()),
                 Output::Deliver(text, about) => return Some(Towards::Deliver(text, about)),
                 Output::EndStream => return Some(Towards::End),
@@ -366,6 +371,7 @@ impl Core {
             verb,
             session,
             version,
+            mirrored,
             context,
             repeated,
         } = exchange;
@@ -385,6 +391,7 @@ impl Core {
             verb,
             session,
             version,
+            mirrored,
             forwarded: context,
             cookies: self.cookies.header(self.shared.upstream.configured()),
             query: self.query.clone(),
