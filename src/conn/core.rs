@@ -405,6 +405,6 @@ impl Core {
 /// A bug on demand, for the test that looks what becomes of the others (`server::tests`).
 #[cfg(test)]
 fn fail_where_asked(post: &Post) {
-    let asked = |message: &crate::proto::jsonrpc::Message| message.method() == "test/panic";
+    let asked = |message: &Message| message.method() == "test/panic";
     assert!(!post.messages.iter().any(asked), "asked for");
 }

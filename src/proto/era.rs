@@ -57,10 +57,12 @@ impl fmt::Display for Era {
     }
 }
 
-/// JSON-RPC: the message is no valid request.
+/// JSON-RPC: the parameters are not those of the method.
 pub const INVALID_PARAMS: i64 = -32602;
 /// JSON-RPC: the method does not exist.
 pub const METHOD_NOT_FOUND: i64 = -32601;
+/// JSON-RPC: the message is no request.
+pub const INVALID_REQUEST: i64 = -32600;
 /// JSON-RPC: the text is not JSON.
 pub const PARSE_ERROR: i64 = -32700;
 /// JSON-RPC: internal error; the code of every error that the ferry itself makes. The server-error range is not for
