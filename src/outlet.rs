@@ -326,7 +326,10 @@ mod tests {
         assert_eq!((outlet.waiting(), reader.left()), (1, None));
         drop(outlet);
         assert_eq!(reader.left(), Some(1));
-        assert_eq!(read(&mut reader), Poll::Ready(Some(Bytes::from_static(b"a"))));
+        assert_eq!(
+            read(&mut reader),
+            Poll::Ready(Some(Bytes::from_static(b"a")))
+        );
         assert_eq!(read(&mut reader), Poll::Ready(None));
         let (writer, mut reader) = super::outlet(Takes::Either, || ());
         drop(writer);
@@ -342,7 +345,10 @@ mod tests {
         tokio::time::advance(std::time::Duration::from_secs(1)).await;
         assert_eq!(outlet.stalled_since(), Some(put));
         assert!(matches!(read(&mut reader), Poll::Ready(Some(piece)) if piece.len() == PIECE));
-        assert_eq!((outlet.waiting(), outlet.stalled_since()), (1, Some(Instant::now())));
+        assert_eq!(
+            (outlet.waiting(), outlet.stalled_since()),
+            (1, Some(Instant::now()))
+        );
         assert!(matches!(read(&mut reader), Poll::Ready(Some(piece)) if piece.len() == 1));
         assert_eq!(outlet.stalled_since(), None);
     }
@@ -350,7 +356,9 @@ mod tests {
     #[tokio::test]
     async fn the_writer_learns_that_the_reader_has_gone_and_can_give_it_up() {
         let (cuts, cut) = std::sync::mpsc::channel();
-        let (outlet, reader) = outlet(Takes::Either, move || cuts.send(()).expect("the test listens"));
+        let (outlet, reader) = outlet(Takes::Either, move || {
+            cuts.send(()).expect("the test listens")
+        });
         let closed = || outlet.poll_closed(&Context::from_waker(Waker::noop()), false);
         outlet.push(Bytes::from_static(b"a"));
         assert!(closed().is_pending());

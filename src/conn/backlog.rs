@@ -60,7 +60,11 @@ impl Backlog {
         let place = self.waiting.iter().position(notification).unwrap_or(0);
         let waiting = self.waiting.remove(place)?;
         self.bytes = self.bytes.saturating_sub(waiting.text.len());
-        Some(waiting.request.map_or(Dropped::Notification, Dropped::Request))
+        Some(
+            waiting
+                .request
+                .map_or(Dropped::Notification, Dropped::Request),
+        )
     }
 
     /// Takes the oldest message.

@@ -135,8 +135,7 @@ impl Core {
     /// Says what this connection holds in memory, `waiting` bytes of it for the client to read.
     pub(super) fn account(&mut self, waiting: usize) {
         let partial: usize = self.calls.iter().map(|(_, call)| call.held()).sum();
-        self.share
-            .set(waiting + self.bridge.held_bytes() + partial);
+        self.share.set(waiting + self.bridge.held_bytes() + partial);
     }
 
     /// Whether the upstream may be read while `waiting` bytes wait for the client. While memory is short anything is

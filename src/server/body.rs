@@ -82,12 +82,10 @@ impl HttpBody for Body {
             Kind::Passed(first, body) if first.is_empty() => {
                 Pin::new(body).poll_frame(cx).map_err(BodyError::Upstream)
             }
-            Kind::Passed(first, _) => {
-                Poll::Ready(Some(Ok(Frame::data(std::mem::take(first)))))
-            }
-            Kind::Written(_, reader) => {
-                reader.poll_piece(cx).map(|piece| Some(Ok(Frame::data(piece?))))
-            }
+            Kind::Passed(first, _) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(first))))),
+            Kind::Written(_, reader) => reader
+                .poll_piece(cx)
+                .map(|piece| Some(Ok(Frame::data(piece?)))),
         }
     }
 

@@ -19,7 +19,10 @@ use crate::proto::jsonrpc::{self, Message};
 
 /// A connection's place among those that may be open, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Place(#[expect(dead_code, reason = "held")] Held, #[expect(dead_code, reason = "held")] Option<Counted>);
+pub(super) struct Place(
+    #[expect(dead_code, reason = "held")] Held,
+    #[expect(dead_code, reason = "held")] Option<Counted>,
+);
 
 /// A place among the connections that may be open, over all clients and of the one at this address.
 pub(super) fn place(server: &Server, address: IpAddr) -> Result<Place, Refused> {
@@ -188,7 +191,13 @@ mod tests {
             let headers = HeaderMap::from_iter([(header::ACCEPT, value)]);
             accepts(&headers, "text/event-stream")
         };
-        for good in ["text/event-stream", "Text/Event-Stream;q=1", "text/*", "*/*", "a/b, */*"] {
+        for good in [
+            "text/event-stream",
+            "Text/Event-Stream;q=1",
+            "text/*",
+            "*/*",
+            "a/b, */*",
+        ] {
             assert!(stream(good), "{good}");
         }
         for bad in ["application/json", "text/html", "", "text", "application/*"] {

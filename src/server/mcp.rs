@@ -144,11 +144,20 @@ mod tests {
     fn modern_requests_pass_whatever_the_mode_and_the_upstream() {
         for headers in [
             map(&[("mcp-protocol-version", "2026-07-28")]),
-            map(&[("mcp-protocol-version", "2027-01-01"), ("mcp-session-id", "s")]),
-            map(&[("mcp-protocol-version", "2026-07-28"), ("mcp-method", "ping")]),
+            map(&[
+                ("mcp-protocol-version", "2027-01-01"),
+                ("mcp-session-id", "s"),
+            ]),
+            map(&[
+                ("mcp-protocol-version", "2026-07-28"),
+                ("mcp-method", "ping"),
+            ]),
             map(&[("mcp-method", "tools/call")]),
         ] {
-            for (mode, era) in MODES.into_iter().flat_map(|mode| ERAS.map(|era| (mode, era))) {
+            for (mode, era) in MODES
+                .into_iter()
+                .flat_map(|mode| ERAS.map(|era| (mode, era)))
+            {
                 let course = course(mode, era, &Method::POST, &headers);
                 assert_eq!(course, Course::Pass, "{mode:?} {era:?} {headers:?}");
             }
@@ -160,7 +169,10 @@ mod tests {
         for headers in [
             map(&[]),
             map(&[("mcp-method", "initialize")]),
-            map(&[("mcp-method", "tools/list"), ("mcp-protocol-version", "2025-06-18")]),
+            map(&[
+                ("mcp-method", "tools/list"),
+                ("mcp-protocol-version", "2025-06-18"),
+            ]),
         ] {
             let post = |mode, era| course(mode, era, &Method::POST, &headers);
             let auto = ERAS.map(|era| post(McpMode::Auto, era));
@@ -184,13 +196,21 @@ mod tests {
         let own = ConnectionId::parse(&id).expect("an id");
         let name = format!("{SESSION_PREFIX}{id}");
         for (value, auto, bridge) in [
-            (name.as_str(), Course::Session(own.clone()), Course::Session(own.clone())),
+            (
+                name.as_str(),
+                Course::Session(own.clone()),
+                Course::Session(own.clone()),
+            ),
             ("ferry-old", Course::UnknownSession, Course::UnknownSession),
             (id.as_str(), Course::Pass, Course::UnknownSession),
         ] {
             let headers = map(&[("mcp-session-id", value)]);
             for method in [Method::GET, Method::POST, Method::DELETE] {
-                assert_eq!(course(McpMode::Auto, None, &method, &headers), auto, "{value}");
+                assert_eq!(
+                    course(McpMode::Auto, None, &method, &headers),
+                    auto,
+                    "{value}"
+                );
                 assert_eq!(course(McpMode::Bridge, None, &method, &headers), bridge);
                 assert_eq!(course(McpMode::Pass, None, &method, &headers), Course::Pass);
             }

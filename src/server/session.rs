@@ -166,7 +166,10 @@ const JSON: &str = "application/json";
 
 /// The forms of an answer that the client takes.
 fn takes(headers: &HeaderMap) -> Result<Takes, Refused> {
-    let (events, json) = (intake::accepts(headers, EVENTS), intake::accepts(headers, JSON));
+    let (events, json) = (
+        intake::accepts(headers, EVENTS),
+        intake::accepts(headers, JSON),
+    );
     match (events, json) {
         (true, true) => Ok(Takes::Either),
         (true, false) => Ok(Takes::Events),

@@ -10,6 +10,8 @@ pub(crate) mod http;
 pub(crate) mod port;
 pub(crate) mod random;
 pub(crate) mod script;
+pub(crate) mod session;
+pub(crate) mod stream;
 pub(crate) mod tls;
 pub mod transcript;
 pub(crate) mod upstream;

@@ -1,0 +1,308 @@
+//! Sessions that the ferry gives on the MCP endpoint (`--mcp bridge`): how they begin and end, what a POST is answered
+//! with, and where messages go that no POST asked for.
+
+mod ends;
+mod listening;
+mod misuse;
+mod probing;
+mod slow;
+
+use hyper::Uri;
+use mcp_ferry::config::{Config, McpMode};
+use serde_json::json;
+
+use crate::support::ferry::Ferry;
+use crate::support::session::{Session, answering, call, initialize, post};
+use crate::support::stream::Item;
+use crate::support::upstream::{Answer, Upstream};
+
+async fn bridging(upstream: Uri) -> Ferry {
+    bridging_with(upstream, |_| {}).await
+}
+
+async fn bridging_with(upstream: Uri, change: impl FnOnce(&mut Config)) -> Ferry {
+    Ferry::with(upstream, |config| {
+        config.mcp = McpMode::Bridge;
+        change(config);
+    })
+    .await
+}
+
+/// The session must be over.
+async fn gone(session: &Session) {
+    let answered = session.post(&call(9, "ping")).await;
+    assert_eq!(answered.status(), 404, "{answered:?}");
+    assert_eq!(answered.json()["error"]["code"], -32600);
+}
+
+#[tokio::test]
+async fn initialize_begins_a_session_with_a_name_of_the_ferrys_own() {
+    let upstream = Upstream::with_sessions().await;
+    let ferry = bridging(upstream.url()).await;
+    let answered = post(ferry.address, &[], &initialize()).await;
+    assert_eq!(answered.status(), 200);
+    assert_eq!(answered.header("content-type"), Some("application/json"));
+    let version = &answered.json()["result"]["protocolVersion"];
+    assert_eq!(version, "2025-06-18", "the one that was asked for");
+    let id = answered.header("mcp-session-id").expect("a session");
+    let random = id.strip_prefix("ferry-").expect("the ferry's mark");
+    assert!(random.len() == 64 && random.bytes().all(|it| it.is_ascii_hexdigit()));
+    let other = Session::ready(ferry.address).await;
+    assert_ne!(other.id, id);
+    assert!(
+        upstream
+            .log()
+            .iter()
+            .all(|it| it.header("mcp-session-id") != Some(id))
+    );
+    ferry.stop().await;
+}
+
+#[tokio::test]
+async fn one_outcome_is_one_json_text_and_goes_through_the_upstreams_session() {
+    for upstream in [Upstream::with_sessions().await, Upstream::stateless().await] {
+        let mut upstream = upstream;
+        let ferry = bridging(upstream.url()).await;
+        let session = Session::ready(ferry.address).await;
+        let token = [("Authorization", "Bearer t")];
+        let mut wire = session.begin_with(&token, &call(1, "tools/list")).await;
+        let received = upstream.expect("POST").await;
+        assert_eq!(received.request.header("authorization"), Some("Bearer t"));
+        let named = received.request.header("mcp-session-id");
+        assert!(named.is_none_or(|name| name == "session-1"), "{named:?}");
+        received.result(&json!({"tools": []})).await;
+        let answered = wire.response().await;
+        assert_eq!(answered.header("content-type"), Some("application/json"));
+        assert_eq!(answered.json()["result"], json!({"tools": []}));
+        assert_eq!(answered.header("mcp-session-id"), None, "said once");
+        ferry.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn what_comes_during_a_call_is_on_its_own_stream_in_order_and_the_outcome_ends_it() {
+    let mut upstream = Upstream::with_sessions().await;
+    let ferry = bridging(upstream.url()).await;
+    let session = Session::ready(ferry.address).await;
+    let first = session.begin(&call(1, "tools/call")).await;
+    let mut one = upstream.expect("POST").await.events().await;
+    let second = session.begin(&call(2, "tools/call")).await;
+    let mut two = upstream.expect("POST").await.events().await;
+    let progress =
+        |n: u64| json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"n": n}});
+    one.send(&progress(1)).await;
+    two.send(&progress(2)).await;
+    let (mut first, mut second) = (answering(first).await, answering(second).await);
+    assert_eq!(first.stream.message().await, progress(1));
+    assert_eq!(second.stream.message().await, progress(2));
+    two.result(&json!({"of": 2})).await;
+    one.send(&progress(3)).await;
+    one.result(&json!({"of": 1})).await;
+    assert_eq!(first.stream.message().await, progress(3));
+    assert_eq!(first.stream.message().await["result"]["of"], 1);
+    first.stream.ended().await;
+    assert_eq!(second.stream.message().await["result"]["of"], 2);
+    second.stream.ended().await;
+    assert_eq!(first.head.header("x-accel-buffering"), Some("no"));
+    ferry.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_of_the_server_during_a_call_is_answered_with_a_post() {
+    let mut upstream = Upstream::with_sessions().await;
+    let ferry = bridging(upstream.url()).await;
+    let session = Session::ready(ferry.address).await;
+    let wire = session.begin(&call(1, "tools/call")).await;
+    let mut events = upstream.expect("POST").await.events().await;
+    events.send(&call(0, "sampling/createMessage")).await;
+    let mut stream = answering(wire).await.stream;
+    let asked = stream.message().await;
+    assert_eq!(asked["method"], "sampling/createMessage");
+    session
+        .tell(&json!({"jsonrpc": "2.0", "id": asked["id"], "result": {"role": "assistant"}}))
+        .await;
+    let answer = upstream
+        .seen("the client's answer", |it| {
+            it.json()["result"]["role"] == "assistant"
+        })
+        .await;
+    assert_eq!(answer.json()["id"], 0, "under the server's own id");
+    assert_eq!(answer.header("mcp-session-id"), Some("session-1"));
+    events.result(&json!({})).await;
+    assert_eq!(stream.message().await["id"], 1);
+    stream.ended().await;
+    ferry.stop().await;
+}
+
+#[tokio::test]
+async fn a_batch_is_answered_on_one_stream_where_the_revision_has_batches() {
+    let mut upstream = Upstream::with_sessions().await;
+    let ferry = bridging(upstream.url()).await;
+    let mut hello = initialize();
+    hello["params"]["protocolVersion"] = json!("2025-03-26");
+    let answered = post(ferry.address, &[], &hello).await;
+    let id = answered
+        .header("mcp-session-id")
+        .expect("a session")
+        .to_owned();
+    let session = Session {
+        address: ferry.address,
+        id,
+    };
+    let ping = json!({"jsonrpc": "2.0", "method": "notifications/x"});
+    let batch = json!([call(1, "tools/list"), ping, call(2, "prompts/list")]);
+    let wire = session.begin(&batch).await;
+    for _ in 0..2 {
+        upstream.expect("POST").await.result(&json!({})).await;
+    }
+    let mut stream = answering(wire).await.stream;
+    let mut ids = Vec::new();
+    while let Item::Message(text) = stream.next().await {
+        ids.push(text.contains("\"id\":2"));
+    }
+    ids.sort_unstable();
+    assert_eq!(ids, [false, true]);
+    // A client of a later revision is told that there are none.
+    let later = Session::ready(ferry.address).await;
+    let refused = later.post(&json!([call(1, "tools/list")])).await;
+    assert_eq!(refused.status(), 400);
+    assert!(refused.text().contains("no batches"), "{refused:?}");
+    ferry.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_takes_the_form_that_the_client_accepts() {
+    let mut upstream = Upstream::with_sessions().await;
+    let ferry = bridging(upstream.url()).await;
+    let session = Session::ready(ferry.address).await;
+    let accept = |value| [("Accept", value)];
+    let events = session
+        .begin_with(&accept("text/event-stream"), &call(1, "ping"))
+        .await;
+    upstream.expect("POST").await.result(&json!({})).await;
+    let mut stream = answering(events).await.stream;
+    assert_eq!(stream.message().await["id"], 1);
+    stream.ended().await;
+    // Nothing but the outcome fits into one JSON text; the rest goes where the client listens.
+    let mut listener = session.listen().await.stream;
+    let mut json = session
+        .begin_with(&accept("application/json"), &call(2, "tools/call"))
+        .await;
+    let mut call = upstream.expect("POST").await.events().await;
+    let note = json!({"jsonrpc": "2.0", "method": "notifications/message"});
+    call.send(&note).await;
+    assert_eq!(listener.message().await, note);
+    call.result(&json!({})).await;
+    let answered = json.response().await;
+    assert_eq!(answered.header("content-type"), Some("application/json"));
+    assert_eq!(answered.json()["id"], 2);
+    for method in ["POST", "GET"] {
+        let neither = [
+            ("Accept", "text/html"),
+            ("Content-Type", "application/json"),
+        ];
+        let refused = session.ask(method, &neither).await;
+        assert_eq!(refused.status(), 406, "{method}");
+    }
+    ferry.stop().await;
+}
+
+#[tokio::test]
+async fn a_refused_credential_is_an_http_status_with_its_challenge_and_begins_no_session() {
+    let upstream = Upstream::start(|request| {
+        let good = request.header("authorization") == Some("Bearer good");
+        let challenge = [("WWW-Authenticate", "Bearer realm=\"x\"")];
+        Some(if good {
+            Answer::initialize(request, None)
+        } else {
+            Answer::new(401, &challenge, "")
+        })
+    })
+    .await;
+    let ferry = bridging(upstream.url()).await;
+    let refused = post(ferry.address, &[], &initialize()).await;
+    assert_eq!(refused.status(), 401);
+    assert_eq!(
+        refused.header("www-authenticate"),
+        Some("Bearer realm=\"x\"")
+    );
+    assert_eq!(refused.header("mcp-session-id"), None);
+    ferry.quiet().await;
+    let good = [("Authorization", "Bearer good")];
+    let answered = post(ferry.address, &good, &initialize()).await;
+    assert_eq!(answered.status(), 200);
+    ferry.stop().await;
+}
+
+#[tokio::test]
+async fn an_initialize_that_fails_is_answered_in_json_and_begins_no_session() {
+    let upstream = Upstream::start(|request| {
+        let error = json!({"code": -32000, "message": "not today"});
+        let body = json!({"jsonrpc": "2.0", "id": request.json()["id"], "error": error});
+        Some(Answer::json(&body))
+    })
+    .await;
+    let ferry = bridging(upstream.url()).await;
+    let answered = post(ferry.address, &[], &initialize()).await;
+    assert_eq!(answered.status(), 200);
+    assert_eq!(answered.json()["error"]["message"], "not today");
+    assert_eq!(answered.header("mcp-session-id"), None);
+    ferry.quiet().await;
+    ferry.stop().await;
+}
+
+#[tokio::test]
+async fn two_sessions_with_the_same_ids_never_mix() {
+    let mut upstream = Upstream::with_sessions().await;
+    let ferry = bridging(upstream.url()).await;
+    let sessions = [
+        Session::ready(ferry.address).await,
+        Session::ready(ferry.address).await,
+    ];
+    let mut wires = Vec::new();
+    let mut calls = Vec::new();
+    for session in &sessions {
+        wires.push(session.begin(&call(1, "tools/call")).await);
+        calls.push(upstream.expect("POST").await.events().await);
+    }
+    let names: Vec<_> = calls
+        .iter()
+        .map(|it| {
+            it.request()
+                .header("mcp-session-id")
+                .expect("a session")
+                .to_owned()
+        })
+        .collect();
+    assert_eq!(names, ["session-1", "session-2"]);
+    // The same id, asked of both clients: each answers its own.
+    for events in &mut calls {
+        events.send(&call(7, "roots/list")).await;
+    }
+    let mut streams = Vec::new();
+    for wire in wires {
+        streams.push(answering(wire).await.stream);
+    }
+    for (number, (session, stream)) in sessions.iter().zip(&mut streams).enumerate() {
+        let asked = stream.message().await;
+        let result = json!({"of": number});
+        session
+            .tell(&json!({"jsonrpc": "2.0", "id": asked["id"], "result": result}))
+            .await;
+        let answer = upstream
+            .seen("the answer", |it| it.json()["result"]["of"] == number)
+            .await;
+        assert_eq!(
+            answer.header("mcp-session-id"),
+            Some(names[number].as_str())
+        );
+    }
+    for (number, events) in calls.iter_mut().enumerate().rev() {
+        events.result(&json!({"for": number})).await;
+    }
+    for (number, stream) in streams.iter_mut().enumerate() {
+        assert_eq!(stream.message().await["result"]["for"], number);
+        stream.ended().await;
+    }
+    ferry.stop().await;
+}
