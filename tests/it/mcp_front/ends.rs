@@ -153,7 +153,11 @@ async fn a_drain_lets_calls_finish_ends_the_session_and_begins_none() {
 #[tokio::test]
 async fn when_the_drains_time_is_over_calls_end_in_an_error() {
     let mut upstream = Upstream::with_sessions().await;
-    let mut ferry = bridging(upstream.url()).await;
+    let mut ferry = bridging_with(upstream.url(), |config| {
+        // Longer than the drain, so that the answer is one JSON text.
+        config.limits.keep_alive = Duration::from_secs(60);
+    })
+    .await;
     let clock = Clock::stop();
     let session = Session::ready(ferry.address).await;
     let mut wire = session.begin(&call(1, "tools/call")).await;

@@ -57,7 +57,7 @@ async fn unknown_names_get_404_and_too_many_of_them_429() {
     let crossed = format!("ferry-{}", legacy.id());
     for id in strange.into_iter().chain([crossed]) {
         let answered = post(ferry.address, &[("Mcp-Session-Id", &id)], &call(1, "ping")).await;
-        refused(&answered, 404, "begin");
+        refused(&answered, 404, "initialize");
     }
     for number in 5..=21 {
         let unknown = Session {
