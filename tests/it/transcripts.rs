@@ -14,6 +14,7 @@ use mcp_ferry::proto::bridge::{
     Answer, Body, Bridge, CallId, End, Input, Output, PostId, Posted, Refusal, Reply, Settings,
     Verb,
 };
+use mcp_ferry::proto::era::Era;
 use mcp_ferry::proto::jsonrpc::{self, Message};
 
 use crate::support::transcript::{self, Line, Step, Transcript};
@@ -34,6 +35,8 @@ struct Run {
     seen: Vec<String>,
     ended: bool,
     finished: bool,
+    /// What the upstream was last known to speak.
+    era: Era,
 }
 
 impl Run {
@@ -45,6 +48,16 @@ impl Run {
                 "max-in-flight" => with.max_in_flight = value.parse().expect("a number"),
                 "request-timeout" => with.request_timeout = time(),
                 "request-idle-timeout" => with.request_idle_timeout = time(),
+                "upstream-era" => {
+                    (with.era, with.era_fixed) = match value.as_str() {
+                        "handshake" => (Era::Handshake, true),
+                        "modern" => (Era::Modern, true),
+                        "learnt-modern" => (Era::Modern, false),
+                        other => panic!("unknown era {other:?}"),
+                    }
+                }
+                "upstream-listen" => with.listen = value == "on",
+                "downgrade-content" => with.downgrade_content = value == "on",
                 "version-hint" => with.version_hint = Some(value.as_str().into()),
                 _ => panic!("unknown setting {name:?}"),
             }
@@ -54,6 +67,7 @@ impl Run {
             reason = "any instant will do as the first; time passes by hand"
         )]
         let now = Instant::now();
+        let era = with.era;
         Self {
             bridge: Bridge::new(with, now),
             now,
@@ -64,6 +78,7 @@ impl Run {
             seen: Vec::new(),
             ended: false,
             finished: false,
+            era,
         }
     }
 
@@ -222,6 +237,12 @@ impl Run {
                         "aborted, but not open: {call:?}"
                     );
                     format!(">> #{} abort", call.0)
+                }
+                Output::Learnt(era) => {
+                    if std::mem::replace(&mut self.era, era) == era {
+                        continue;
+                    }
+                    format!("= learnt-{era}")
                 }
                 Output::Count(what) => format!("= {}", kebab(&format!("{what:?}"))),
                 Output::Finished => {

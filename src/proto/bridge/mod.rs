@@ -40,6 +40,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::proto::era::Era;
 use crate::proto::jsonrpc::{Id, Message};
 use ends::Again;
 use handshake::{Phase, Session};
@@ -49,8 +50,8 @@ use listen::Listen;
 use restore::Remembered;
 use trouble::Trouble;
 pub use vocabulary::{
-    About, Answer, Body, CallId, Counted, End, Exchange, Input, Output, PostId, Posted, Refusal,
-    Reply, Verb,
+    About, Answer, Body, CallId, Counted, End, Exchange, Input, Mirrored, Output, PostId, Posted,
+    Refusal, Reply, Verb,
 };
 
 /// Requests of the upstream that wait for the client's answer; one more is answered with an error.
@@ -81,6 +82,14 @@ pub struct Settings {
     pub leave_timeout: Duration,
     /// The revision named on the client's GET, a hint for a handshake of the ferry's own.
     pub version_hint: Option<Box<str>>,
+    /// What the upstream is taken to speak until it shows something else.
+    pub era: Era,
+    /// Whether that is the operator's word, to be held to whatever the upstream shows.
+    pub era_fixed: bool,
+    /// Whether a stream is kept open on which the upstream tells of changes.
+    pub listen: bool,
+    /// Whether content that the client's revision does not know becomes text.
+    pub downgrade_content: bool,
     /// Seed of the jitter on waiting times.
     pub seed: u64,
 }
@@ -96,6 +105,10 @@ impl Default for Settings {
             handshake_timeout: Duration::from_secs(30),
             leave_timeout: Duration::from_secs(5),
             version_hint: None,
+            era: Era::Handshake,
+            era_fixed: false,
+            listen: true,
+            downgrade_content: false,
             seed: 0,
         }
     }
@@ -426,6 +439,7 @@ impl<C: Clone> Bridge<C> {
             verb,
             session: session.id.clone(),
             version: session.version.clone(),
+            mirrored: Vec::new(),
             context,
             repeated,
         };
