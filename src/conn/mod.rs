@@ -17,7 +17,7 @@ use hyper::header::HeaderValue;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
-use tracing::{Instrument, debug, debug_span, error, info};
+use tracing::{Instrument, debug, debug_span, error, info, warn};
 
 use crate::budget::{Budget, Pressure, Share};
 use crate::config::Limits;
@@ -519,6 +519,7 @@ impl Connection {
                     self.wire.end();
                 }
                 Output::Learnt(era) => self.shared.upstream.learn_era(era),
+                Output::Warn(text) => warn!("{text}"),
                 Output::Count(what) => self.shared.metrics.add(what.into()),
                 Output::Finished => self.finished = true,
             }

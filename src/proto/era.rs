@@ -131,6 +131,14 @@ pub fn is_handshake_version(version: &str) -> bool {
     HANDSHAKE_VERSIONS.contains(&version)
 }
 
+/// The revision that a client is spoken to in, which asked for this one: its own, where it is known, else the last one with
+/// a handshake.
+#[must_use]
+pub fn handshake_version(asked: &str) -> &'static str {
+    let known = HANDSHAKE_VERSIONS.iter().find(|version| **version == asked);
+    known.copied().unwrap_or("2025-11-25")
+}
+
 /// Whether clients of this revision may send JSON-RPC batches: 2025-06-18 removed them.
 #[must_use]
 pub fn allows_batches(version: &str) -> bool {

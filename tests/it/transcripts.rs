@@ -244,6 +244,7 @@ impl Run {
                     }
                     format!("= learnt-{era}")
                 }
+                Output::Warn(text) => format!("= warns {text}"),
                 Output::Count(what) => format!("= {}", kebab(&format!("{what:?}"))),
                 Output::Finished => {
                     self.finished = true;
