@@ -29,7 +29,9 @@ pub struct Parameter {
 #[must_use]
 pub fn encoded(value: &str) -> String {
     let visible = |byte: u8| matches!(byte, b' ' | b'\t' | 0x21..=0x7e);
-    let plain = value.bytes().all(visible)
+    // An empty field value is lost by some stacks.
+    let plain = !value.is_empty()
+        && value.bytes().all(visible)
         && value.trim_matches([' ', '\t']).len() == value.len()
         && !(value.starts_with("=?base64?") && value.ends_with("?="));
     if plain {
@@ -199,7 +201,7 @@ mod tests {
             (" padded ", "=?base64?IHBhZGRlZCA=?="),
             ("line1\nline2", "=?base64?bGluZTEKbGluZTI=?="),
             ("=?base64?literal?=", "=?base64?PT9iYXNlNjQ/bGl0ZXJhbD89?="),
-            ("", ""),
+            ("", "=?base64??="),
         ];
         for (value, header) in cases {
             assert_eq!(encoded(value), header);

@@ -11,7 +11,7 @@ use super::client::ferry_id;
 use super::handshake::Phase;
 use super::leave::ClientState;
 use super::ledger::{Attempts, Place, Request};
-use super::modern::discover::{Asker, Before};
+use super::modern::discover::{Asker, Before, is_modern_result};
 use super::vocabulary::{About, Body, CallId, Counted, Reply};
 use super::{Asked, Bridge, MAX_ASKED, Purpose};
 use crate::proto::jsonrpc::{self, Id, Kind, Message};
@@ -191,17 +191,18 @@ impl<C: Clone> Bridge<C> {
                 let session = call.session.take();
                 let ended = std::mem::replace(&mut call.purpose, Purpose::Abandoned);
                 self.let_linger(id);
-                if !answer.is_error() {
+                if !answer.is_error() && !is_modern_result(answer) {
                     return self.own_initialize_answered(answer, session);
                 }
                 let Purpose::OwnInitialize(origin, ..) = ended else {
                     return;
                 };
                 let before = Before::Answer(Box::new(answer.clone()));
-                if self.probe_ourselves(origin, 200, before).is_err() {
-                    self.own_initialize_refused(answer.text());
-                }
-                return;
+                return match self.probe_ourselves(origin, 200, before) {
+                    Ok(()) => {}
+                    Err(_) if answer.is_error() => self.own_initialize_refused(answer.text()),
+                    Err(_) => self.own_initialize_answered(answer, session),
+                };
             }
             Purpose::Restore => {
                 self.let_linger(id);
@@ -250,7 +251,7 @@ impl<C: Clone> Bridge<C> {
 
     /// A request has its answer: its one outcome.
     fn complete(&mut self, id: &Id, answer: &Message, via: CallId) {
-        let refused = answer.is_error()
+        let refused = (answer.is_error() || is_modern_result(answer))
             && self.ledger.get(id).is_some_and(|request| {
                 request.is_initialize() && request.place == Place::Sent(via)
             });

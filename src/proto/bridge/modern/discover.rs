@@ -119,13 +119,19 @@ impl<C: Clone> Bridge<C> {
         message.map_or_else(|_| Envelope::default(), |message| Envelope::of(&message))
     }
 
-    /// Whether a refused `initialize` is to be looked into.
-    fn is_to_be_probed(&self, status: u16, body: &[u8]) -> bool {
-        let (code, supported) = code_and_versions(body);
-        !self.is_modern()
-            && !self.settings.era_fixed
-            && self.leaving.is_none()
-            && era::may_be_modern(status, code, &supported)
+    /// Whether the answer to `initialize` is to be looked into: a refusal, or a result in a modern revision, which a modern
+    /// server has that does not look at methods closely.
+    fn is_to_be_probed(&self, status: u16, before: &Before) -> bool {
+        if self.is_modern() || self.settings.era_fixed || self.leaving.is_some() {
+            return false;
+        }
+        if let Before::Answer(answer) = before
+            && !answer.is_error()
+        {
+            return is_modern_result(answer);
+        }
+        let (code, supported) = code_and_versions(before.body());
+        era::may_be_modern(status, code, &supported)
     }
 
     /// The client's `initialize` was refused: says whether that is being looked into.
@@ -135,7 +141,7 @@ impl<C: Clone> Bridge<C> {
         status: u16,
         before: Before,
     ) -> bool {
-        if !self.is_to_be_probed(status, before.body()) {
+        if !self.is_to_be_probed(status, &before) {
             return false;
         }
         let asker = Asker::Client(id.clone());
@@ -150,7 +156,7 @@ impl<C: Clone> Bridge<C> {
         status: u16,
         before: Before,
     ) -> Result<(), Origin<C>> {
-        if !self.is_to_be_probed(status, before.body()) {
+        if !self.is_to_be_probed(status, &before) {
             return Err(origin);
         }
         self.discover(Discovery::new(Asker::Ferry(origin), Some(before)));
@@ -285,9 +291,19 @@ impl<C: Clone> Bridge<C> {
         supported: &[String],
         said: &[u8],
     ) {
+        let modern = supported.iter().any(|it| era::is_modern_version(it));
+        if code == Some(era::UNSUPPORTED_VERSION) && modern && !discovery.resent {
+            // It names the very revision that it was asked in: once more, as the specification has it.
+            let resent = Discovery {
+                resent: true,
+                ..*discovery
+            };
+            return self.discover(Box::new(resent));
+        }
         let Discovery { asker, before, .. } = *discovery;
         let unknown = code == Some(era::UNSUPPORTED_VERSION)
             && !supported.is_empty()
+            && !modern
             && !supported.iter().any(|it| era::is_handshake_version(it));
         if unknown {
             let named: Vec<&str> = supported.iter().take(8).map(String::as_str).collect();
@@ -391,14 +407,22 @@ impl Before {
     }
 }
 
+/// Whether the result of an `initialize` names a modern revision.
+pub(in super::super) fn is_modern_result(answer: &Message) -> bool {
+    let version = answer.result_member("protocolVersion");
+    let version = version.and_then(|(_, json)| serde_json::from_str::<String>(json).ok());
+    version.is_some_and(|version| era::is_modern_version(&version))
+}
+
 /// The server's name and version as old clients want them: always there.
 pub(super) fn server_info(result: &Object<'_>, known: &[&str]) -> String {
     let meta = result.get("_meta").and_then(Object::parse);
-    let info = meta.as_ref().and_then(|meta| {
-        let info = Object::parse(meta.get("io.modelcontextprotocol/serverInfo")?)?;
-        Some(info.to_string())
-    });
-    let mut info = info.as_deref().and_then(Object::parse).unwrap_or_default();
+    let named = meta
+        .as_ref()
+        .and_then(|meta| meta.get("io.modelcontextprotocol/serverInfo"));
+    // Drafts of the revision had it in the result itself, and so have some servers.
+    let named = named.or_else(|| result.get("serverInfo"));
+    let mut info = named.and_then(Object::parse).unwrap_or_default();
     info.retain(|name| known.contains(&name));
     for (name, fallback) in [("name", "unnamed MCP server"), ("version", "unknown")] {
         if info.string(name).is_none() {
