@@ -48,6 +48,8 @@ pub enum Counter {
     Resumes,
     /// See [`Counted::ListenReopened`].
     ListenReopened,
+    /// See [`Counted::EraChanged`].
+    EraChanges,
     /// See [`Counted::Retry`].
     Retries,
     /// See [`Counted::FerryError`].
@@ -91,6 +93,7 @@ impl From<Counted> for Counter {
             Counted::ListenReopened => Self::ListenReopened,
             Counted::Retry => Self::Retries,
             Counted::FerryError => Self::FerryErrors,
+            Counted::EraChanged => Self::EraChanges,
         }
     }
 }

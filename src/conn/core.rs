@@ -13,7 +13,7 @@ use bytes::Bytes;
 use hyper::header::HeaderValue;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::{SHORT_STALL, SHORT_STALL_BYTES, Shared, now};
 use crate::budget::{Pressure, Share};
@@ -339,6 +339,7 @@ impl Core {
                 }
                 Output::Send(id, exchange) => self.send(id, exchange),
                 Output::Abort(id) => self.calls.retain(|(call, _)| *call != id),
+                Output::Warn(text) => warn!("{text}"),
                 Output::Learnt(era) => self.shared.upstream.learn_era(era),
                 Output::Count(what) => self.shared.metrics.add(what.into()),
                 Output::Deliver(text, about) => return Some(Towards::Deliver(text, about)),

@@ -57,12 +57,12 @@ impl fmt::Display for Era {
     }
 }
 
+/// JSON-RPC: the message is no request.
+pub const INVALID_REQUEST: i64 = -32600;
 /// JSON-RPC: the parameters are not those of the method.
 pub const INVALID_PARAMS: i64 = -32602;
 /// JSON-RPC: the method does not exist.
 pub const METHOD_NOT_FOUND: i64 = -32601;
-/// JSON-RPC: the message is no request.
-pub const INVALID_REQUEST: i64 = -32600;
 /// JSON-RPC: the text is not JSON.
 pub const PARSE_ERROR: i64 = -32700;
 /// JSON-RPC: internal error; the code of every error that the ferry itself makes. The server-error range is not for
@@ -131,6 +131,14 @@ pub fn is_modern_version(version: &str) -> bool {
 #[must_use]
 pub fn is_handshake_version(version: &str) -> bool {
     HANDSHAKE_VERSIONS.contains(&version)
+}
+
+/// The revision that a client is spoken to in, which asked for this one: its own, where it is known, else the last one with
+/// a handshake.
+#[must_use]
+pub fn handshake_version(asked: &str) -> &'static str {
+    let known = HANDSHAKE_VERSIONS.iter().find(|version| **version == asked);
+    known.copied().unwrap_or("2025-11-25")
 }
 
 /// Whether clients of this revision may send JSON-RPC batches: 2025-06-18 removed them.

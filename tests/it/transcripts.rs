@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mcp_ferry::proto::bridge::{
-    Answer, Body, Bridge, CallId, End, Input, Output, PostId, Posted, Refusal, Reply, Settings,
-    Verb,
+    Answer, Body, Bridge, CallId, End, Input, Mirrored, Output, PostId, Posted, Refusal, Reply,
+    Settings, Verb,
 };
 use mcp_ferry::proto::era::Era;
 use mcp_ferry::proto::jsonrpc::{self, Message};
@@ -214,6 +214,9 @@ impl Run {
                     let given = |value: Option<&str>| value.unwrap_or("-").to_owned();
                     let _ = write!(line, " session={}", given(exchange.session.as_deref()));
                     let _ = write!(line, " version={}", given(exchange.version.as_deref()));
+                    for Mirrored { name, value } in &exchange.mirrored {
+                        let _ = write!(line, " [{}: {value}]", name.to_lowercase());
+                    }
                     match &exchange.verb {
                         Verb::Post(text) => {
                             let _ = write!(line, " {}", std::str::from_utf8(text).expect("UTF-8"));
@@ -244,6 +247,7 @@ impl Run {
                     }
                     format!("= learnt-{era}")
                 }
+                Output::Warn(text) => format!("= warns {text}"),
                 Output::Count(what) => format!("= {}", kebab(&format!("{what:?}"))),
                 Output::Finished => {
                     self.finished = true;
@@ -266,7 +270,7 @@ impl Run {
                     self.bridge.in_flight()
                 ));
             }
-            let open = |(_, verb): &(&CallId, &Verb)| !matches!(verb, Verb::Get { .. });
+            let open = |(_, verb): &(&CallId, &Verb)| !is_listening(verb);
             if let Some((call, verb)) = self.open.iter().find(open) {
                 return Err(format!("exchange {call:?} is still open: {verb:?}"));
             }
@@ -303,6 +307,18 @@ impl Run {
             self.handle(Input::Reply(call, head));
             self.handle(Input::Reply(call, Reply::End(End::Complete)));
         }
+    }
+}
+
+/// Whether this exchange is the stream that stays open: a GET, or the subscriptions of a modern upstream.
+fn is_listening(verb: &Verb) -> bool {
+    match verb {
+        Verb::Get { .. } => true,
+        Verb::Post(text) => {
+            let message = Message::parse(text.clone()).expect("a message is sent");
+            message.method() == "subscriptions/listen"
+        }
+        Verb::Delete => false,
     }
 }
 

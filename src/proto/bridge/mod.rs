@@ -17,6 +17,7 @@
 //! | `handshake` | the handshake era: initialize, the gate behind it, sessions and their loss |
 //! | `replies` | what the upstream answers: heads and messages |
 //! | `ends` | how exchanges end: refusals, broken streams, resumption, attempts to connect |
+//! | `modern` | the modern era: `server/discover`, requests without a session, what the upstream asks back |
 //! | `listen` | the stream for what the upstream sends unasked |
 //! | `leave` | the end: drain, farewell, DELETE |
 //! | `restore` | what a new session is told because the lost one knew it |
@@ -30,6 +31,7 @@ mod leave;
 mod ledger;
 mod listen;
 mod missed;
+mod modern;
 mod replies;
 mod restore;
 mod trouble;
@@ -40,13 +42,16 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::proto::era::Era;
+use crate::proto::era::{self, Era};
 use crate::proto::jsonrpc::{Id, Message};
 use ends::Again;
 use handshake::{Phase, Session};
 use leave::{ClientState, Leaving};
 use ledger::{Attempts, Origin, Place, Request};
 use listen::Listen;
+use modern::Modern;
+use modern::discover::Discovery;
+pub use modern::rounds::{MAX_QUESTIONS, MAX_ROUNDS};
 use restore::Remembered;
 use trouble::Trouble;
 pub use vocabulary::{
@@ -121,13 +126,25 @@ struct Held {
     credential: u64,
 }
 
-/// A request of the upstream that the client has yet to answer.
+/// A request to the client that it has yet to answer.
 #[derive(Debug)]
-struct Asked {
-    /// The upstream's id, as it was written.
-    id: Box<str>,
-    key: Id,
-    generation: u32,
+enum Asked {
+    /// The upstream's own.
+    Upstream {
+        /// The upstream's id, as it was written.
+        id: Box<str>,
+        key: Id,
+        generation: u32,
+    },
+    /// A modern upstream's question before it answers this request.
+    Round(Id),
+}
+
+impl Asked {
+    /// Whether it ends with the session of that handshake.
+    fn is_of(&self, of: u32) -> bool {
+        matches!(self, Self::Upstream { generation, .. } if *generation == of)
+    }
 }
 
 /// What waits behind the gate of the handshake.
@@ -168,6 +185,12 @@ enum Purpose<C> {
     Restore,
     /// The stream for what the upstream sends unasked.
     Listen,
+    /// `server/discover`, asked of a modern upstream.
+    Discover(Box<Discovery<C>>),
+    /// The ferry's own `tools/list`.
+    ListTools(Option<Box<Message>>),
+    /// The stream for what a modern upstream tells unasked.
+    Subscriptions,
     /// The end of a session, or a word of farewell; the answer does not matter.
     Farewell,
 }
@@ -180,6 +203,8 @@ struct Call<C> {
     generation: u32,
     /// Whether a session id went with it.
     with_session: bool,
+    /// Whether it was said in the modern revision.
+    modern: bool,
     credential: u64,
     /// The session id of its answer, which counts only when the answer is a good `initialize`.
     session: Option<Box<str>>,
@@ -208,6 +233,9 @@ pub struct Bridge<C> {
     asked: BTreeMap<u64, Asked>,
     last_asked: u64,
 
+    /// What the upstream is taken to speak.
+    era: Era,
+    modern: Modern,
     phase: Phase,
     session: Session,
     /// Sessions that a second handshake of the client replaced; ended when nothing is in flight.
@@ -241,6 +269,8 @@ impl<C: Clone> Bridge<C> {
     pub fn new(settings: Settings, now: Instant) -> Self {
         Self {
             random: settings.seed,
+            era: settings.era,
+            modern: Modern::default(),
             settings,
             now,
             outputs: VecDeque::new(),
@@ -317,6 +347,7 @@ impl<C: Clone> Bridge<C> {
         }
         self.on_again_due();
         self.on_listen_due();
+        self.on_subscriptions_due();
         self.on_leaving_due();
         self.settle();
     }
@@ -341,6 +372,7 @@ impl<C: Clone> Bridge<C> {
             .chain(calls)
             .chain(again)
             .chain(self.listen.due())
+            .chain(self.modern.subscriptions.due())
             .chain(leaving)
             .min()
     }
@@ -361,6 +393,8 @@ impl<C: Clone> Bridge<C> {
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         let requests = self.ledger.values().map(|request| &request.message);
+        let rounds = self.ledger.values().filter_map(|it| it.rounds.as_ref());
+        let rounds: usize = rounds.map(|rounds| rounds.held_bytes()).sum();
         let queued = self.queue.iter().filter_map(|queued| match queued {
             Queued::Notice(notice) => Some(&notice.message),
             Queued::Request(_) => None,
@@ -371,7 +405,7 @@ impl<C: Clone> Bridge<C> {
         });
         let again = self.again.iter().filter_map(|(_, again)| again.message());
         let all = requests.chain(queued).chain(sent).chain(again);
-        all.map(|message| message.text().len()).sum()
+        rounds + all.map(|message| message.text().len()).sum::<usize>()
     }
 
     /// The revision that the upstream agreed to, once it has.
@@ -417,7 +451,7 @@ impl<C: Clone> Bridge<C> {
 
     fn send(&mut self, purpose: Purpose<C>, verb: Verb, context: C, credential: u64) -> CallId {
         let session = self.session.clone();
-        self.send_on(&session, purpose, verb, context, credential)
+        self.send_on(&session, purpose, verb, Vec::new(), context, credential)
     }
 
     fn send_on(
@@ -425,6 +459,7 @@ impl<C: Clone> Bridge<C> {
         session: &Session,
         purpose: Purpose<C>,
         verb: Verb,
+        mirrored: Vec<Mirrored>,
         context: C,
         credential: u64,
     ) -> CallId {
@@ -434,6 +469,7 @@ impl<C: Clone> Bridge<C> {
             purpose,
             generation: session.generation,
             with_session: session.id.is_some(),
+            modern: session.version.as_deref() == Some(era::MODERN_VERSION),
             credential,
             session: None,
             deadline: None,
@@ -445,7 +481,7 @@ impl<C: Clone> Bridge<C> {
             verb,
             session: session.id.clone(),
             version: session.version.clone(),
-            mirrored: Vec::new(),
+            mirrored,
             context,
             repeated,
         };
@@ -461,6 +497,7 @@ impl<C: Clone> Bridge<C> {
                 .get(id)
                 .is_some_and(|request| request.resent || request.attempts.failures > 0),
             Purpose::OwnInitialize(_, attempts, _) => attempts.failures > 0,
+            Purpose::Discover(discovery) => discovery.attempts.failures > 0,
             Purpose::Notice(notice) => notice.attempts.failures > 0,
             _ => false,
         }
@@ -503,6 +540,9 @@ impl<C: Clone> Bridge<C> {
     /// Takes a request out of the ledger, and its place in the queue with it: its id may be used again at once.
     fn take(&mut self, id: &Id) -> Option<Request<C>> {
         let request = self.ledger.remove(id)?;
+        if request.place == Place::Asking {
+            self.withdraw_questions(id);
+        }
         if request.place == Place::Queued {
             self.queue
                 .retain(|queued| !matches!(queued, Queued::Request(queued) if queued == id));

@@ -148,6 +148,8 @@ pub enum Output<C> {
     EndStream,
     /// The upstream has shown what it speaks: of use to connections that begin later.
     Learnt(Era),
+    /// Something the operator should know, in words.
+    Warn(String),
     /// Something worth counting happened.
     Count(Counted),
     /// The connection is over: nothing is open upstream any more.
@@ -241,4 +243,6 @@ pub enum Counted {
     Retry,
     /// A request ended in an error of the ferry's own.
     FerryError,
+    /// The upstream was found to be of the other era than it was taken for.
+    EraChanged,
 }

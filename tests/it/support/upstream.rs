@@ -27,6 +27,19 @@ pub(crate) struct Received {
 }
 
 impl Received {
+    /// How many headers repeat parts of the message (2026-07-28, "Request Metadata").
+    pub(crate) fn mirrored(&self) -> usize {
+        let repeats = |name: &str| {
+            let name = name.to_ascii_lowercase();
+            matches!(name.as_str(), "mcp-method" | "mcp-name") || name.starts_with("mcp-param-")
+        };
+        self.head
+            .headers
+            .iter()
+            .filter(|(name, _)| repeats(name))
+            .count()
+    }
+
     pub(crate) fn method(&self) -> &str {
         self.head.start.split(' ').next().expect("a method")
     }
