@@ -62,18 +62,6 @@ mod stream;
 
 use std::collections::BTreeMap;
 
-use crate::support::upstream::{Answer, Upstream, routine};
-
-/// An upstream with one session whose GET is the test's to answer.
-async fn listening() -> Upstream {
-    Upstream::start(|request| match request.method() {
-        "GET" => None,
-        _ if request.rpc() == "initialize" => Some(Answer::initialize(request, Some("session-1"))),
-        _ => routine(request),
-    })
-    .await
-}
-
 /// Every test in the sources, and the comment before it.
 fn written() -> BTreeMap<String, String> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/complaints");
