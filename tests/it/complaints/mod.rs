@@ -50,7 +50,7 @@
 //! - c22, several mounts in one process: there is one upstream, and one set of paths.
 //! - c23, handing a POST over to the replica that has the stream, and `/sse/messages`: one process for now.
 //! - c27, the challenge on `GET /sse`, and metadata documents rewritten: a GET asks nothing of the upstream for now.
-//! - c30, CORS preflights (envoyproxy/ai-gateway#2307): no CORS yet.
+//! - c30, CORS preflights (envoyproxy/ai-gateway#2307): the tests of `guards`.
 
 mod answers;
 mod between;
