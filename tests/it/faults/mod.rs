@@ -20,14 +20,20 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use crate::support::client::{Client, initialize, initialized};
-use crate::support::upstream::{Answer, Call, Received, Upstream, routine};
+use crate::support::client::{Client, call, initialize, initialized};
+use crate::support::upstream::{Answer, Call, Events, Received, Upstream, routine};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Plays a script beside the test.
 fn play(call: Call, script: &'static str) -> JoinHandle<()> {
     tokio::task::spawn(async move { call.play(script).await })
+}
+
+/// A call with this id whose answer has begun, as an event stream.
+async fn streaming(client: &Client, upstream: &mut Upstream, id: u64) -> Events {
+    client.send(&call(id, "tools/call")).await;
+    upstream.expect("POST").await.events().await
 }
 
 /// A good answer to `initialize` that promises to say when tools and prompts change, but not when resources do.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{SECOND, play};
+use super::{SECOND, play, streaming};
 use crate::support::chaos::{Chaos, Weather};
 use crate::support::client::{Client, Item, call};
 use crate::support::clock::{Clock, settle, within};
@@ -77,8 +77,7 @@ async fn f06_an_upstream_that_sends_nothing_for_request_idle_timeout_is_told_to_
 #[tokio::test]
 async fn f06_any_byte_of_the_upstream_moves_the_limit_on_silence() {
     let (mut upstream, ferry, clock, mut client) = limited().await;
-    client.send(&call(1, "tools/call")).await;
-    let mut events = upstream.expect("POST").await.events().await;
+    let mut events = streaming(&client, &mut upstream, 1).await;
     client.send(&call(2, "tools/call")).await;
     let mut body = upstream.expect("POST").await;
     let result = json!({"jsonrpc": "2.0", "id": 2, "result": {}}).to_string();
@@ -109,8 +108,7 @@ async fn f06_any_byte_of_the_upstream_moves_the_limit_on_silence() {
 #[tokio::test]
 async fn f06_request_timeout_ends_a_request_however_much_it_says() {
     let (mut upstream, ferry, clock, mut client) = limited().await;
-    client.send(&call(1, "tools/call")).await;
-    let mut events = upstream.expect("POST").await.events().await;
+    let mut events = streaming(&client, &mut upstream, 1).await;
     for _ in 0..14 {
         events.send(&progress()).await;
         assert_eq!(client.message().await, progress());

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{SECOND, of_revision, promising_upstream, says, told_of_changes};
+use super::{SECOND, of_revision, promising_upstream, says, streaming, told_of_changes};
 use crate::support::chaos::{Chaos, Ending, Way};
 use crate::support::client::{Client, Item, call};
 use crate::support::clock::Clock;
@@ -222,8 +222,7 @@ async fn f14_a_call_outlives_an_upstream_that_ends_every_response_after_a_minute
     let ferry = Ferry::start(upstream.url()).await;
     let clock = Clock::stop();
     let mut client = Client::ready(ferry.address).await;
-    client.send(&call(1, "tools/call")).await;
-    let mut running = upstream.expect("POST").await.events().await;
+    let mut running = streaming(&client, &mut upstream, 1).await;
     for minute in 1..=5 {
         let priming = format!("id: m-{minute}\nretry: 500\ndata: {}\n\n", progress(minute));
         running.raw(priming).await;
@@ -254,8 +253,7 @@ async fn f14_a_call_without_a_place_to_go_on_from_was_perhaps_executed() {
     let ferry = Ferry::start(upstream.url()).await;
     let clock = Clock::stop();
     let mut client = Client::ready(ferry.address).await;
-    client.send(&call(1, "tools/call")).await;
-    let mut running = upstream.expect("POST").await.events().await;
+    let mut running = streaming(&client, &mut upstream, 1).await;
     running.send(&progress(1)).await;
     assert_eq!(client.message().await, progress(1));
     clock.advance(SECOND * 60).await;
