@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand};
 use hyper::Uri;
 use hyper::header::{HeaderName, HeaderValue};
 use ipnet::IpNet;
@@ -201,7 +201,7 @@ pub(super) struct UpstreamFlags {
     ///
     /// off lets an upstream sleep that is billed or scaled by open requests. Then legacy clients hear of changes only
     /// while a request runs, and before a 2026-07-28 upstream cannot subscribe to resources.
-    #[arg(long, value_name = "MODE", default_value = "on", value_parser = on_off)]
+    #[arg(long, value_name = "MODE", default_value = "on", value_parser = on_off, action = ArgAction::Set)]
     pub(super) upstream_listen: bool,
     /// Turn content that a client's revision does not know into text
     ///

@@ -109,6 +109,28 @@ pub(super) async fn collect(server: &Server, body: Incoming) -> Result<(Bytes, S
     Ok((body, share))
 }
 
+/// Reads a body within `--body-timeout` until it has ended, or there is more of it than `most`. Says which.
+pub(super) async fn beginning(
+    server: &Server,
+    body: &mut Incoming,
+    most: usize,
+) -> Result<(Bytes, bool), Refused> {
+    let reading = async {
+        let mut read = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| Refused::BodyBroken)?;
+            read.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
+            if read.len() > most {
+                return Ok((read.freeze(), false));
+            }
+        }
+        Ok((read.freeze(), true))
+    };
+    let limit = server.shared.limits.body_timeout;
+    let read = tokio::time::timeout(limit, reading).await;
+    read.map_err(|_| Refused::BodyTimeout)?
+}
+
 /// A body of one piece is not copied.
 async fn whole(mut body: Incoming, limit: usize, share: &mut Share) -> Result<Bytes, Refused> {
     if body.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX) {

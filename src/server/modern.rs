@@ -36,7 +36,7 @@ pub(super) async fn pass(
     socket: &Arc<Socket>,
 ) -> Result<Response<Body>, Refused> {
     let (head, body) = request.into_parts();
-    let body = Upload::new(body, || socket.upload());
+    let body = Upload::new(Bytes::new(), body, || socket.upload());
     let passed = send(server, head, Either::Right(body), socket).await?;
     answer(server, passed, Bytes::new())
 }

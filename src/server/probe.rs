@@ -4,13 +4,13 @@
 //! An upstream that understands it answers, and its answer goes back as it is. One that speaks only 2026-07-28 refuses it
 //! recognisably; then the client gets a session of the ferry's, and its `initialize` goes into the bridge instead. Later
 //! the upstream may be replaced: a refusal of that kind corrects what was learnt. Bounds: of a client's body
-//! `--max-request-body`, of an answer [`MAX_LOOK`].
+//! [`MAX_INITIALIZE`] bytes are read before it goes on, of an answer [`MAX_LOOK`].
 
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt as _, Either, Full};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 use hyper::header;
 use hyper::{Request, Response, StatusCode};
 use serde::Deserialize;
@@ -24,7 +24,10 @@ use super::{Server, intake};
 use crate::proto::era::{self, Era};
 use crate::proto::jsonrpc::Message;
 use crate::proto::sse;
+use crate::upstream::Upload;
 
+/// The largest `initialize` that is taken for one; what is larger passes without being looked at.
+const MAX_INITIALIZE: usize = 64 * 1024;
 /// Bytes of an answer to `initialize` that are looked at; what is not told by then is not told.
 const MAX_LOOK: usize = 64 * 1024;
 
@@ -45,20 +48,16 @@ pub(super) async fn try_to_pass(
     request: Request<Incoming>,
     socket: &Arc<Socket>,
 ) -> Result<Response<Body>, Refused> {
-    let limit = server.shared.limits.max_request_body;
-    let announced = request.body().size_hint().lower();
-    if announced > u64::try_from(limit).unwrap_or(u64::MAX) {
-        // No `initialize` is that large.
-        return modern::pass(server, request, socket).await;
-    }
-    let (head, body) = request.into_parts();
-    let (body, share) = intake::collect(server, body).await?;
-    let initialize = Message::parse(body.clone()).ok().filter(is_initialize);
-    let whole = Either::Left(Full::new(body));
-    let mut passed = modern::send(server, head.clone(), whole, socket).await?;
-    let Some(initialize) = initialize else {
+    let (head, mut body) = request.into_parts();
+    let (first, whole) = intake::beginning(server, &mut body, MAX_INITIALIZE).await?;
+    let initialize = whole.then(|| Message::parse(first.clone()).ok()).flatten();
+    let Some(initialize) = initialize.filter(is_initialize) else {
+        let body = Upload::new(first, body, || socket.upload());
+        let passed = modern::send(server, head, Either::Right(body), socket).await?;
         return modern::answer(server, passed, Bytes::new());
     };
+    let whole = Either::Left(Full::new(first));
+    let mut passed = modern::send(server, head.clone(), whole, socket).await?;
     let (shown, first) = look(&mut passed).await;
     if let Shown::Era(era) = shown {
         server.shared.upstream.learn_era(era);
@@ -67,9 +66,7 @@ pub(super) async fn try_to_pass(
         return modern::answer(server, passed, first);
     }
     drop(passed);
-    let begun = session::begin_with(server, socket, &head, vec![initialize]);
-    drop(share);
-    begun.await
+    session::begin_with(server, socket, &head, vec![initialize]).await
 }
 
 /// Passes a request to an upstream that understood such requests so far, and notices when it does not any more.
@@ -79,7 +76,7 @@ pub(super) async fn pass_and_watch(
     socket: &Arc<Socket>,
 ) -> Result<Response<Body>, Refused> {
     let (head, body) = request.into_parts();
-    let body = crate::upstream::Upload::new(body, || socket.upload());
+    let body = Upload::new(Bytes::new(), body, || socket.upload());
     let mut passed = modern::send(server, head, Either::Right(body), socket).await?;
     if passed.head.status != StatusCode::BAD_REQUEST {
         return modern::answer(server, passed, Bytes::new());

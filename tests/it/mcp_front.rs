@@ -4,6 +4,7 @@
 mod ends;
 mod listening;
 mod misuse;
+mod modern;
 mod probing;
 mod slow;
 

@@ -206,6 +206,7 @@ impl<C: Clone> Bridge<C> {
             Asked::Round(_) => true,
         });
         self.forget_session_state();
+        self.queue_what_waits();
     }
 
     /// What belongs to a session and ends with it.

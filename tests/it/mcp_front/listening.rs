@@ -8,17 +8,7 @@ use super::{bridging, bridging_with};
 use crate::support::clock::{Clock, settle};
 use crate::support::session::{Session, answering, call};
 use crate::support::stream::Item;
-use crate::support::upstream::{Answer, Events, Received, Upstream, routine};
-
-/// A server with sessions whose listen stream is the test's to write.
-async fn listening() -> Upstream {
-    Upstream::start(|request: &Received| match request.method() {
-        "GET" => None,
-        _ if request.rpc() == "initialize" => Some(Answer::initialize(request, Some("s"))),
-        _ => routine(request),
-    })
-    .await
-}
+use crate::support::upstream::{Events, Upstream};
 
 /// A session, and the listen stream that the ferry opened for it upstream.
 async fn listened(upstream: &mut Upstream, address: std::net::SocketAddr) -> (Session, Events) {
@@ -33,7 +23,7 @@ fn changed(number: usize) -> Value {
 
 #[tokio::test]
 async fn what_no_request_asked_for_is_on_the_listen_stream_and_nowhere_else() {
-    let mut upstream = listening().await;
+    let mut upstream = Upstream::listening().await;
     let ferry = bridging(upstream.url()).await;
     let (session, mut events) = listened(&mut upstream, ferry.address).await;
     let mut listener = session.listen().await.stream;
@@ -57,7 +47,7 @@ async fn what_no_request_asked_for_is_on_the_listen_stream_and_nowhere_else() {
 
 #[tokio::test]
 async fn what_comes_before_the_client_listens_waits_for_it_within_bounds() {
-    let mut upstream = listening().await;
+    let mut upstream = Upstream::listening().await;
     let ferry = bridging(upstream.url()).await;
     let (session, mut events) = listened(&mut upstream, ferry.address).await;
     events.send(&call(5, "roots/list")).await;
@@ -80,7 +70,7 @@ async fn what_comes_before_the_client_listens_waits_for_it_within_bounds() {
 
 #[tokio::test]
 async fn a_request_that_cannot_be_kept_for_a_client_is_answered_for_it() {
-    let mut upstream = listening().await;
+    let mut upstream = Upstream::listening().await;
     let ferry = bridging(upstream.url()).await;
     let (_session, mut events) = listened(&mut upstream, ferry.address).await;
     let mut asked = call(5, "sampling/createMessage");
@@ -96,7 +86,7 @@ async fn a_request_that_cannot_be_kept_for_a_client_is_answered_for_it() {
 #[tokio::test]
 async fn the_outcome_of_a_call_that_the_client_left_is_dropped_and_the_rest_goes_where_it_listens()
 {
-    let mut upstream = listening().await;
+    let mut upstream = Upstream::listening().await;
     let ferry = bridging(upstream.url()).await;
     let (session, _events) = listened(&mut upstream, ferry.address).await;
     let mut listener = session.listen().await.stream;
@@ -129,7 +119,7 @@ async fn the_outcome_of_a_call_that_the_client_left_is_dropped_and_the_rest_goes
 
 #[tokio::test]
 async fn quiet_streams_are_kept_alive_and_a_silent_call_gets_its_head_in_time() {
-    let mut upstream = listening().await;
+    let mut upstream = Upstream::listening().await;
     let ferry = bridging_with(upstream.url(), |config| {
         config.limits.keep_alive = std::time::Duration::from_secs(20);
     })

@@ -18,7 +18,7 @@ const MODERN: [(&str, &str); 3] = [
 ];
 
 /// The body of a refusal by a server that speaks only 2026-07-28.
-fn unsupported(request: &Received) -> Value {
+pub(super) fn unsupported(request: &Received) -> Value {
     let data = json!({"supported": ["2026-07-28"], "requested": "2025-06-18"});
     let error = json!({"code": -32022, "message": "Unsupported protocol version", "data": data});
     json!({"jsonrpc": "2.0", "id": request.json()["id"], "error": error})

@@ -21,7 +21,7 @@ mod tools;
 use super::ledger::Place;
 use super::trouble::{Executed, Reason, Trouble};
 use super::vocabulary::{About, CallId, Counted, Verb};
-use super::{Bridge, Notice, Purpose};
+use super::{Bridge, Notice, Purpose, Queued};
 use crate::proto::era::{self, Era};
 use crate::proto::jsonrpc::{self, Id, Message};
 use request::Envelope;
@@ -259,6 +259,18 @@ impl<C: Clone> Bridge<C> {
         self.replay(id, generation);
         self.take_for(shown, generation);
         true
+    }
+
+    /// What waits for something of this upstream, the list of its tools or a stream, goes back behind the gate: after the
+    /// handshake it may be another one.
+    pub(super) fn queue_what_waits(&mut self) {
+        self.modern.tools.stop_listing();
+        let waits = |place| matches!(place, Place::AwaitingTools | Place::Subscribing);
+        for (id, request) in self.ledger.iter_mut().filter(|(_, it)| waits(it.place)) {
+            request.place = Place::Queued;
+            request.tools_asked = false;
+            self.queue.push_back(Queued::Request(id.clone()));
+        }
     }
 
     /// The upstream is taken to be of this era from now on; the next message finds out.

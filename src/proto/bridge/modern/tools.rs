@@ -33,6 +33,11 @@ pub(in super::super) struct Tools {
 }
 
 impl Tools {
+    /// Whatever the ferry's own question brings is not waited for any more.
+    pub(super) fn stop_listing(&mut self) {
+        self.listing = None;
+    }
+
     /// The arguments of this call that go into headers.
     pub(super) fn of(&self, call: &Message) -> &[Parameter] {
         if call.method() != "tools/call" || self.annotated.is_empty() {
