@@ -105,7 +105,7 @@ pub(super) struct PathFlags {
     /// Where legacy clients post their messages
     #[arg(long, value_name = "PATH", default_value = "/messages", value_parser = path)]
     pub(super) messages_path: String,
-    /// What is passed through to the upstream unchanged
+    /// The MCP endpoint, as newer clients know it; see --mcp
     #[arg(long, value_name = "PATH", default_value = "/mcp", value_parser = path)]
     pub(super) mcp_path: String,
     /// What clients that begin with initialize get on --mcp-path: auto, pass or bridge

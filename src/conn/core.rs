@@ -38,6 +38,8 @@ pub(super) struct Origin {
     pub(super) version: Option<Box<str>>,
     /// Whether it ends at `--max-stream-age`.
     pub(super) ages: bool,
+    /// Whether each POST's status waits for the upstream's, where that does not take long.
+    pub(super) holds: bool,
 }
 
 /// What is to be done towards the client.
@@ -93,6 +95,7 @@ impl Core {
             max_in_flight: limits.max_in_flight,
             request_timeout: limits.request_timeout,
             request_idle_timeout: limits.request_idle_timeout,
+            hold_proven: origin.holds,
             version_hint: origin.version,
             era: shared.upstream.era().unwrap_or(Era::Handshake),
             era_fixed: shared.upstream.era_is_fixed(),

@@ -61,6 +61,7 @@ pub fn begin<G: Send + 'static>(shared: &Arc<Shared>, beginning: Beginning, guar
         query,
         version: None,
         ages: false,
+        holds: true,
     };
     let session = Session {
         core: Core::new(Arc::clone(shared), origin),

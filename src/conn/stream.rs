@@ -72,6 +72,7 @@ pub fn open<G: Send + 'static>(
         query,
         version,
         ages: true,
+        holds: false,
     };
     let connection = Connection {
         core: Core::new(Arc::clone(shared), origin),

@@ -19,7 +19,7 @@ use tracing::debug;
 use super::body::Body;
 use super::respond::Refused;
 use super::socket::Socket;
-use super::{Server, intake, modern, probe, session};
+use super::{Server, modern, probe, session};
 use crate::config::McpMode;
 use crate::proto::era::{self, Era};
 use crate::store::ConnectionId;
@@ -52,29 +52,33 @@ pub(super) async fn serve(
     request: Request<Incoming>,
     socket: &Arc<Socket>,
 ) -> Result<Response<Body>, Refused> {
-    let method = request.method().clone();
     let era = server.shared.upstream.era();
-    let course = course(server.mcp, era, &method, request.headers());
-    if course == Course::Pass {
-        return modern::pass(server, request, socket).await;
+    match course(server.mcp, era, request.method(), request.headers()) {
+        Course::Pass => modern::pass(server, request, socket).await,
+        // Boxed, so that what passes does not pay for the size of the rest.
+        Course::PassAndWatch => Box::pin(probe::pass_and_watch(server, request, socket)).await,
+        course => Box::pin(bridge(server, request, socket, course)).await,
     }
-    if course == Course::PassAndWatch {
-        return probe::pass_and_watch(server, request, socket).await;
-    }
+}
+
+async fn bridge(
+    server: &Arc<Server>,
+    request: Request<Incoming>,
+    socket: &Arc<Socket>,
+    course: Course,
+) -> Result<Response<Body>, Refused> {
     // Here the ferry is the server, or may become it: it judges the origin, and speaks as servers do.
     let judged = server.guard.origin(request.headers(), socket.local);
     let answered = match (judged, course) {
         (Err(_), Course::Try) => return modern::pass(server, request, socket).await,
         (Err(refused), _) => Err(refused),
         (Ok(()), Course::Session(id)) => session::serve(server, socket, id, request).await,
-        (Ok(()), Course::Begin) if method == Method::POST => {
+        (Ok(()), Course::Begin) if request.method() == Method::POST => {
             session::begin(server, socket, request).await
         }
         (Ok(()), Course::Try) => probe::try_to_pass(server, request, socket).await,
-        (Ok(()), Course::UnknownSession) => {
-            let refused = Refused::UnknownSession;
-            Err(intake::missed(server, request.headers(), socket, refused))
-        }
+        // It is no guess at the name of a session of the ferry's, and not counted as one.
+        (Ok(()), Course::UnknownSession) => Err(Refused::UnknownSession),
         (Ok(()), Course::NoMethod) => Err(Refused::Method("GET, POST, DELETE")),
         (Ok(()), _) => Err(Refused::NoSession),
     };

@@ -9,7 +9,7 @@ mod probing;
 mod slow;
 
 use hyper::Uri;
-use mcp_ferry::config::{Config, McpMode};
+use mcp_ferry::config::{Config, CredentialBinding, McpMode};
 use serde_json::json;
 
 use crate::support::ferry::Ferry;
@@ -232,6 +232,34 @@ async fn a_refused_credential_is_an_http_status_with_its_challenge_and_begins_no
     let good = [("Authorization", "Bearer good")];
     let answered = post(ferry.address, &good, &initialize()).await;
     assert_eq!(answered.status(), 200);
+    ferry.stop().await;
+}
+
+#[tokio::test]
+async fn a_credential_that_expired_is_an_http_status_too_and_the_next_one_goes_on() {
+    let mut upstream = Upstream::with_sessions().await;
+    let ferry = bridging_with(upstream.url(), |config| {
+        config.guard.credential_binding = CredentialBinding::Strict;
+    })
+    .await;
+    let old = [("Authorization", "Bearer old")];
+    let answered = post(ferry.address, &old, &initialize()).await;
+    let id = answered.header("mcp-session-id").expect("a session");
+    let session = Session {
+        address: ferry.address,
+        id: id.to_owned(),
+    };
+    let mut wire = session.begin_with(&old, &call(1, "tools/list")).await;
+    let challenge = [("WWW-Authenticate", "Bearer error=\"invalid_token\"")];
+    let expired = Answer::new(401, &challenge, "");
+    upstream.expect("POST").await.answer(expired).await;
+    let refused = wire.response().await;
+    assert_eq!(refused.status(), 401, "{refused:?}");
+    assert_eq!(refused.header("www-authenticate"), Some(challenge[0].1));
+    let new = [("Authorization", "Bearer new")];
+    let mut wire = session.begin_with(&new, &call(1, "tools/list")).await;
+    upstream.expect("POST").await.result(&json!({})).await;
+    assert_eq!(wire.response().await.json()["id"], 1);
     ferry.stop().await;
 }
 

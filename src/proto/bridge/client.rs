@@ -35,7 +35,7 @@ impl<C: Clone> Bridge<C> {
             self.settings.version_hint = version;
         }
         self.latest = Some((context.clone(), credential));
-        let hold = self.proven != Some(credential);
+        let hold = self.settings.hold_proven || self.proven != Some(credential);
         if hold {
             let initialize = messages
                 .iter()

@@ -81,6 +81,9 @@ pub struct Settings {
     pub hold: Duration,
     /// The same for `initialize`.
     pub hold_initialize: Duration,
+    /// Whether POSTs whose credential is proven are held too. For a front whose answers wait for the upstream anyway: a
+    /// credential that has expired becomes an HTTP status there at once.
+    pub hold_proven: bool,
     /// How long a handshake of the ferry's own may take, and how long `notifications/initialized` may hold up others.
     pub handshake_timeout: Duration,
     /// How long the farewell to the upstream may take, once the client is gone.
@@ -107,6 +110,7 @@ impl Default for Settings {
             request_idle_timeout: Duration::from_secs(900),
             hold: Duration::from_secs(1),
             hold_initialize: Duration::from_secs(3),
+            hold_proven: false,
             handshake_timeout: Duration::from_secs(30),
             leave_timeout: Duration::from_secs(5),
             version_hint: None,
