@@ -10,23 +10,20 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::header::HeaderValue;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::warn;
 
+use super::exchanges::Exchanges;
 use super::{SHORT_STALL, SHORT_STALL_BYTES, Shared, now};
 use crate::budget::{Pressure, Share};
 use crate::metrics::Counter;
-use crate::proto::bridge::{
-    About, Answer, Bridge, CallId, End, Exchange, Input, Output, PostId, Posted, Reply, Settings,
-    Verb,
-};
+use crate::proto::bridge::{About, Answer, Bridge, Input, Output, PostId, Posted, Settings};
 use crate::proto::era::{self, Era};
 use crate::proto::jsonrpc::{self, Message};
 use crate::store::Post;
 use crate::tap::{Label, Text, What};
-use crate::upstream::{Call, Forwarded, Jar, Outgoing};
+use crate::upstream::Forwarded;
 
 /// What a connection begins with, as far as the upstream is concerned.
 #[derive(Debug)]
@@ -60,15 +57,11 @@ pub(super) struct Core {
     pub(super) shared: Arc<Shared>,
     pub(super) label: Label,
     pub(super) bridge: Bridge<Arc<Forwarded>>,
-    query: Option<Arc<str>>,
-    connection_id: Option<HeaderValue>,
-    calls: Vec<(CallId, Call)>,
-    replies: Vec<Reply>,
+    exchanges: Exchanges,
     posts: Vec<(PostId, oneshot::Sender<Answer>)>,
     last_post: u64,
     /// Where the client's last POST came from.
     latest: Option<(Arc<Forwarded>, u64)>,
-    cookies: Jar,
     share: Share,
     /// When it ends as soon as nothing is in flight, and when it ends; with `--max-stream-age`.
     retires: Option<Instant>,
@@ -77,8 +70,6 @@ pub(super) struct Core {
     drains: Option<Instant>,
     /// Where in such a span of time this connection has its turn, of 65,536 parts.
     turn_in_drain: u16,
-    /// Which exchange is polled first, so that a busy one does not starve the others.
-    turn: usize,
 }
 
 impl Core {
@@ -108,36 +99,25 @@ impl Core {
             let age = limits.max_stream_age.filter(|_| origin.ages)?;
             Some(Instant::now() + age.mul_f64(share))
         };
-        let name: String = name.iter().map(|byte| format!("{byte:02x}")).collect();
-        let connection_id = shared
-            .upstream
-            .wants_connection_id()
-            .then(|| HeaderValue::try_from(name).ok())
-            .flatten();
         Self {
             label: origin.label,
             bridge: Bridge::new(settings, now()),
-            query: origin.query,
-            connection_id,
-            calls: Vec::new(),
-            replies: Vec::new(),
+            exchanges: Exchanges::new(&shared, origin.label, origin.query, name),
             posts: Vec::new(),
             last_post: 0,
             latest: None,
-            cookies: Jar::default(),
             share: Share::new(&shared.budget),
             retires: age(0.8),
             expires: age(1.0),
             drains: None,
             turn_in_drain: u16::try_from(seed & 0xffff).unwrap_or_default(),
-            turn: 0,
             shared,
         }
     }
 
     /// Says what this connection holds in memory, `waiting` bytes of it for the client to read.
     pub(super) fn account(&mut self, waiting: usize) {
-        let partial: usize = self.calls.iter().map(|(_, call)| call.held()).sum();
+        let partial = self.exchanges.held();
         self.share.set(waiting + self.bridge.held_bytes() + partial);
     }
 
@@ -160,17 +140,15 @@ impl Core {
 
     /// Polls the exchanges. Ready with the place of one that has replies, which are for [`Self::on_replies`].
     pub(super) fn poll_calls(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
-        let count = self.calls.len();
-        for step in 0..count {
-            let place = (self.turn + step) % count;
-            if let Some((_, call)) = self.calls.get_mut(place)
-                && call.poll_replies(cx, &mut self.replies).is_ready()
-            {
-                self.turn = place + 1;
-                return Poll::Ready(place);
-            }
-        }
-        Poll::Pending
+        self.exchanges.poll(cx)
+    }
+
+    /// Takes in the replies of the exchange at this place.
+    pub(super) fn on_replies(&mut self, place: usize) {
+        let bridge = &mut self.bridge;
+        self.exchanges.take(place, |id, reply| {
+            bridge.handle(Input::Reply(id, reply), now());
+        });
     }
 
     /// When [`Self::on_time`] wants to be called. `client_here` says whether there is a client to end anything for.
@@ -265,70 +243,6 @@ impl Core {
         self.bridge.handle(Input::ClientGone, now());
     }
 
-    /// Takes in the replies of the exchange at this place.
-    pub(super) fn on_replies(&mut self, place: usize) {
-        let Some((id, call)) = self.calls.get_mut(place) else {
-            return;
-        };
-        let id = *id;
-        if let Some(headers) = call.cookies.take() {
-            let uri = call.uri().clone();
-            self.cookies.store(&headers, &uri);
-        }
-        if matches!(self.replies.last(), Some(Reply::Refused(_) | Reply::End(_))) {
-            self.calls.swap_remove(place);
-            if self.calls.is_empty() {
-                // An idle connection keeps no room for exchanges.
-                self.calls = Vec::new();
-            }
-        }
-        let mut replies = std::mem::take(&mut self.replies);
-        for reply in replies.drain(..) {
-            self.show_reply(id, &reply);
-            self.bridge.handle(Input::Reply(id, reply), now());
-        }
-        self.replies = replies;
-    }
-
-    fn show_reply(&self, id: CallId, reply: &Reply) {
-        let call = id.0;
-        match reply {
-            Reply::Head { status, .. } => self.shared.bus.emit(self.label, || What::Status {
-                call,
-                status: *status,
-            }),
-            Reply::Refused(refusal) => {
-                debug!(call, status = refusal.status, "the upstream refused");
-                self.shared.bus.emit(self.label, || What::Status {
-                    call,
-                    status: refusal.status,
-                });
-            }
-            Reply::Message { text, .. } => {
-                self.shared.bus.emit(self.label, || What::FromUpstream {
-                    call,
-                    text: Text::of(text),
-                });
-            }
-            Reply::End(End::Complete) | Reply::Mark { .. } | Reply::Alive => {}
-            Reply::End(
-                End::Cut(why) | End::Unreached(why) | End::Lost(why) | End::WrongType(why),
-            ) => {
-                debug!(call, why, "an upstream exchange failed");
-                self.shared.bus.emit(self.label, || What::Failed {
-                    call,
-                    why: why.clone(),
-                });
-            }
-            Reply::Oversized => {
-                info!(
-                    call,
-                    "the upstream sent a message larger than --max-message; it was dropped"
-                );
-            }
-        }
-    }
-
     /// Carries out what the bridge asks for, up to the next thing that is the front's to do.
     pub(super) fn next_output(&mut self) -> Option<Towards> {
         loop {
@@ -340,8 +254,8 @@ impl Core {
                         return Some(Towards::TurnedAway(post));
                     }
                 }
-                Output::Send(id, exchange) => self.send(id, exchange),
-                Output::Abort(id) => self.calls.retain(|(call, _)| *call != id),
+                Output::Send(id, exchange) => self.exchanges.begin(id, exchange),
+                Output::Abort(id) => self.exchanges.abort(id),
                 Output::Warn(text) => warn!("{text}"),
                 Output::Learnt(era) => self.shared.upstream.learn_era(era),
                 Output::Count(what) => self.shared.metrics.add(what.into()),
@@ -366,42 +280,6 @@ impl Core {
             // An error means that the client did not wait for the status.
             let _ = sender.send(answer);
         }
-    }
-
-    fn send(&mut self, id: CallId, exchange: Exchange<Arc<Forwarded>>) {
-        self.shared.metrics.add(Counter::UpstreamCalls);
-        let Exchange {
-            verb,
-            session,
-            version,
-            mirrored,
-            context,
-            repeated,
-        } = exchange;
-        self.shared.bus.emit(self.label, || {
-            let (method, text) = match &verb {
-                Verb::Post(text) => ("POST", Some(Text::of(text))),
-                Verb::Get { .. } => ("GET", None),
-                Verb::Delete => ("DELETE", None),
-            };
-            What::ToUpstream {
-                call: id.0,
-                method,
-                text,
-            }
-        });
-        let outgoing = Outgoing {
-            verb,
-            session,
-            version,
-            mirrored,
-            forwarded: context,
-            cookies: self.cookies.header(self.shared.upstream.configured()),
-            query: self.query.clone(),
-            connection_id: self.connection_id.clone(),
-            repeated,
-        };
-        self.calls.push((id, self.shared.upstream.call(outgoing)));
     }
 }
 

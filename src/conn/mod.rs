@@ -2,7 +2,8 @@
 //!
 //! | file | what it holds |
 //! | --- | --- |
-//! | `core` | the bridge and its exchanges with the upstream, the same for every client |
+//! | `core` | what every connection has: the bridge, its times, the POSTs that wait for a status |
+//! | `exchanges` | the bridge's exchanges with the upstream |
 //! | `stream` | the client of the legacy transport: one stream on a socket of its own |
 //! | `session` | the client of Streamable HTTP before an upstream that does not know its revision: a stream for each request |
 //! | `wire` | the socket of a `stream` |
@@ -13,6 +14,7 @@
 
 mod backlog;
 mod core;
+mod exchanges;
 mod responses;
 mod session;
 mod stream;

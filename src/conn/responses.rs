@@ -157,7 +157,7 @@ impl Responses {
     }
 
     /// Ends everything after what waits.
-    pub(super) fn end(&mut self) {
+    pub(super) fn end(&self) {
         for outlet in self.outlets().filter(|outlet| !outlet.is_ended()) {
             outlet.begin(Form::Events);
             outlet.end();
@@ -182,7 +182,7 @@ impl Responses {
 
     /// Keeps quiet streams alive, and gives up those that the client has not read for longer than `patience`. Says how
     /// many that were.
-    pub(super) fn on_time(&mut self, keep_alive: Duration, patience: Duration) -> usize {
+    pub(super) fn on_time(&self, keep_alive: Duration, patience: Duration) -> usize {
         let now = Instant::now();
         let stalled = |outlet: &Outlet| {
             let since = outlet.stalled_since();

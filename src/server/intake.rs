@@ -115,6 +115,7 @@ pub(super) async fn beginning(
     body: &mut Incoming,
     most: usize,
 ) -> Result<(Bytes, bool), Refused> {
+    let mut share = Share::new(&server.shared.budget);
     let reading = async {
         let mut read = BytesMut::new();
         while let Some(frame) = body.frame().await {
@@ -122,6 +123,10 @@ pub(super) async fn beginning(
             read.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
             if read.len() > most {
                 return Ok((read.freeze(), false));
+            }
+            share.set(read.len());
+            if share.pressure() == Pressure::Critical {
+                return Err(Refused::NoMemory);
             }
         }
         Ok((read.freeze(), true))

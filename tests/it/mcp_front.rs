@@ -13,7 +13,7 @@ use mcp_ferry::config::{Config, CredentialBinding, McpMode};
 use serde_json::json;
 
 use crate::support::ferry::Ferry;
-use crate::support::session::{Session, answering, call, initialize, post};
+use crate::support::session::{Session, answering, call, initialize, initialized, post};
 use crate::support::stream::Item;
 use crate::support::upstream::{Answer, Upstream};
 
@@ -333,5 +333,71 @@ async fn two_sessions_with_the_same_ids_never_mix() {
         assert_eq!(stream.message().await["result"]["for"], number);
         stream.ended().await;
     }
+    ferry.stop().await;
+}
+
+#[tokio::test]
+async fn one_socket_carries_answers_of_every_form_one_after_another() {
+    let mut upstream = Upstream::with_sessions().await;
+    let ferry = bridging(upstream.url()).await;
+    let session = Session::ready(ferry.address).await;
+    let mut wire = session.begin(&call(1, "tools/list")).await;
+    upstream.expect("POST").await.result(&json!({})).await;
+    assert_eq!(wire.response().await.json()["id"], 1);
+    session.write(&mut wire, &initialized()).await;
+    let accepted = wire.response().await;
+    assert_eq!((accepted.status(), accepted.text()), (202, ""));
+    session.write(&mut wire, &call(2, "tools/call")).await;
+    let mut events = upstream.expect("POST").await.events().await;
+    let note = json!({"jsonrpc": "2.0", "method": "notifications/message"});
+    events.send(&note).await;
+    events.result(&json!({})).await;
+    let mut answer = answering(wire).await.stream;
+    assert_eq!(answer.message().await, note);
+    assert_eq!(answer.message().await["id"], 2);
+    answer.ended().await;
+    let mut wire = answer.wire;
+    session.write(&mut wire, &call(3, "tools/list")).await;
+    upstream.expect("POST").await.result(&json!({})).await;
+    assert_eq!(wire.response().await.json()["id"], 3);
+    drop(wire);
+    ferry.stop().await;
+}
+
+#[tokio::test]
+async fn a_large_outcome_is_a_stream_and_arrives_whole() {
+    let mut upstream = Upstream::with_sessions().await;
+    let ferry = bridging(upstream.url()).await;
+    let session = Session::ready(ferry.address).await;
+    let wire = session.begin(&call(1, "resources/read")).await;
+    let text = "x".repeat(3 << 20);
+    let received = upstream.expect("POST").await;
+    let answering = async {
+        let mut stream = answering(wire).await.stream;
+        let outcome = stream.message().await;
+        stream.ended().await;
+        outcome
+    };
+    let (outcome, ()) = tokio::join!(answering, received.result(&json!({"text": text})));
+    assert_eq!(outcome["result"]["text"], *text);
+    ferry.stop().await;
+}
+
+#[tokio::test]
+async fn failures_of_the_upstream_and_limits_are_outcomes_like_others() {
+    let mut upstream = Upstream::with_sessions().await;
+    let ferry = bridging_with(upstream.url(), |config| config.limits.max_in_flight = 1).await;
+    let session = Session::ready(ferry.address).await;
+    let mut wire = session.begin(&call(1, "tools/call")).await;
+    let received = upstream.expect("POST").await;
+    let more = session.post(&call(2, "tools/call")).await;
+    let reason = "/error/data/ferry/reason";
+    assert_eq!(
+        more.json().pointer(reason),
+        Some(&json!("too_many_in_flight"))
+    );
+    drop(received);
+    let lost = wire.response().await;
+    assert_eq!(lost.json().pointer(reason), Some(&json!("upstream_lost")));
     ferry.stop().await;
 }

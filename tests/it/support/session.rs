@@ -68,11 +68,20 @@ impl Session {
 
     pub(crate) async fn begin_with(&self, headers: &[(&str, &str)], message: &Value) -> Wire {
         let mut wire = Wire::connect(self.address).await;
+        self.write_with(&mut wire, headers, message).await;
+        wire
+    }
+
+    /// Posts on a connection that is there already.
+    pub(crate) async fn write(&self, wire: &mut Wire, message: &Value) {
+        self.write_with(wire, &[], message).await;
+    }
+
+    async fn write_with(&self, wire: &mut Wire, headers: &[(&str, &str)], message: &Value) {
         let headers = with_own(&[&[self.name()], headers].concat());
         let body = message.to_string();
         wire.write(&request("POST", "/mcp", &headers, body.as_bytes()))
             .await;
-        wire
     }
 
     /// Opens the listen stream.
