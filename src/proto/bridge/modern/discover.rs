@@ -171,7 +171,8 @@ impl<C: Clone> Bridge<C> {
             Purpose::Discover(discovery) => answer.id() == Some(&discovery.id),
             _ => false,
         };
-        if !ours && !(answer.id().is_none() && answer.is_error()) {
+        let anonymous = answer.id().is_none() && answer.is_error();
+        if !ours && !anonymous {
             return self.count(Counted::LateAnswer);
         }
         let discovery = match std::mem::replace(&mut open.purpose, Purpose::Abandoned) {
@@ -184,7 +185,7 @@ impl<C: Clone> Bridge<C> {
         self.let_linger(call);
         if answer.is_error() {
             let (code, supported) = code_and_versions(answer.text());
-            return self.not_discovered(discovery, code, &supported, answer.text());
+            return self.not_discovered(*discovery, code, &supported, answer.text());
         }
         let supported = answer
             .result_member("supportedVersions")
@@ -195,7 +196,7 @@ impl<C: Clone> Bridge<C> {
             return self.discovered(discovery.asker, answer);
         }
         let code = Some(era::UNSUPPORTED_VERSION);
-        self.not_discovered(discovery, code, &supported, answer.text());
+        self.not_discovered(*discovery, code, &supported, answer.text());
     }
 
     pub(in super::super) fn discover_refused(
@@ -220,7 +221,7 @@ impl<C: Clone> Bridge<C> {
             let trouble = Trouble::from_refusal(refusal);
             return self.discovery_failed(&discovery.asker, trouble);
         }
-        self.not_discovered(discovery, code, &supported, &refusal.body);
+        self.not_discovered(*discovery, code, &supported, &refusal.body);
     }
 
     pub(in super::super) fn discover_ended(&mut self, mut discovery: Box<Discovery<C>>, end: &End) {
@@ -286,7 +287,7 @@ impl<C: Clone> Bridge<C> {
     /// The upstream does not answer as a modern one would.
     fn not_discovered(
         &mut self,
-        discovery: Box<Discovery<C>>,
+        discovery: Discovery<C>,
         code: Option<i64>,
         supported: &[String],
         said: &[u8],
@@ -296,11 +297,11 @@ impl<C: Clone> Bridge<C> {
             // It names the very revision that it was asked in: once more, as the specification has it.
             let resent = Discovery {
                 resent: true,
-                ..*discovery
+                ..discovery
             };
             return self.discover(Box::new(resent));
         }
-        let Discovery { asker, before, .. } = *discovery;
+        let Discovery { asker, before, .. } = discovery;
         let unknown = code == Some(era::UNSUPPORTED_VERSION)
             && !supported.is_empty()
             && !modern

@@ -3,9 +3,9 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::super::Bridge;
 use super::super::trouble::{Executed, Reason, Trouble};
 use super::super::vocabulary::About;
-use super::super::{Bridge, Counted};
 use crate::proto::era;
 use crate::proto::jsonrpc::{Id, Message};
 use crate::proto::object::Object;
@@ -93,11 +93,6 @@ impl<C: Clone> Bridge<C> {
             answer.text_with_id(id_text)
         };
         self.deliver(text, About::Outcome(id.clone()));
-    }
-
-    /// Something came that this era has no place for.
-    pub(in super::super) fn out_of_place(&mut self) {
-        self.count(Counted::InvalidUpstreamMessage);
     }
 }
 

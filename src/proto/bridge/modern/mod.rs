@@ -18,6 +18,8 @@ pub(super) mod rounds;
 mod subscriptions;
 mod tools;
 
+use bytes::Bytes;
+
 use super::ledger::Place;
 use super::trouble::{Executed, Reason, Trouble};
 use super::vocabulary::{About, CallId, Counted, Verb};
@@ -100,7 +102,7 @@ impl<C: Clone> Bridge<C> {
     /// The level that the client set, as JSON text.
     fn log_level(&self) -> Option<Box<str>> {
         let text = self.remembered.level.as_deref()?;
-        let message = Message::parse(bytes::Bytes::copy_from_slice(text.as_bytes())).ok()?;
+        let message = Message::parse(Bytes::copy_from_slice(text.as_bytes())).ok()?;
         message.param("level").map(|(_, level)| level.into())
     }
 
@@ -148,7 +150,7 @@ impl<C: Clone> Bridge<C> {
     pub(super) fn modern_notice_parts(
         &self,
         message: &Message,
-    ) -> Option<(bytes::Bytes, Vec<super::Mirrored>)> {
+    ) -> Option<(Bytes, Vec<super::Mirrored>)> {
         self.modern.client.notification(message)
     }
 
@@ -190,11 +192,7 @@ impl<C: Clone> Bridge<C> {
         }
         let version = self.client_version();
         let text = results::for_client(answer, &request.message, version);
-        let text = if self.settings.downgrade_content {
-            content::downgraded(text, request.message.method(), version)
-        } else {
-            text
-        };
+        let text = self.downgraded(text, &request.message);
         let text = match Message::parse(text) {
             Ok(message) if message.id_text() != request.message.id_text() => {
                 message.text_with_id(request.message.id_text())
@@ -204,6 +202,14 @@ impl<C: Clone> Bridge<C> {
         };
         self.deliver(text, About::Outcome(id.clone()));
         self.let_linger(via);
+    }
+
+    /// A result with content that the client can show, where the operator wants that.
+    pub(super) fn downgraded(&self, result: Bytes, request: &Message) -> Bytes {
+        if !self.settings.downgrade_content {
+            return result;
+        }
+        content::downgraded(result, request.method(), self.client_version())
     }
 
     fn note_invalid_tool(&mut self, why: &str) {
