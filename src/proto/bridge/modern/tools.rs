@@ -77,6 +77,7 @@ impl Tools {
                     let news =
                         self.warned.len() < MAX_TOOLS && self.warned.insert(name.as_str().into());
                     if news {
+                        let name: String = name.chars().take(100).collect();
                         warnings.push(format!(
                             "the upstream's tool {name:?} is left out of tools/list: {why}"
                         ));
