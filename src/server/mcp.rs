@@ -11,6 +11,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::HeaderMap;
 use hyper::{Method, Request, Response};
@@ -53,14 +54,19 @@ pub(super) async fn serve(
     socket: &Arc<Socket>,
 ) -> Result<Response<Body>, Refused> {
     let era = server.shared.upstream.era();
-    match course(server.mcp, era, request.method(), request.headers()) {
-        Course::Pass => modern::pass(server, request, socket).await,
-        // Boxed, so that what passes does not pay for the size of the rest.
-        Course::PassAndWatch => Box::pin(probe::pass_and_watch(server, request, socket)).await,
-        course => Box::pin(bridge(server, request, socket, course)).await,
+    let course = course(server.mcp, era, request.method(), request.headers());
+    // What is not passing is boxed, so that what passes does not pay for its size.
+    if !matches!(course, Course::Pass | Course::PassAndWatch) {
+        return Box::pin(bridge(server, request, socket, course)).await;
     }
+    let passed = modern::begin(server, request, socket).await?;
+    if course == Course::PassAndWatch && passed.is_bad_request() {
+        return Box::pin(probe::watch(server, passed)).await;
+    }
+    modern::answer(server, passed, Bytes::new())
 }
 
+/// Answers what does not simply pass.
 async fn bridge(
     server: &Arc<Server>,
     request: Request<Incoming>,

@@ -10,7 +10,7 @@ use http_body_util::Either;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::http::{request, response};
-use hyper::{Method, Request, Response, Version};
+use hyper::{Method, Request, Response, StatusCode, Version};
 
 use super::body::Body;
 use super::forward::strip_hop_by_hop;
@@ -29,19 +29,34 @@ pub(super) struct Passed {
     guard: (Passing, Option<Held>),
 }
 
+impl Passed {
+    pub(super) fn is_bad_request(&self) -> bool {
+        self.head.status == StatusCode::BAD_REQUEST
+    }
+}
+
 /// Passes a request and its answer.
 pub(super) async fn pass(
     server: &Arc<Server>,
     request: Request<Incoming>,
     socket: &Arc<Socket>,
 ) -> Result<Response<Body>, Refused> {
-    let (head, body) = request.into_parts();
-    let body = Upload::new(Bytes::new(), body, || socket.upload());
-    let passed = send(server, head, Either::Right(body), socket).await?;
+    let passed = begin(server, request, socket).await?;
     answer(server, passed, Bytes::new())
 }
 
-/// Sends a client's request through.
+/// Sends a client's request through, as it comes.
+pub(super) async fn begin(
+    server: &Arc<Server>,
+    request: Request<Incoming>,
+    socket: &Arc<Socket>,
+) -> Result<Passed, Refused> {
+    let (head, body) = request.into_parts();
+    let body = Upload::new(Bytes::new(), body, || socket.upload());
+    send(server, head, Either::Right(body), socket).await
+}
+
+/// Sends a client's request through with this body.
 pub(super) async fn send(
     server: &Arc<Server>,
     mut head: request::Parts,

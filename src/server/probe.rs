@@ -69,18 +69,8 @@ pub(super) async fn try_to_pass(
     session::begin_with(server, socket, &head, vec![initialize]).await
 }
 
-/// Passes a request to an upstream that understood such requests so far, and notices when it does not any more.
-pub(super) async fn pass_and_watch(
-    server: &Arc<Server>,
-    request: Request<Incoming>,
-    socket: &Arc<Socket>,
-) -> Result<Response<Body>, Refused> {
-    let (head, body) = request.into_parts();
-    let body = Upload::new(Bytes::new(), body, || socket.upload());
-    let mut passed = modern::send(server, head, Either::Right(body), socket).await?;
-    if passed.head.status != StatusCode::BAD_REQUEST {
-        return modern::answer(server, passed, Bytes::new());
-    }
+/// Answers with a refusal of an upstream that understood such requests so far, and notices when it does not any more.
+pub(super) async fn watch(server: &Server, mut passed: Passed) -> Result<Response<Body>, Refused> {
     let (shown, first) = look(&mut passed).await;
     if shown == Shown::Era(Era::Modern) {
         server.shared.upstream.learn_era(Era::Modern);

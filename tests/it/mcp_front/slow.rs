@@ -11,7 +11,7 @@ use crate::support::session::{Session, call};
 use crate::support::upstream::Upstream;
 
 /// So many events of 32 KiB that no buffer on the way, the kernel's included, holds them.
-const EVENTS: usize = 800;
+const EVENTS: usize = 500;
 
 #[tokio::test]
 async fn a_client_that_does_not_read_an_answer_pauses_its_upstream_and_loses_that_answer_alone() {
