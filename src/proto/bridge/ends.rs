@@ -225,22 +225,7 @@ impl<C: Clone> Bridge<C> {
                 if let Some(at) = again {
                     return self.again.push((at, Again::Handshake(origin, attempts)));
                 }
-                let trouble = match &end {
-                    End::Complete => Trouble::handshake("it was not answered"),
-                    End::Cut(why) => Trouble::handshake(&format!("the answer broke off ({why})")),
-                    End::Lost(why) => {
-                        Trouble::handshake(&format!("the connection was lost ({why})"))
-                    }
-                    End::Unreached(_) | End::WrongType(_) => trouble_of(&end),
-                };
-                let executed = Executed::No;
-                self.own_initialize_failed(
-                    &Trouble {
-                        executed,
-                        ..trouble
-                    },
-                    None,
-                );
+                self.own_initialize_failed(&trouble_of_handshake(&end), None);
             }
             Purpose::OwnInitialized => self.own_initialized_answered(id, false),
             Purpose::Restore => self.restored(call.generation),
@@ -437,7 +422,19 @@ impl<C: Clone> Bridge<C> {
     }
 }
 
-pub(super) fn trouble_of(end: &End) -> Trouble {
+/// What it means for requests that wait for a handshake: nothing of them was executed.
+pub(super) fn trouble_of_handshake(end: &End) -> Trouble {
+    let mut trouble = match end {
+        End::Complete => Trouble::handshake("it was not answered"),
+        End::Cut(why) => Trouble::handshake(&format!("the answer broke off ({why})")),
+        End::Lost(why) => Trouble::handshake(&format!("the connection was lost ({why})")),
+        End::Unreached(_) | End::WrongType(_) => trouble_of(end),
+    };
+    trouble.executed = Executed::No;
+    trouble
+}
+
+fn trouble_of(end: &End) -> Trouble {
     match end {
         End::Complete => {
             let text = "the upstream ended its answer without a response to this request; it may have been executed";
