@@ -19,7 +19,7 @@ mod subscriptions;
 mod tools;
 
 use super::ledger::Place;
-use super::trouble::{Executed, Reason, Trouble};
+use super::trouble::{self, Executed, Reason, Trouble};
 use super::vocabulary::{About, CallId, Counted, Verb};
 use super::{Bridge, Notice, Purpose, Queued};
 use crate::proto::era::{self, Era};
@@ -73,7 +73,8 @@ impl<C: Clone> Bridge<C> {
             return;
         };
         // A repetition is a request of its own (2026-07-28, "Multi Round-Trip Requests" and the changelog).
-        let again = request.sent || request.rounds.is_some() || request.replayed;
+        let again =
+            request.sent || request.rounds.is_some() || request.replayed || request.tools_refreshed;
         request.wire_id = again.then(|| Id::String(format!("ferry:call:{number}").into()));
         let parameters = self.modern.tools.of(&request.message);
         let composed = self
@@ -170,8 +171,9 @@ impl<C: Clone> Bridge<C> {
             }
             Some(other) => {
                 let text = format!(
-                    "the upstream answered with a result of the kind {other}, which clients of older revisions cannot take; \
-                     the request may have been executed"
+                    "the upstream answered with a result of a kind that clients of older revisions cannot take{}; the request \
+                     may have been executed",
+                    trouble::excerpt(other.trim_matches('"').as_bytes())
                 );
                 self.let_linger(via);
                 let trouble = Trouble::new(Reason::UpstreamInvalid, Executed::Unknown, text);
