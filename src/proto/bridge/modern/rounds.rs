@@ -172,7 +172,8 @@ impl<C: Clone> Bridge<C> {
         let count = requests.iter().count();
         if count > MAX_QUESTIONS || self.asked.len() + count > MAX_ASKED {
             let text = format!(
-                "the upstream asks for {count} things at once before it answers; at most {MAX_QUESTIONS} are put to a client"
+                "the upstream asks for {count} things at once before it answers; a client is asked {MAX_QUESTIONS} at most for \
+                 one call, and {MAX_ASKED} for all of them"
             );
             let reason = Reason::TooManyQuestions;
             return Err(Trouble::new(reason, Executed::Unknown, text));
