@@ -34,6 +34,7 @@ mod listening;
 mod malformed;
 mod mcp_front;
 mod memory;
+mod modern_bad_input;
 mod passthrough;
 mod paths;
 mod posts;

@@ -6,8 +6,11 @@
 //! `server/discover`. Where the era is known, that is asked first, and an answer that does not fit leads back to
 //! `initialize`: an upstream that was replaced by a newer or older one is noticed.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 
+use super::super::ends::trouble_of_handshake;
 use super::super::handshake::{Phase, Session};
 use super::super::ledger::{Attempts, Origin, Place};
 use super::super::missed::Promised;
@@ -45,6 +48,8 @@ pub(in super::super) struct Discovery<C> {
     pub(in super::super) attempts: Attempts,
     /// Whether its one repetition after a lost answer is used up.
     resent: bool,
+    /// How long the present attempt may take.
+    until: Option<Instant>,
     id: Id,
 }
 
@@ -59,6 +64,7 @@ impl<C> Discovery<C> {
             before,
             attempts: Attempts::default(),
             resent: false,
+            until: None,
             id: Id::String(Box::default()),
         })
     }
@@ -95,6 +101,7 @@ impl<C: Clone> Bridge<C> {
         let id = format!("ferry:discover:{}", self.last_call + 1);
         let (text, mirrored) = self.modern.client.own(&id, "server/discover", &[]);
         discovery.id = Id::String(id.into());
+        discovery.until = Some(self.now + self.settings.handshake_timeout);
         let client = match &discovery.asker {
             Asker::Client(id) => Some(id.clone()),
             Asker::Ferry(_) => None,
@@ -218,7 +225,7 @@ impl<C: Clone> Bridge<C> {
         }
         let (code, supported) = code_and_versions(&refusal.body);
         if code.is_none() && !matches!(refusal.status, 400..=499) {
-            let trouble = Trouble::from_refusal(refusal);
+            let trouble = Trouble::handshake_refused(refusal);
             return self.discovery_failed(&discovery.asker, trouble);
         }
         self.not_discovered(*discovery, code, &supported, &refusal.body);
@@ -230,7 +237,8 @@ impl<C: Clone> Bridge<C> {
         }
         let again = match end {
             End::Unreached(_) => self.next_attempt(&mut discovery.attempts),
-            End::Lost(_) | End::Cut(_) if !discovery.resent => {
+            // What took too long would only take as long again.
+            End::Lost(_) | End::Cut(_) if !discovery.resent && Some(self.now) < discovery.until => {
                 discovery.resent = true;
                 Some(self.now + self.jitter(std::time::Duration::from_millis(200)))
             }
@@ -241,9 +249,7 @@ impl<C: Clone> Bridge<C> {
                 .again
                 .push((at, super::super::Again::Discover(discovery)));
         }
-        let mut trouble = super::super::ends::trouble_of(end);
-        trouble.executed = Executed::No;
-        self.discovery_failed(&discovery.asker, trouble);
+        self.discovery_failed(&discovery.asker, trouble_of_handshake(end));
     }
 
     /// The upstream is modern, and this is what it says of itself.
@@ -383,18 +389,7 @@ impl<C: Clone> Bridge<C> {
                 self.phase = Phase::Fresh;
                 self.fail(id, &trouble);
             }
-            Asker::Ferry(_) => {
-                let text = Trouble::handshake(&trouble.text).text;
-                let executed = Executed::No;
-                self.own_initialize_failed(
-                    &Trouble {
-                        text,
-                        executed,
-                        ..trouble
-                    },
-                    None,
-                );
-            }
+            Asker::Ferry(_) => self.own_initialize_failed(&trouble, None),
         }
     }
 }

@@ -55,6 +55,10 @@ impl<C: Clone> Bridge<C> {
                 data.and_then(|data| needed(data.get("requiredCapabilities")?))
                     .unwrap_or(said)
             ),
+            Some(era::HEADER_MISMATCH) if !request.tools_refreshed => format!(
+                "the upstream found that the headers and the body of the request differ ({said}). Something between \
+                 mcp-ferry and the server may change one of them"
+            ),
             Some(era::HEADER_MISMATCH) => format!(
                 "the upstream found that the headers and the body of the request differ ({said}), even after its list of \
                  tools was read again. Its definition of the tool may contradict what it checks"

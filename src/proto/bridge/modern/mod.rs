@@ -21,7 +21,7 @@ mod tools;
 use bytes::Bytes;
 
 use super::ledger::Place;
-use super::trouble::{Executed, Reason, Trouble};
+use super::trouble::{self, Executed, Reason, Trouble};
 use super::vocabulary::{About, CallId, Counted, Verb};
 use super::{Bridge, Notice, Purpose, Queued};
 use crate::proto::era::{self, Era};
@@ -75,7 +75,8 @@ impl<C: Clone> Bridge<C> {
             return;
         };
         // A repetition is a request of its own (2026-07-28, "Multi Round-Trip Requests" and the changelog).
-        let again = request.sent || request.rounds.is_some() || request.replayed;
+        let again =
+            request.sent || request.rounds.is_some() || request.replayed || request.tools_refreshed;
         request.wire_id = again.then(|| Id::String(format!("ferry:call:{number}").into()));
         let parameters = self.modern.tools.of(&request.message);
         let composed = self
@@ -172,8 +173,9 @@ impl<C: Clone> Bridge<C> {
             }
             Some(other) => {
                 let text = format!(
-                    "the upstream answered with a result of the kind {other}, which clients of older revisions cannot take; \
-                     the request may have been executed"
+                    "the upstream answered with a result of a kind that clients of older revisions cannot take{}; the request \
+                     may have been executed",
+                    trouble::excerpt(other.trim_matches('"').as_bytes())
                 );
                 self.let_linger(via);
                 let trouble = Trouble::new(Reason::UpstreamInvalid, Executed::Unknown, text);
@@ -226,41 +228,41 @@ impl<C: Clone> Bridge<C> {
     pub(super) fn other_era_refused(
         &mut self,
         id: &Id,
+        spoken: Era,
         answer: Option<&Message>,
         refusal: &super::Refusal,
     ) -> bool {
-        if !self.is_modern() {
-            let (code, supported) = errors::code_and_versions(&refusal.body);
-            let shown = era::shown_by_error(refusal.status, code, &supported);
+        let (code, supported) = errors::code_and_versions(&refusal.body);
+        let shown = era::shown_by_error(refusal.status, code, &supported);
+        if spoken == Era::Handshake {
             // Only an error of the modern range is no answer of a handshake server.
             let modern = matches!(code, Some(-32099..=-32020));
-            return modern && self.other_era(id, shown);
+            return modern && self.other_era(id, spoken, shown);
         }
         if let Some(answer) = answer
             && self.tools_changed(id, answer)
         {
             return true;
         }
-        let (code, supported) = errors::code_and_versions(&refusal.body);
-        self.other_era(id, era::shown_by_error(refusal.status, code, &supported))
+        self.other_era(id, spoken, shown)
     }
 
     /// An error that says that the upstream is of the other era by now: the request is sent again, once, the other way.
     pub(super) fn era_changed(&mut self, id: &Id, answer: &Message, status: u16) -> bool {
         let (code, supported) = errors::code_and_versions(answer.text());
-        self.other_era(id, era::shown_by_error(status, code, &supported))
+        let shown = era::shown_by_error(status, code, &supported);
+        self.other_era(id, Era::Modern, shown)
     }
 
-    fn other_era(&mut self, id: &Id, shown: Option<Era>) -> bool {
-        let Some(shown) = shown.filter(|shown| *shown != self.era && !self.settings.era_fixed)
-        else {
+    /// `spoken` is the era that the request was said in: another one may have noticed the change already.
+    fn other_era(&mut self, id: &Id, spoken: Era, shown: Option<Era>) -> bool {
+        let Some(shown) = shown.filter(|shown| *shown != spoken && !self.settings.era_fixed) else {
             return false;
         };
         let Some(request) = self.ledger.get(id).filter(|request| !request.replayed) else {
             return false;
         };
         let generation = request.generation;
-        self.count(Counted::EraChanged);
         // Nothing belongs to a session that the upstream could still know.
         self.replay(id, generation);
         self.take_for(shown, generation);
@@ -284,6 +286,7 @@ impl<C: Clone> Bridge<C> {
         if generation != self.session.generation {
             return;
         }
+        self.count(Counted::EraChanged);
         self.era = era;
         self.lose_session(generation);
         self.phase = super::Phase::Fresh;

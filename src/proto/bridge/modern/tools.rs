@@ -187,10 +187,13 @@ impl<C: Clone> Bridge<C> {
     /// that is so.
     pub(super) fn tools_changed(&mut self, id: &Id, answer: &Message) -> bool {
         let (code, _) = code_and_versions(answer.text());
+        // The upstream may be of the other era by now: then its tools are asked for when it is known again.
+        let modern = self.is_modern();
         let Some(request) = self.ledger.get_mut(id) else {
             return false;
         };
-        let again = code == Some(era::HEADER_MISMATCH)
+        let again = modern
+            && code == Some(era::HEADER_MISMATCH)
             && request.message.method() == "tools/call"
             && !request.tools_refreshed;
         if again {
