@@ -59,9 +59,10 @@ pub(super) async fn serve(
     if !matches!(course, Course::Pass | Course::PassAndWatch) {
         return Box::pin(bridge(server, request, socket, course)).await;
     }
+    let with_session = request.headers().contains_key(era::SESSION_HEADER);
     let passed = modern::begin(server, request, socket).await?;
     if course == Course::PassAndWatch && passed.is_bad_request() {
-        return Box::pin(probe::watch(server, passed)).await;
+        return Box::pin(probe::watch(server, passed, with_session)).await;
     }
     modern::answer(server, passed, Bytes::new())
 }
@@ -114,9 +115,9 @@ fn course(mode: McpMode, era: Option<Era>, method: &Method, headers: &HeaderMap)
         // Modern servers have no sessions: it is one that the upstream had before it was changed.
         (true, Some(_)) => Course::UnknownSession,
         (true, None) => Course::Begin,
+        (false, _) if *method != Method::POST => Course::Pass,
+        (false, _) if era == Some(Era::Handshake) => Course::PassAndWatch,
         (false, Some(_)) => Course::Pass,
-        (false, None) if *method != Method::POST => Course::Pass,
-        (false, None) if era == Some(Era::Handshake) => Course::PassAndWatch,
         (false, None) => Course::Try,
     }
 }
@@ -226,6 +227,8 @@ mod tests {
             }
         }
         let foreign = map(&[("mcp-session-id", "s")]);
+        let watched = course(McpMode::Auto, Some(Era::Handshake), &Method::POST, &foreign);
+        assert_eq!(watched, Course::PassAndWatch);
         let modern = course(McpMode::Auto, Some(Era::Modern), &Method::POST, &foreign);
         assert_eq!(modern, Course::UnknownSession, "modern servers have none");
     }

@@ -70,10 +70,19 @@ pub(super) async fn try_to_pass(
 }
 
 /// Answers with a refusal of an upstream that understood such requests so far, and notices when it does not any more.
-pub(super) async fn watch(server: &Server, mut passed: Passed) -> Result<Response<Body>, Refused> {
+/// `with_session` says whether the request named a session: of one that was replaced by a modern server it is gone, and a
+/// client that is told so begins anew (2025-11-25, "Session Management").
+pub(super) async fn watch(
+    server: &Server,
+    mut passed: Passed,
+    with_session: bool,
+) -> Result<Response<Body>, Refused> {
     let (shown, first) = look(&mut passed).await;
     if shown == Shown::Era(Era::Modern) {
         server.shared.upstream.learn_era(Era::Modern);
+        if with_session {
+            return Ok(Refused::UnknownSession.rpc_response());
+        }
     }
     modern::answer(server, passed, first)
 }
@@ -137,6 +146,9 @@ fn shown(status: u16, text: &[u8]) -> Shown {
         let known = era::is_handshake_version(&version);
         return if known {
             Shown::Era(Era::Handshake)
+        } else if era::is_modern_version(&version) {
+            // A modern server that does not look at methods closely.
+            Shown::Refusal
         } else {
             Shown::Nothing
         };
@@ -157,6 +169,7 @@ fn shown(status: u16, text: &[u8]) -> Shown {
         .collect();
     match era::shown_by_error(status, Some(error.code), &supported) {
         Some(Era::Modern) => Shown::Era(Era::Modern),
+        _ if error.code == era::METHOD_NOT_FOUND => Shown::Refusal,
         _ => Shown::Nothing,
     }
 }
@@ -170,6 +183,8 @@ mod tests {
         let unsupported = br#"{"jsonrpc":"2.0","id":0,"error":{"code":-32022,"message":"","data":{"supported":["2026-07-28"],"requested":"2025-11-25"}}}"#;
         let older = br#"{"jsonrpc":"2.0","id":0,"error":{"code":-32022,"message":"","data":{"supported":["2025-06-18"]}}}"#;
         let not_ready = br#"{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"Bad Request: Server not initialized"}}"#;
+        let modern = br#"{"jsonrpc":"2.0","id":0,"result":{"protocolVersion":"2026-07-28"}}"#;
+        let no_method = br#"{"jsonrpc":"2.0","id":0,"error":{"code":-32601,"message":""}}"#;
         let good = br#"{"jsonrpc":"2.0","id":0,"result":{"protocolVersion":"2025-11-25"}}"#;
         for (status, text, wanted) in [
             (400, &unsupported[..], Shown::Era(Era::Modern)),
@@ -182,6 +197,8 @@ mod tests {
             (401, b"{}", Shown::Nothing),
             (200, b"", Shown::Nothing),
             (200, good, Shown::Era(Era::Handshake)),
+            (200, modern, Shown::Refusal),
+            (200, no_method, Shown::Refusal),
         ] {
             let text_shown = String::from_utf8_lossy(text);
             assert_eq!(shown(status, text), wanted, "{status} {text_shown}");

@@ -164,8 +164,26 @@ async fn an_upstream_that_was_replaced_is_noticed_by_its_refusal() {
 }
 
 #[tokio::test]
+async fn a_session_of_a_server_that_was_replaced_is_gone_for_its_client() {
+    let upstream = Upstream::start(|request| match request.rpc().as_str() {
+        "initialize" => Some(Answer::initialize(request, Some("s-1"))),
+        _ => Some(Answer::new(400, &[JSON], unsupported(request).to_string())),
+    })
+    .await;
+    let ferry = Ferry::start(upstream.url()).await;
+    let passed = post(ferry.address, &[], &initialize()).await;
+    assert_eq!(passed.header("mcp-session-id"), Some("s-1"));
+    let session = Session {
+        address: ferry.address,
+        id: "s-1".to_owned(),
+    };
+    assert_eq!(session.post(&call(1, "tools/list")).await.status(), 404);
+    ferry.stop().await;
+}
+
+#[tokio::test]
 async fn a_refusal_of_a_modern_server_begins_a_session_in_whatever_form_it_comes() {
-    let forms: [fn(&Received) -> Answer; 3] = [
+    let forms: [fn(&Received) -> Answer; 5] = [
         |request| Answer::new(400, &[JSON], unsupported(request).to_string()),
         |request| {
             let event = format!("event: message\ndata: {}\n\n", unsupported(request));
@@ -177,6 +195,16 @@ async fn a_refusal_of_a_modern_server_begins_a_session_in_whatever_form_it_comes
                 &[("Content-Type", "text/html")],
                 "<h1>Bad Request</h1>",
             )
+        },
+        |request| {
+            let error = json!({"code": -32601, "message": "no such method"});
+            let answer = json!({"jsonrpc": "2.0", "id": request.json()["id"], "error": error});
+            Answer::new(200, &[JSON], answer.to_string())
+        },
+        |request| {
+            let result = json!({"protocolVersion": "2026-07-28"});
+            let answer = json!({"jsonrpc": "2.0", "id": request.json()["id"], "result": result});
+            Answer::new(200, &[JSON], answer.to_string())
         },
     ];
     for form in forms {
