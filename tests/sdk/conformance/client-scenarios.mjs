@@ -1,0 +1,151 @@
+// The suite's client scenarios as data: what the legacy client does in each that applies, and why the others
+// cannot apply. `clients.mjs` fails when the suite knows a scenario that is in neither table, or when one of
+// these names is unknown to the suite.
+import assert from 'node:assert/strict';
+
+const text = result => result.content.map(part => part.text ?? '').join('');
+
+async function addNumbers({ client }) {
+  const { tools } = await client.listTools();
+  assert.deepEqual(tools.map(tool => tool.name), ['add_numbers']);
+  const result = await client.callTool({ name: 'add_numbers', arguments: { a: 5, b: 3 } });
+  assert.equal(text(result), 'The sum of 5 and 3 is 8');
+}
+
+// What the user says to every form: yes to what is asked, otherwise what the form proposes.
+export function filledIn(schema) {
+  const fields = Object.entries(schema.properties).map(([name, field]) => [name, field.default ?? true]);
+  return { action: 'accept', content: Object.fromEntries(fields) };
+}
+
+// The unrelated tool is called while the user is being asked: nothing of the open call may get into it.
+async function multiRound({ client, onElicit }) {
+  const asked = [];
+  onElicit(async ({ message, requestedSchema }) => {
+    asked.push(message);
+    const result = await client.callTool({ name: 'test_mrtr_unrelated', arguments: {} });
+    assert.equal(text(result), 'unrelated-ok');
+    return filledIn(requestedSchema);
+  });
+  const outcomes = { echo_state: 'echo-state-ok', no_state: 'no-state-ok', no_result_type: 'no-result-type-test-ok' };
+  await client.listTools();
+  for (const [tool, outcome] of Object.entries(outcomes)) {
+    assert.equal(text(await client.callTool({ name: `test_mrtr_${tool}`, arguments: {} })), outcome);
+  }
+  assert.equal(asked.length, 2);
+}
+
+async function standardHeaders({ client }) {
+  const { tools } = await client.listTools();
+  for (const { name } of tools) assert.equal(text(await client.callTool({ name, arguments: {} })), 'Headers test completed');
+  const { resources } = await client.listResources();
+  for (const { uri } of resources) await client.readResource({ uri });
+  const { prompts } = await client.listPrompts();
+  for (const { name } of prompts) await client.getPrompt({ name });
+  assert.deepEqual([tools.length, resources.length, prompts.length], [2, 2, 1]);
+}
+
+// Without listing first, a proxy that has not seen the schemas must fetch them itself.
+async function customHeaders({ client, context, listsFirst }) {
+  if (listsFirst) await client.listTools();
+  for (const call of context.toolCalls) {
+    assert.equal(text(await client.callTool(call)), 'Custom headers test completed');
+  }
+}
+
+// Calls all that it is offered, as a client does that knows nothing of x-mcp-header.
+async function invalidTools({ client }) {
+  const { tools } = await client.listTools();
+  for (const { name, inputSchema } of tools) {
+    const values = { string: 'a', object: {}, array: ['a'], null: null };
+    const fields = Object.entries(inputSchema.properties).map(([field, { type }]) => [field, values[type]]);
+    await client.callTool({ name, arguments: Object.fromEntries(fields) });
+  }
+  assert.deepEqual(tools.map(tool => tool.name), ['valid_tool']);
+}
+
+async function schemaPreserved({ client }) {
+  const { tools } = await client.listTools();
+  const { inputSchema } = tools.find(tool => tool.name === 'json_schema_2020_12_tool');
+  const result = await client.callTool({ name: 'json_schema_echo', arguments: { schema: inputSchema } });
+  assert.equal(text(result), 'echoed');
+}
+
+async function elicitationDefaults({ client, onElicit }) {
+  onElicit(async ({ requestedSchema }) => filledIn(requestedSchema));
+  const { tools } = await client.listTools();
+  await client.callTool({ name: tools[0].name, arguments: {} });
+}
+
+async function reconnection({ client }) {
+  const { tools } = await client.listTools();
+  const result = await client.callTool({ name: tools[0].name, arguments: {} });
+  assert.equal(text(result), 'Reconnection test completed successfully');
+}
+
+const listsTools = async ({ client }) => void (await client.listTools());
+
+// `successes`: so many checks must succeed, lest the scenario was about less than it is today.
+// `unobserved`: names of checks that may stay SKIPPED, because a client in front of the ferry cannot cause them.
+// `asks`: the scenario is about a client that knows elicitation.
+export const applicable = {
+  initialize: { run: listsTools, successes: 1 },
+  tools_call: { run: addNumbers, successes: 2 },
+  'elicitation-sep1034-client-defaults': { run: elicitationDefaults, successes: 5, asks: true },
+  'sse-retry': { run: reconnection, successes: 3 },
+  'request-metadata': { run: listsTools, successes: 8, asks: true },
+  'sep-2322-client-request-state': { run: multiRound, successes: 5, asks: true },
+  'http-standard-headers': {
+    run: standardHeaders,
+    successes: 9,
+    unobserved: /_(initialize|notifications_initialized)$/, // the handshake is what this revision has not
+  },
+  'http-custom-headers': { run: customHeaders, successes: 18 },
+  'http-invalid-tool-headers': { run: invalidTools, successes: 12 },
+  'json-schema-ref-no-deref': { run: listsTools, successes: 1 },
+  'json-schema-2020-12-preservation': { run: schemaPreserved, successes: 8 },
+};
+
+const OAUTH =
+  'the client alone speaks to authorization servers: the ferry passes on credentials and refusals, and is no OAuth client';
+const SKILLS = 'is about what a host does with the files of skills; the ferry passes them on unread';
+
+export const inapplicable = {
+  'auth/metadata-default': OAUTH,
+  'auth/metadata-var1': OAUTH,
+  'auth/metadata-var2': OAUTH,
+  'auth/metadata-var3': OAUTH,
+  'auth/basic-cimd': OAUTH,
+  'auth/scope-from-www-authenticate': OAUTH,
+  'auth/scope-from-scopes-supported': OAUTH,
+  'auth/scope-omitted-when-undefined': OAUTH,
+  'auth/scope-step-up': OAUTH,
+  'auth/scope-retry-limit': OAUTH,
+  'auth/token-endpoint-auth-basic': OAUTH,
+  'auth/token-endpoint-auth-post': OAUTH,
+  'auth/token-endpoint-auth-none': OAUTH,
+  'auth/pre-registration': OAUTH,
+  'auth/resource-mismatch': OAUTH,
+  'auth/offline-access-scope': OAUTH,
+  'auth/offline-access-not-supported': OAUTH,
+  'auth/authorization-server-migration': OAUTH,
+  'auth/iss-supported': OAUTH,
+  'auth/iss-not-advertised': OAUTH,
+  'auth/iss-supported-missing': OAUTH,
+  'auth/iss-wrong-issuer': OAUTH,
+  'auth/iss-unexpected': OAUTH,
+  'auth/iss-normalized': OAUTH,
+  'auth/metadata-issuer-mismatch': OAUTH,
+  'auth/client-credentials-jwt': OAUTH,
+  'auth/client-credentials-basic': OAUTH,
+  'auth/enterprise-managed-authorization': OAUTH,
+  'auth/dpop': OAUTH,
+  'auth/dpop-nonce': OAUTH,
+  'auth/wif-jwt-bearer': OAUTH,
+  'auth/2025-03-26-oauth-metadata-backcompat': OAUTH,
+  'auth/2025-03-26-oauth-endpoint-fallback': OAUTH,
+  'sep-2640-client-no-prefetch': SKILLS,
+  'sep-2640-client-verify-digest': SKILLS,
+  'sep-2640-client-verify-size': SKILLS,
+  'sep-2640-client-verify-frontmatter': SKILLS,
+};
