@@ -45,7 +45,7 @@ async function v1(transport) {
 }
 
 const [name, era, upstream] = process.argv.slice(2);
-const { run } = applicable[process.env.MCP_CONFORMANCE_SCENARIO];
+const { run, flags = [] } = applicable[process.env.MCP_CONFORMANCE_SCENARIO];
 const context = JSON.parse(process.env.MCP_CONFORMANCE_CONTEXT ?? '{}');
 
 let ferry;
@@ -59,8 +59,8 @@ process.on('unhandledRejection', error => console.error('unhandled:', error));
 try {
   let url = upstream;
   if (era !== 'direct') {
-    const flags = era === 'auto' ? [] : ['--upstream-era', era];
-    ferry = new Program('ferry', [ferryBin, '--upstream', upstream, '--listen', '127.0.0.1:0', ...flags]);
+    const where = ['--upstream', upstream, '--listen', '127.0.0.1:0', '--upstream-era', era];
+    ferry = new Program('ferry', [ferryBin, ...where, ...flags]);
     [, url] = await ferry.line(/listening on (http:\/\/127\.0\.0\.1:\d+)/);
   }
   const { client, transport, onElicit } = await clients[name](url);
