@@ -68,7 +68,8 @@ try {
   await run({ client, onElicit, context, listsFirst: name !== 'ts-1.0.4' });
   await transport.terminateSession?.();
   await client.close();
-  await ferry?.end();
+  const how = (await ferry?.end('SIGINT')) ?? 0;
+  if (how !== 0) throw new Error(`the ferry ended with ${how}`);
   end(0, 'the client is content');
 } catch (error) {
   end(1, `${error.stack}\nthe ferry said:\n${ferry?.tail()}`);
