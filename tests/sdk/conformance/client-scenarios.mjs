@@ -71,10 +71,12 @@ async function schemaPreserved({ client }) {
   assert.equal(text(result), 'echoed');
 }
 
-async function elicitationDefaults({ client, onElicit }) {
+// This server asks on the listen stream, and forgets what it asks before that is open.
+async function elicitationDefaults({ client, onElicit, listening }) {
   onElicit(async ({ requestedSchema }) => filledIn(requestedSchema));
-  const { tools } = await client.listTools();
-  await client.callTool({ name: tools[0].name, arguments: {} });
+  const [{ name }] = (await client.listTools()).tools;
+  await listening;
+  await client.callTool({ name, arguments: {} });
 }
 
 async function reconnection({ client }) {
@@ -86,12 +88,12 @@ async function reconnection({ client }) {
 const listsTools = async ({ client }) => void (await client.listTools());
 
 // `successes`: so many checks must succeed, lest the scenario was about less than it is today.
-// `flags`: what the ferry is told besides.
+// `flags`: what the ferry is told besides. `watched`: the scenario must know when the listen stream is open.
 // `unobserved`: names of checks that may stay SKIPPED, because a client in front of the ferry cannot cause them.
 export const applicable = {
   initialize: { run: listsTools, successes: 1 },
   tools_call: { run: addNumbers, successes: 2 },
-  'elicitation-sep1034-client-defaults': { run: elicitationDefaults, successes: 5 },
+  'elicitation-sep1034-client-defaults': { run: elicitationDefaults, successes: 5, watched: true },
   // Without the listen stream: the suite takes the first GET it sees for the reconnection, whatever it is for.
   'sse-retry': { run: reconnection, successes: 3, flags: ['--upstream-listen', 'off'] },
   'request-metadata': { run: listsTools, successes: 8 },

@@ -4,6 +4,7 @@
 import { fileURLToPath } from 'node:url';
 import { Program } from '../driver/processes.mjs';
 import { applicable } from './client-scenarios.mjs';
+import { watch } from './watch.mjs';
 
 const SECONDS = 25; // less than the suite's 30, so that it is this process which ends its ferry
 const INFO = { name: 'conformance-client', version: '1.0.0' };
@@ -44,8 +45,8 @@ async function v1(transport) {
   return { client, transport, onElicit };
 }
 
-const [name, era, upstream] = process.argv.slice(2);
-const { run, flags = [] } = applicable[process.env.MCP_CONFORMANCE_SCENARIO];
+const [name, era, server] = process.argv.slice(2);
+const { run, flags = [], watched } = applicable[process.env.MCP_CONFORMANCE_SCENARIO];
 const context = JSON.parse(process.env.MCP_CONFORMANCE_CONTEXT ?? '{}');
 
 let ferry;
@@ -57,6 +58,7 @@ setTimeout(() => end(1, `no end within ${SECONDS} s; the ferry said:\n${ferry?.t
 process.on('unhandledRejection', error => console.error('unhandled:', error));
 
 try {
+  const { url: upstream, listening } = watched ? await watch(server) : { url: server };
   let url = upstream;
   if (era !== 'direct') {
     const where = ['--upstream', upstream, '--listen', '127.0.0.1:0', '--upstream-era', era];
@@ -65,7 +67,7 @@ try {
   }
   const { client, transport, onElicit } = await clients[name](url);
   await client.connect(transport);
-  await run({ client, onElicit, context, listsFirst: name !== 'ts-1.0.4' });
+  await run({ client, onElicit, context, listening, listsFirst: name !== 'ts-1.0.4' });
   await transport.terminateSession?.();
   await client.close();
   const how = (await ferry?.end('SIGINT')) ?? 0;
