@@ -20,7 +20,12 @@ const OLDER = 'the client SDK is older than elicitation';
 // client must fail when it is put before the suite's server directly, which shows that they are about the ferry.
 const lanes = [
   { client: 'ts-1.32.2', era: 'auto', revision: '2025-11-25' },
-  { client: 'ts-1.32.2', era: 'auto', revision: '2026-07-28', not: { 'request-metadata': PROBE } },
+  {
+    client: 'ts-1.32.2',
+    era: 'auto',
+    revision: '2026-07-28',
+    not: { 'request-metadata': PROBE, 'http-standard-headers': PROBE },
+  },
   { client: 'ts-1.32.2', era: 'modern', revision: '2026-07-28' },
   {
     client: 'ts-1.0.4',
