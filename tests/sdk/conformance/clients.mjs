@@ -14,26 +14,19 @@ const suite = ['node', '--import', './conformance/node20.mjs', 'node_modules/con
 const SUITE_SECONDS = 120; // it ends a client after 30
 
 const PROBE = 'an upstream of unknown era is asked with a plain `initialize`, which this scenario counts as a bad request';
-const OLDER = 'the client SDK is older than elicitation';
+const UNTOLD = { 'request-metadata': PROBE, 'http-standard-headers': PROBE };
+const AGE = 'the client SDK is older than elicitation';
+const OLDER = { 'request-metadata': AGE, 'sep-2322-client-request-state': AGE };
 
-// `not`: scenarios that cannot apply to this client or era, each with its reason. `fails`: scenarios in which an old
-// client must fail when it is put before the suite's server directly, which shows that they are about the ferry.
+// `only`: the scenarios of the lane, where not all that apply. `not`: those that cannot apply to this client or era, each
+// with its reason. `fails`: an old client before the suite's server directly, which must fail, and so shows that the
+// scenario is about the ferry.
 const lanes = [
   { client: 'ts-1.32.2', era: 'auto', revision: '2025-11-25' },
-  {
-    client: 'ts-1.32.2',
-    era: 'auto',
-    revision: '2026-07-28',
-    not: { 'request-metadata': PROBE, 'http-standard-headers': PROBE },
-  },
-  { client: 'ts-1.32.2', era: 'modern', revision: '2026-07-28' },
-  {
-    client: 'ts-1.0.4',
-    era: 'modern',
-    revision: '2026-07-28',
-    not: { 'request-metadata': OLDER, 'sep-2322-client-request-state': OLDER },
-  },
-  { client: 'ts-1.32.2-http', era: 'direct', revision: '2026-07-28', fails: ['tools_call', 'http-invalid-tool-headers'] },
+  { client: 'ts-1.32.2', era: 'auto', revision: '2026-07-28', not: UNTOLD },
+  { client: 'ts-1.32.2', era: 'modern', revision: '2026-07-28', only: [...Object.keys(UNTOLD), 'sep-2322-client-request-state'] },
+  { client: 'ts-1.0.4', era: 'modern', revision: '2026-07-28', not: OLDER },
+  { client: 'ts-1.32.2-http', era: 'direct', revision: '2026-07-28', only: ['tools_call', 'http-invalid-tool-headers'], fails: true },
 ];
 const direct = [{ client: 'ts-2.4.0', era: 'direct', revision: '2026-07-28' }];
 
@@ -120,7 +113,7 @@ export async function clientScenarios(which = lanes, only = /(?:)/) {
   tellWhatApplies(suites);
   for (const lane of which) {
     const meant = Object.keys(applicable).filter(scenario => suites.get(scenario)?.includes(lane.revision));
-    const wanted = meant.filter(scenario => (lane.fails ?? meant).includes(scenario) && only.test(label(lane, scenario)));
+    const wanted = meant.filter(scenario => (lane.only ?? meant).includes(scenario) && only.test(label(lane, scenario)));
     for (const scenario of wanted) {
       if (lane.not?.[scenario]) console.log(`n/a  ${label(lane, scenario)}: ${lane.not[scenario]}`);
     }
