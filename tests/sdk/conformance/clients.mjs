@@ -11,7 +11,8 @@ import { sum, tell } from './tally.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const suite = ['node', '--import', './conformance/node20.mjs', 'node_modules/conformance-2026/dist/index.js'];
-const SUITE_SECONDS = 120; // it ends a client after 30
+const CLIENT_SECONDS = 90; // then the suite ends a client
+const SUITE_SECONDS = 120;
 
 const PROBE = 'an upstream of unknown era is asked with a plain `initialize`, which this scenario counts as a bad request';
 const UNTOLD = { 'request-metadata': PROBE, 'http-standard-headers': PROBE };
@@ -44,7 +45,8 @@ const label = ({ client, era, revision }, scenario) => `${revision} ${client.pad
 async function results({ client, era, revision }, scenarios) {
   const into = mkdtempSync(join(tmpdir(), 'conformance-client-'));
   const command = `./conformance/client-under-test.sh ${client} ${era}`;
-  const options = ['client', '--command', command, '--suite', 'all', '--spec-version', revision, '-o', into];
+  const options = ['client', '--command', command, '--suite', 'all', '--spec-version', revision];
+  options.push('--timeout', `${CLIENT_SECONDS}000`, '-o', into);
   const env = { SCENARIOS: scenarios.join(' ') };
   try {
     const program = new Program('suite', [...suite, ...options], { cwd: root, env });
