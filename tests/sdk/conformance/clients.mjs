@@ -27,6 +27,8 @@ const lanes = [
   { client: 'ts-1.32.2', era: 'auto', revision: '2026-07-28', not: UNTOLD },
   { client: 'ts-1.32.2', era: 'modern', revision: '2026-07-28', only: [...Object.keys(UNTOLD), 'sep-2322-client-request-state'] },
   { client: 'ts-1.0.4', era: 'modern', revision: '2026-07-28', not: OLDER },
+  { client: 'ts-1.32.2-http', era: 'auto', revision: '2026-07-28', not: UNTOLD },
+  { client: 'ts-1.32.2-http', era: 'modern', revision: '2026-07-28', only: Object.keys(UNTOLD) },
   { client: 'ts-1.32.2-http', era: 'direct', revision: '2026-07-28', only: ['tools_call', 'http-invalid-tool-headers'], fails: true },
 ];
 const direct = [{ client: 'ts-2.4.0', era: 'direct', revision: '2026-07-28' }];
