@@ -57,7 +57,7 @@ impl<C: Clone> Bridge<C> {
         }
         match call.purpose {
             Purpose::Request(request) => {
-                self.request_refused(&request, call.generation, refusal, lost)
+                self.request_refused(&request, (call.generation, call.modern), refusal, lost)
             }
             Purpose::Notice(notice) => {
                 self.confirmed(id, false);
@@ -103,7 +103,14 @@ impl<C: Clone> Bridge<C> {
         }
     }
 
-    fn request_refused(&mut self, id: &Id, generation: u32, refusal: &Refusal, lost: bool) {
+    /// The exchange belonged to this handshake, and was said in the modern revision or not.
+    fn request_refused(
+        &mut self,
+        id: &Id,
+        (generation, modern): (u32, bool),
+        refusal: &Refusal,
+        lost: bool,
+    ) {
         let Some(request) = self.ledger.get_mut(id) else {
             return;
         };
@@ -139,7 +146,7 @@ impl<C: Clone> Bridge<C> {
             if self.probe_for_client(id, refusal.status, before) {
                 return;
             }
-        } else if self.other_era_refused(id, answer.as_ref(), refusal) {
+        } else if self.other_era_refused(id, answer.as_ref(), refusal, modern) {
             return;
         }
         if answer.is_none() && !resent && era::is_safe(&method) {

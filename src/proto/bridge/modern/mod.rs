@@ -228,13 +228,14 @@ impl<C: Clone> Bridge<C> {
         id: &Id,
         answer: Option<&Message>,
         refusal: &super::Refusal,
+        modern: bool,
     ) -> bool {
-        if !self.is_modern() {
+        if !modern {
             let (code, supported) = errors::code_and_versions(&refusal.body);
             let shown = era::shown_by_error(refusal.status, code, &supported);
             // Only an error of the modern range is no answer of a handshake server.
             let modern = matches!(code, Some(-32099..=-32020));
-            return modern && self.other_era(id, shown);
+            return modern && self.other_era(id, shown, Era::Handshake);
         }
         if let Some(answer) = answer
             && self.tools_changed(id, answer)
@@ -242,18 +243,20 @@ impl<C: Clone> Bridge<C> {
             return true;
         }
         let (code, supported) = errors::code_and_versions(&refusal.body);
-        self.other_era(id, era::shown_by_error(refusal.status, code, &supported))
+        let shown = era::shown_by_error(refusal.status, code, &supported);
+        self.other_era(id, shown, Era::Modern)
     }
 
     /// An error that says that the upstream is of the other era by now: the request is sent again, once, the other way.
     pub(super) fn era_changed(&mut self, id: &Id, answer: &Message, status: u16) -> bool {
         let (code, supported) = errors::code_and_versions(answer.text());
-        self.other_era(id, era::shown_by_error(status, code, &supported))
+        let shown = era::shown_by_error(status, code, &supported);
+        self.other_era(id, shown, Era::Modern)
     }
 
-    fn other_era(&mut self, id: &Id, shown: Option<Era>) -> bool {
-        let Some(shown) = shown.filter(|shown| *shown != self.era && !self.settings.era_fixed)
-        else {
+    /// `spoken` is the era that the request was sent in; the bridge may have learnt better since, from another one.
+    fn other_era(&mut self, id: &Id, shown: Option<Era>, spoken: Era) -> bool {
+        let Some(shown) = shown.filter(|shown| *shown != spoken && !self.settings.era_fixed) else {
             return false;
         };
         let Some(request) = self.ledger.get(id).filter(|request| !request.replayed) else {
