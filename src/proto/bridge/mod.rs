@@ -53,7 +53,7 @@ use modern::Modern;
 use modern::discover::Discovery;
 pub use modern::rounds::{MAX_QUESTIONS, MAX_ROUNDS};
 use restore::Remembered;
-use trouble::Trouble;
+use trouble::{Executed, Trouble};
 pub use vocabulary::{
     About, Answer, Body, CallId, Counted, End, Exchange, Input, Mirrored, Output, PostId, Posted,
     Refusal, Reply, Verb,
@@ -561,6 +561,11 @@ impl<C: Clone> Bridge<C> {
         };
         self.release_post(request.origin.post);
         self.count(Counted::FerryError);
+        let mut trouble = trouble.clone();
+        if request.rounds.is_some() || request.resent {
+            // An upstream that asks for input has begun; of a first attempt that was lost nobody knows.
+            trouble.executed = Executed::Unknown;
+        }
         self.deliver(
             trouble.response(request.message.id_text()),
             About::Outcome(id.clone()),
