@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import anyio
 
+import modern
 import py_peers
 import scenarios
 
@@ -31,8 +32,8 @@ async def main(plan):
 
     async with anyio.create_task_group() as homes:
 
-        async def open_peer(url, nonce, **transport):
-            made = py_peers.peer(plan["client"], url, nonce, **transport)
+        async def open_peer(url, nonce, **options):
+            made = py_peers.peer(plan["client"], url, nonce, **options)
             await homes.start(made.live)
             return made
 
@@ -50,7 +51,9 @@ async def main(plan):
                     context = SimpleNamespace(
                         peer=peer, nonce=nonce, plan=plan, dialect=plan["dialect"], control=control, open=open_peer
                     )
-                    await getattr(scenarios, name.replace("-", "_"))(context)
+                    python_name = name.replace("-", "_")
+                    scenario = getattr(modern, python_name, None) or getattr(scenarios, python_name)
+                    await scenario(context)
             except Exception as error:
                 detail = scenarios.flat(error)[:600]
                 if peer and peer.last_error:

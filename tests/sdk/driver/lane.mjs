@@ -1,6 +1,7 @@
 // One server of the matrix with its ferry, its cuttable relay and the small control endpoint through
 // which a client process asks for what only the outside can do: `state` (what the server knows), `cut`
-// (the client's TCP connections), `restart` (kill the server and start it on the same port).
+// (the client's TCP connections), `wire` (what went to the client over them), `restart` (kill the server
+// and start it on the same port).
 import { createServer } from 'node:http';
 import { inapplicable } from './applicable.mjs';
 import { cuttable } from './cut.mjs';
@@ -18,7 +19,7 @@ export class Lane {
       this.frontPort = this.port;
     } else {
       const upstream = `http://127.0.0.1:${this.port}/mcp`;
-      const command = [this.ferryBin, '--upstream', upstream, '--listen', '127.0.0.1:0'];
+      const command = [this.ferryBin, '--upstream', upstream, '--listen', '127.0.0.1:0', ...(this.server.flags ?? [])];
       this.ferry = new Program(`ferry before ${this.name}`, command);
       const [, port] = await this.ferry.line(/listening on http:\/\/127\.0\.0\.1:(\d+)/);
       this.frontPort = Number(port);
@@ -60,6 +61,8 @@ export class Lane {
       }
       case 'cut':
         return { cut: this.relay.cut() };
+      case 'wire':
+        return { wire: this.relay.read() };
       case 'restart':
         await this.upstream.end('SIGKILL');
         await this.startServer(this.port);
@@ -80,6 +83,9 @@ export class Lane {
       control: at(this.endpoint.address().port),
       dialect: this.server.dialect,
       pushes: !inapplicable(client.name, this.name, 'list-changed'),
+      // The question that its SDK can be held at.
+      asks: inapplicable(client.name, this.name, 'elicitation') ? 'sample' : 'elicit',
+      speaks: client.speaks,
       asksItself: client.modern || this.direct || false,
     };
   }

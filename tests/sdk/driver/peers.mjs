@@ -30,6 +30,13 @@ const python = {
   fail: { tool: 'fail', args: { text: '$' }, reply: 'Error executing tool fail: $' },
 };
 
+const modern = server => ({
+  ...ours(server),
+  fail: server === 'rig-modern-python' ? python.fail : ours(server).fail,
+  instructions: 'Ask before you bump. Żółć 漢字.',
+  names: '["Ada","Alan","Grace"]',
+});
+
 const everything = {
   server: 'mcp-servers/everything',
   tools: ['echo', 'get-sum', 'get-roots-list'],
@@ -71,38 +78,48 @@ export const servers = {
   'py1.30-stateful-json': { command: py130('stateful', 'json'), dialect: python },
   'py1.30-stateless-sse': { command: py130('stateless', 'sse'), dialect: python },
   'py1.30-stateless-json': { command: py130('stateless', 'json'), dialect: python },
-  'py2.3-stateful': { command: py23(), dialect: python },
+  'py2.3-stateful': { command: py23(), dialect: python, dual: true },
   'lite-stateless': { command: lite('stateless'), dialect: ours('rig-lite') },
   'lite-sessions': { command: lite('sessions'), dialect: ours('rig-lite') },
   'json-lines': { command: node('json-lines.mjs')(), dialect: ours('rig-json-lines') },
+  // Of revision 2026-07-28 only.
+  'ts2.4-modern': { command: node('modern.mjs')('reject'), dialect: modern('rig-modern-ts'), modernOnly: true },
+  'py2.3-modern': { command: venv('2.3.0', 'python_modern.py')(), dialect: modern('rig-modern-python'), modernOnly: true },
   // Not behind a ferry: the old transport spoken by the SDK itself, to tell a fault of the rig from one
   // of the ferry. Runs only when it is asked for by name.
   'legacy-direct': { command: ts('legacy'), dialect: ours('rig-ts'), direct: true },
 };
 
-const tsClient = name => ({ command: ['node', 'clients/typescript.mjs'], name });
-const pyClient = (version, name) => ({
-  command: [`../../target/sdk/py-${version}/bin/python`, 'clients/python.py'],
-  name,
-});
+const tsClient = (name, more) => ({ command: ['node', 'clients/typescript.mjs'], name, ...more });
+const pyClient = (name, more) => {
+  const version = name.split('-')[1];
+  return { command: [`../../target/sdk/py-${version}/bin/python`, 'clients/python.py'], name, ...more };
+};
+// Clients of the ferry's /mcp. What passes through it unchanged is tried with one of them, what it translates with all.
+const http = { modern: true };
+const translated = { modern: true, modernOnly: true };
 
 export const clients = Object.fromEntries(
   [
     tsClient('ts-1.0.4'),
     tsClient('ts-1.10.2'),
     tsClient('ts-1.32.2'),
-    { ...tsClient('ts-1.32.2-http'), modern: true },
+    tsClient('ts-1.32.2-http', http),
     tsClient('ts-2.4.0'),
     tsClient('ts-2.4.0-auto'),
-    pyClient('1.2.0', 'py-1.2.0'),
-    pyClient('1.9.4', 'py-1.9.4'),
-    pyClient('1.30.0', 'py-1.30.0'),
-    pyClient('2.3.0', 'py-2.3.0'),
-    pyClient('2.3.0', 'py-2.3.0-Client'),
+    tsClient('ts-2.4.0-http', translated),
+    tsClient('ts-2.4.0-modern', { ...translated, speaks: '2026-07-28' }),
+    pyClient('py-1.2.0'),
+    pyClient('py-1.9.4'),
+    pyClient('py-1.30.0'),
+    pyClient('py-1.30.0-http', translated),
+    pyClient('py-2.3.0'),
+    pyClient('py-2.3.0-Client'),
+    pyClient('py-2.3.0-modern', { ...translated, speaks: '2026-07-28' }),
   ].map(client => [client.name, client]),
 );
 
-export const scenarios = [
+const always = [
   'initialize',
   'tools',
   'prompts',
@@ -130,3 +147,31 @@ export const scenarios = [
   'reconnect',
   'restart',
 ];
+
+// What only a server of 2026-07-28 does, see `clients/modern.mjs`.
+const besides = [
+  'instructions',
+  'log-level',
+  'unsubscribe',
+  'one-call',
+  'elicit-twice',
+  'many-inputs',
+  'state-only',
+  'prompt-asks',
+  'resource-asks',
+  'elicit-declined',
+  'elicit-fails',
+  'sampling-fails',
+  'cannot-elicit',
+  'cancel-mid-round',
+  'leave-mid-round',
+  'headers',
+  'hidden-tools',
+  'odd-results',
+  'missing-resource',
+  'plain-results',
+];
+
+// Which clients are put before a server, and which scenarios they run.
+export const pairs = (client, server) => !client.modernOnly || Boolean(server.modernOnly);
+export const scenariosOf = server => [...always, ...(server.modernOnly ? besides : []), ...(server.dual ? ['stays-in-handshake'] : [])];
