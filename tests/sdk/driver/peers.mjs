@@ -85,6 +85,20 @@ export const servers = {
   // Of revision 2026-07-28 only.
   'ts2.4-modern': { command: node('modern.mjs')('reject'), dialect: modern('rig-modern-ts'), modernOnly: true },
   'py2.3-modern': { command: venv('2.3.0', 'python_modern.py')(), dialect: modern('rig-modern-python'), modernOnly: true },
+  // Of both eras: served in the handshake era by default, whatever the client, and as a modern one where the ferry is told.
+  'ts2.4-dual-stateless': {
+    command: node('modern.mjs')('stateless'),
+    dialect: modern('rig-modern-ts'),
+    dual: true,
+    clients: ['ts-1.0.4', 'ts-2.4.0-auto', 'py-1.30.0', 'py-2.3.0-Client'],
+  },
+  'ts2.4-dual-as-modern': {
+    command: node('modern.mjs')('stateless'),
+    dialect: modern('rig-modern-ts'),
+    modernOnly: true,
+    flags: ['--upstream-era', 'modern'],
+    clients: ['ts-1.32.2', 'py-1.30.0'],
+  },
   // Not behind a ferry: the old transport spoken by the SDK itself, to tell a fault of the rig from one
   // of the ferry. Runs only when it is asked for by name.
   'legacy-direct': { command: ts('legacy'), dialect: ours('rig-ts'), direct: true },
@@ -173,5 +187,6 @@ const besides = [
 ];
 
 // Which clients are put before a server, and which scenarios they run.
-export const pairs = (client, server) => !client.modernOnly || Boolean(server.modernOnly);
+export const pairs = (client, server) =>
+  server.clients?.includes(client.name) ?? (!client.modernOnly || Boolean(server.modernOnly));
 export const scenariosOf = server => [...always, ...(server.modernOnly ? besides : []), ...(server.dual ? ['stays-in-handshake'] : [])];
