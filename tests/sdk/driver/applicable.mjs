@@ -14,6 +14,8 @@ const rules = [
   [/^py-/, any, /^reconnect$/, 'Python clients do not reconnect: the session is over when its stream is'],
   [/^(ts-1\.0|ts-1\.10|py-1\.2|py-1\.9)/, any, /^early-close$/, 'before 2025-11-25 a server may not close a stream early'],
 
+  [/^ts-2\.4\.0(-auto|-http)?$/, any, /^missing-resource$/, 'the client SDK shows its user one code, whichever it got'],
+
   [/-(http|modern)$/, any, /^reconnect$/, 'the modern transport has no one stream to lose'],
   [/-http$/, /^json-lines$/, any, 'modern SDKs do not take JSON lines; the ferry passes them through unchanged'],
   [/-http$/, /stateless/, /^cancel$/, 'the cancel reaches another instance than the call'],
