@@ -13,6 +13,8 @@
 //! | exchange | one HTTP request to the upstream and its answer |
 //! | bridge | the pure state machine that translates one connection |
 //! | handshake era | 2024-11-05 to 2025-11-25: `initialize`, maybe a session |
+//! | modern era | from 2026-07-28 on: each request says everything by itself |
+//! | round | a modern upstream's questions before it answers a call, and the call sent again with the answers |
 //! | owner | the process that holds a connection's stream |
 //!
 //! # Layers
@@ -43,6 +45,14 @@
 //!    when it had read the GET.
 //! 6. The client goes: the bridge cancels what is in flight, answers what the upstream has asked, ends the session.
 //!
+//! # The two eras
+//!
+//! The client always speaks as the handshake era does; what stands behind the bridge's gate is the upstream's era
+//! (`proto::bridge`, `modern`). It is learnt from the answer to the first `initialize`, told to the connections that begin
+//! later ([`upstream::Upstream::learn_era`]), and learnt anew when an answer contradicts it. In the modern era `initialize`
+//! is answered from `server/discover`, a request gets its envelope and headers, the upstream's questions become requests to
+//! the client, and one subscriptions stream takes the place of the listen stream.
+//!
 //! # What holds, whatever happens
 //!
 //! 1. Every request id that was answered 202 ends in exactly one of: its response, a JSON-RPC error, the client's
@@ -68,6 +78,9 @@
 //! | requests in flight on a connection | `--max-in-flight`; one more gets a JSON-RPC error |
 //! | notifications that wait behind a handshake | [`proto::bridge::MAX_NOTICES`]; one more POST gets 503 |
 //! | upstream requests that wait for the client | [`proto::bridge::MAX_ASKED`] |
+//! | questions of a modern upstream | [`proto::bridge::MAX_QUESTIONS`] in a round, [`proto::bridge::MAX_ROUNDS`] rounds a call |
+//! | a header that repeats a part of a message | [`proto::mirror::MAX_VALUE`]; a longer one is an error |
+//! | tools whose arguments go into headers | 1,024 of a connection, read in 64 pages at most |
 //! | one message of the upstream | `--max-message`; a larger one is skipped, its request gets a JSON-RPC error |
 //! | events that wait for a client to read | `--client-buffer`, then its upstream is not read; after `--client-stall-timeout` it is closed |
 //! | POSTs that wait for a connection's task | [`store::MAILBOX`] |

@@ -45,6 +45,8 @@ pub enum Counter {
     Resumes,
     /// See [`Counted::ListenReopened`].
     ListenReopened,
+    /// See [`Counted::EraChanged`].
+    EraChanges,
     /// See [`Counted::Retry`].
     Retries,
     /// See [`Counted::FerryError`].
@@ -88,6 +90,7 @@ impl From<Counted> for Counter {
             Counted::ListenReopened => Self::ListenReopened,
             Counted::Retry => Self::Retries,
             Counted::FerryError => Self::FerryErrors,
+            Counted::EraChanged => Self::EraChanges,
         }
     }
 }

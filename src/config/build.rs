@@ -64,6 +64,8 @@ fn serve(flags: Serve, names: &Names, color: bool) -> Result<Config, Refused> {
             credential_binding: flags.paths.credential_binding,
         },
         limits: Limits {
+            upstream_listen: flags.upstream.upstream_listen,
+            downgrade_content: flags.upstream.downgrade_content,
             keep_alive: clients.keep_alive,
             request_timeout: flags.upstream.request_timeout,
             request_idle_timeout: flags.upstream.request_idle_timeout,
@@ -194,6 +196,7 @@ fn upstream(flags: &Serve, url: Uri, names: &Names) -> Result<Upstream, Refused>
         forward_headers: given.forward_header.clone(),
         connection_id_header: given.connection_id_header.clone(),
         connect_timeout: given.connect_timeout,
+        era: given.upstream_era,
     })
 }
 

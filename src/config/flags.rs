@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand};
 use hyper::Uri;
 use hyper::header::{HeaderName, HeaderValue};
 use ipnet::IpNet;
@@ -18,7 +18,8 @@ use super::http::{
     public_url, upstream_url,
 };
 use super::values::{count, duration, size};
-use super::{CredentialBinding, EndpointForm, LogFormat};
+use super::{CredentialBinding, EndpointForm, LogFormat, UpstreamEra};
+use crate::proto::era::Era;
 
 const ABOUT: &str =
     "Carries MCP clients of the deprecated HTTP+SSE transport to Streamable HTTP servers";
@@ -183,6 +184,24 @@ pub(super) struct UpstreamFlags {
     /// Progress, other messages and comments on an event stream count.
     #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = duration("1s", "24h"))]
     pub(super) request_idle_timeout: Duration,
+    /// What the upstream speaks: auto, handshake (2024-11-05 to 2025-11-25), modern (2026-07-28)
+    ///
+    /// auto learns it from the answer to the first initialize, and anew when the upstream changes. A server that speaks
+    /// both is spoken to in the handshake era unless this says modern.
+    #[arg(long, value_name = "ERA", default_value = "auto", value_parser = upstream_era)]
+    pub(super) upstream_era: UpstreamEra,
+    /// Keep a stream open on which the upstream tells of changes: on, off
+    ///
+    /// off lets an upstream sleep that is billed or scaled by open requests. Then legacy clients hear of changes only
+    /// while a request runs, and before a 2026-07-28 upstream cannot subscribe to resources.
+    #[arg(long, value_name = "MODE", default_value = "on", value_parser = on_off, action = ArgAction::Set)]
+    pub(super) upstream_listen: bool,
+    /// Turn content that a client's revision does not know into text
+    ///
+    /// Audio for clients before 2025-03-26; resource links and structured content for clients before 2025-06-18. Without
+    /// it they get the content as it is, and most show nothing of it.
+    #[arg(long)]
+    pub(super) downgrade_content: bool,
 }
 
 #[derive(Debug, Args)]
@@ -323,6 +342,23 @@ fn endpoint_form(text: &str) -> Result<EndpointForm, String> {
             "{} is none of absolute-path, relative, absolute-url",
             super::values::quoted(text)
         )),
+    }
+}
+
+fn upstream_era(text: &str) -> Result<UpstreamEra, String> {
+    match text {
+        "auto" => Ok(UpstreamEra::Auto),
+        "handshake" => Ok(UpstreamEra::Fixed(Era::Handshake)),
+        "modern" => Ok(UpstreamEra::Fixed(Era::Modern)),
+        _ => Err("must be auto, handshake or modern".to_owned()),
+    }
+}
+
+fn on_off(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("must be on or off".to_owned()),
     }
 }
 

@@ -21,6 +21,8 @@ use hyper::Uri;
 use hyper::header::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
+use crate::proto::era::Era;
+
 pub use flags::{command, env_names};
 pub use parse::parse;
 
@@ -97,6 +99,17 @@ pub struct Upstream {
     pub connection_id_header: Option<HeaderName>,
     /// The longest that connecting may take, TLS handshake included.
     pub connect_timeout: Duration,
+    /// What it speaks.
+    pub era: UpstreamEra,
+}
+
+/// What the operator says of the upstream's era.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamEra {
+    /// Nothing: it is learnt.
+    Auto,
+    /// It speaks this one, whatever it seems.
+    Fixed(Era),
 }
 
 impl fmt::Debug for Upstream {
@@ -112,6 +125,7 @@ impl fmt::Debug for Upstream {
             .field("forward_headers", &self.forward_headers)
             .field("connection_id_header", &self.connection_id_header)
             .field("connect_timeout", &self.connect_timeout)
+            .field("era", &self.era)
             .finish()
     }
 }
@@ -171,9 +185,13 @@ pub enum CredentialBinding {
     Off,
 }
 
-/// Bounds on time, memory and numbers.
+/// Bounds on time, memory and numbers, and what else each connection is to know.
 #[derive(Clone, Debug)]
 pub struct Limits {
+    /// Whether a stream is kept open on which the upstream tells of changes.
+    pub upstream_listen: bool,
+    /// Whether content that a client's revision does not know becomes text.
+    pub downgrade_content: bool,
     /// The quiet time on a client's stream after which a comment is sent.
     pub keep_alive: Duration,
     /// The longest that one upstream exchange may take.

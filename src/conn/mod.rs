@@ -17,7 +17,7 @@ use hyper::header::HeaderValue;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
-use tracing::{Instrument, debug, debug_span, error, info};
+use tracing::{Instrument, debug, debug_span, error, info, warn};
 
 use crate::budget::{Budget, Pressure, Share};
 use crate::config::Limits;
@@ -25,6 +25,7 @@ use crate::metrics::{Counter, Metrics};
 use crate::proto::bridge::{
     Answer, Bridge, CallId, End, Exchange, Input, Output, PostId, Posted, Reply, Settings, Verb,
 };
+use crate::proto::era::Era;
 use crate::proto::sse;
 use crate::store::{Binding, ConnectionId, Delivery, MAILBOX, Post, Store};
 use crate::tap::{Bus, Label, Text, What};
@@ -193,6 +194,10 @@ impl Connection {
             request_timeout: limits.request_timeout,
             request_idle_timeout: limits.request_idle_timeout,
             version_hint: version,
+            era: shared.upstream.era().unwrap_or(Era::Handshake),
+            era_fixed: shared.upstream.era_is_fixed(),
+            listen: limits.upstream_listen,
+            downgrade_content: limits.downgrade_content,
             seed,
             ..Settings::default()
         };
@@ -513,6 +518,8 @@ impl Connection {
                     registration.shared.store.release(&registration.id);
                     self.wire.end();
                 }
+                Output::Learnt(era) => self.shared.upstream.learn_era(era),
+                Output::Warn(text) => warn!("{text}"),
                 Output::Count(what) => self.shared.metrics.add(what.into()),
                 Output::Finished => self.finished = true,
             }
@@ -533,6 +540,7 @@ impl Connection {
             verb,
             session,
             version,
+            mirrored,
             context,
             repeated,
         } = exchange;
@@ -555,6 +563,7 @@ impl Connection {
             verb,
             session,
             version,
+            mirrored,
             forwarded: context,
             cookies,
             query,

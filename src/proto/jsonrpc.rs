@@ -304,6 +304,25 @@ impl Message {
         splice(&self.text, span, json)
     }
 
+    /// The same message with other `params`, given as JSON text; they are added where there were none.
+    #[must_use]
+    pub fn text_with_params(&self, params: &str) -> Bytes {
+        if let Some(span) = &self.params {
+            return splice(&self.text, span, params);
+        }
+        let open = memchr::memchr(b'{', &self.text).map_or(0, |at| at + 1);
+        splice(&self.text, &(open..open), &format!(r#""params":{params},"#))
+    }
+
+    /// The same response with another `result`, given as JSON text; an error stays as it is.
+    #[must_use]
+    pub fn text_with_result(&self, result: &str) -> Bytes {
+        match &self.result {
+            Some(span) => splice(&self.text, span, result),
+            None => self.text.clone(),
+        }
+    }
+
     fn member(&self, within: &Range<usize>, name: &str) -> Option<(Range<usize>, &str)> {
         let members: std::collections::BTreeMap<std::borrow::Cow<'_, str>, &RawValue> =
             serde_json::from_str(self.slice(within)).ok()?;

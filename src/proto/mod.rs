@@ -8,4 +8,6 @@ pub mod bridge;
 pub mod era;
 pub mod json_lines;
 pub mod jsonrpc;
+pub mod mirror;
+pub mod object;
 pub mod sse;

@@ -11,6 +11,7 @@ mod breaker;
 mod call;
 mod connect;
 mod cookies;
+mod memory;
 mod redirect;
 mod upload;
 
@@ -25,15 +26,17 @@ use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tracing::info;
 
 use crate::config::Config;
 use crate::error::Error;
-use crate::proto::bridge::Verb;
-use crate::proto::era;
+use crate::proto::bridge::{Mirrored, Verb};
+use crate::proto::era::{self, Era};
 use breaker::Breaker;
 pub use call::{Call, root_cause};
 use connect::Connector;
 pub use cookies::Jar;
+use memory::EraMemory;
 pub use upload::Upload;
 
 /// Bytes that one connection's reader may buffer; also the largest head of an answer. hyper would take six times as much
@@ -61,6 +64,7 @@ pub struct Upstream {
     connection_id_header: Option<HeaderName>,
     max_message: usize,
     breaker: Arc<Breaker>,
+    era: EraMemory,
 }
 
 /// Why a passed-through request has no answer.
@@ -88,6 +92,8 @@ pub struct Outgoing {
     pub session: Option<Arc<str>>,
     /// The value of `MCP-Protocol-Version`.
     pub version: Option<Arc<str>>,
+    /// The headers that repeat parts of the message (2026-07-28, "Request Metadata").
+    pub mirrored: Vec<Mirrored>,
     /// From the client's POST.
     pub forwarded: Arc<Forwarded>,
     /// The cookies of this connection, if any.
@@ -130,6 +136,7 @@ impl Upstream {
             connection_id_header: config.upstream.connection_id_header.clone(),
             max_message: config.limits.max_message,
             breaker,
+            era: EraMemory::new(config.upstream.era),
         }))
     }
 
@@ -191,6 +198,25 @@ impl Upstream {
             .authority()
             .map_or("", |authority| authority.as_str());
         format!("{scheme}://{authority}{}", self.configured.path())
+    }
+
+    /// What the upstream speaks, as the operator said or as it was learnt last. `None` before that.
+    #[must_use]
+    pub fn era(&self) -> Option<Era> {
+        self.era.known()
+    }
+
+    /// Whether the operator said what it speaks.
+    #[must_use]
+    pub fn era_is_fixed(&self) -> bool {
+        self.era.is_fixed()
+    }
+
+    /// The upstream has shown what it speaks.
+    pub fn learn_era(&self, era: Era) {
+        if self.era.learn(era) {
+            info!(upstream = %self.shown(), %era, "the upstream's era");
+        }
     }
 
     /// Whether exchanges are to name their connection.
@@ -269,6 +295,13 @@ impl Upstream {
         }
         for (name, value) in &outgoing.forwarded.headers {
             headers.append(name, value.clone());
+        }
+        for Mirrored { name, value } in &outgoing.mirrored {
+            let name = HeaderName::from_bytes(name.as_bytes());
+            let value = HeaderValue::from_str(value);
+            if let (Ok(name), Ok(value)) = (name, value) {
+                headers.insert(name, value);
+            }
         }
         if let Some(cookies) = &outgoing.cookies {
             headers.insert(header::COOKIE, cookies.clone());

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::support::client::{Client, call};
 use crate::support::ferry::Ferry;
+use crate::support::scene::scene;
 use crate::support::upstream::Upstream;
 
 /// The connection still works.
@@ -127,9 +128,7 @@ async fn a_client_whose_revision_has_no_batches_gets_400_for_one() {
 
 #[tokio::test]
 async fn an_id_in_flight_cannot_be_used_again_and_the_first_call_is_untouched() {
-    let mut upstream = Upstream::with_sessions().await;
-    let ferry = Ferry::start(upstream.url()).await;
-    let mut client = Client::ready(ferry.address).await;
+    let (mut upstream, ferry, mut client) = scene().await;
     let asked = |id: &str| format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call"}}"#);
     assert_eq!(client.post(asked("1")).await.status(), 202);
     let first = upstream.expect("POST").await;

@@ -9,15 +9,14 @@ use crate::support::client::{Client, call, initialize, post};
 use crate::support::clock::{Clock, within};
 use crate::support::ferry::Ferry;
 use crate::support::http::exchange;
+use crate::support::scene::scene;
 use crate::support::upstream::Upstream;
 
 const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test]
 async fn a_post_is_answered_202_accepted_before_the_upstream_answers() {
-    let mut upstream = Upstream::with_sessions().await;
-    let ferry = Ferry::start(upstream.url()).await;
-    let mut client = Client::ready(ferry.address).await;
+    let (mut upstream, ferry, mut client) = scene().await;
     // No time passes: whatever waits for the upstream waits for ever.
     let _clock = Clock::stop();
     let answered = client.post(call(1, "tools/call").to_string()).await;

@@ -70,9 +70,7 @@ async fn an_id_that_differs_in_any_digit_is_unknown() {
         // The connection has noticed nothing.
         client.request(9, "tools/list", json!({})).await;
         assert_eq!(client.message().await["id"], 9);
-        client.leave();
-        ferry.quiet().await;
-        ferry.stop().await;
+        ferry.stop_after(client).await;
     }
     assert_eq!(differs, 64);
 }
@@ -114,9 +112,7 @@ async fn only_the_id_as_it_was_given_out_is_known() {
         assert!(!text.contains(&id[..8]), "{query}: {text}");
     }
     assert_eq!(upstream.log().len(), before, "nothing went upstream");
-    client.leave();
-    ferry.quiet().await;
-    ferry.stop().await;
+    ferry.stop_after(client).await;
 }
 
 #[tokio::test]

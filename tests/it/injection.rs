@@ -204,9 +204,7 @@ async fn nothing_in_a_client_s_head_becomes_a_header_of_its_own_upstream() {
             .expect("write");
         drop(socket);
     }
-    client.leave();
-    ferry.quiet().await;
-    ferry.stop().await;
+    ferry.stop_after(client).await;
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use crate::support::client::{Client, Item, call};
 use crate::support::clock::{Clock, within};
 use crate::support::ferry::Ferry;
+use crate::support::scene::works;
 use crate::support::upstream::{Call, Events, Received, Upstream};
 
 /// So many events of 32 KiB that no buffer on the way, the kernel's included, holds them.
@@ -42,13 +43,6 @@ fn flood(mut events: Events) -> (Arc<AtomicUsize>, JoinHandle<bool>) {
     (sent, task)
 }
 
-/// One call and its answer.
-async fn works(client: &mut Client, upstream: &mut Upstream) {
-    client.send(&call(1, "tools/list")).await;
-    upstream.expect("POST").await.result(&json!({})).await;
-    assert_eq!(client.message().await["id"], 1);
-}
-
 /// Waits until the flood stands still: a neighbour makes calls meanwhile, and no event is taken during many of them.
 async fn stuck(sent: &AtomicUsize, neighbour: &mut Client, upstream: &mut Upstream) {
     let mut quiet = 0;
@@ -66,21 +60,37 @@ async fn stuck(sent: &AtomicUsize, neighbour: &mut Client, upstream: &mut Upstre
     assert!(taken < EVENTS, "all was taken though nobody read");
 }
 
-#[tokio::test]
-async fn a_client_that_does_not_read_pauses_its_own_upstream_alone() {
-    let mut upstream = Upstream::with_sessions().await;
+/// A client that will be slow to read, and one beside it.
+async fn side_by_side() -> (Upstream, Ferry, Client, Client) {
+    let upstream = Upstream::with_sessions().await;
     let ferry = Ferry::with(upstream.url(), |config| {
         config.limits.client_buffer = 256 << 10;
     })
     .await;
-    let mut slow = Client::ready(ferry.address).await;
-    let mut neighbour = Client::ready(ferry.address).await;
+    let slow = Client::ready(ferry.address).await;
+    let neighbour = Client::ready(ferry.address).await;
     slow.set_window(64 << 10);
-    // The slow client may take as long as it likes.
-    let _clock = Clock::stop();
+    (upstream, ferry, slow, neighbour)
+}
+
+/// Makes a call of the slow client that is answered with a flood, and waits until that stands still.
+async fn flooded(
+    upstream: &mut Upstream,
+    slow: &Client,
+    neighbour: &mut Client,
+) -> JoinHandle<bool> {
     slow.send(&call(1, "tools/call")).await;
     let (sent, flood) = flood(upstream.expect("POST").await.events().await);
-    stuck(&sent, &mut neighbour, &mut upstream).await;
+    stuck(&sent, neighbour, upstream).await;
+    flood
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_pauses_its_own_upstream_alone() {
+    let (mut upstream, ferry, mut slow, mut neighbour) = side_by_side().await;
+    // The slow client may take as long as it likes.
+    let _clock = Clock::stop();
+    let flood = flooded(&mut upstream, &slow, &mut neighbour).await;
     // Then it reads, and has missed nothing.
     slow.set_window(4 << 20);
     for number in 0..EVENTS {
@@ -96,18 +106,9 @@ async fn a_client_that_does_not_read_pauses_its_own_upstream_alone() {
 
 #[tokio::test]
 async fn a_client_that_does_not_read_for_the_stall_timeout_is_closed() {
-    let mut upstream = Upstream::with_sessions().await;
-    let ferry = Ferry::with(upstream.url(), |config| {
-        config.limits.client_buffer = 256 << 10;
-    })
-    .await;
-    let mut slow = Client::ready(ferry.address).await;
-    let mut neighbour = Client::ready(ferry.address).await;
-    slow.set_window(64 << 10);
+    let (mut upstream, ferry, mut slow, mut neighbour) = side_by_side().await;
     let clock = Clock::stop();
-    slow.send(&call(1, "tools/call")).await;
-    let (sent, flood) = flood(upstream.expect("POST").await.events().await);
-    stuck(&sent, &mut neighbour, &mut upstream).await;
+    let flood = flooded(&mut upstream, &slow, &mut neighbour).await;
     clock.advance(Duration::from_secs(30)).await;
     assert!(
         !within("the flood to be given up", flood)

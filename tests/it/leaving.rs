@@ -7,13 +7,16 @@ use serde_json::json;
 use crate::support::client::{Client, call, initialize, post};
 use crate::support::clock::Clock;
 use crate::support::ferry::Ferry;
-use crate::support::upstream::{Answer, Upstream, routine};
+use crate::support::scene::scene;
+use crate::support::upstream::{Answer, Received, Upstream};
+
+fn is_farewell(request: &Received) -> bool {
+    request.method() == "DELETE"
+}
 
 #[tokio::test]
 async fn what_was_in_flight_is_cancelled_and_the_session_ended() {
-    let mut upstream = Upstream::with_sessions().await;
-    let ferry = Ferry::start(upstream.url()).await;
-    let client = Client::ready(ferry.address).await;
+    let (mut upstream, ferry, client) = scene().await;
     client.send(&call(7, "tools/call")).await;
     let plain = upstream.expect("POST").await;
     client.send(&call(8, "tools/call")).await;
@@ -65,12 +68,7 @@ async fn without_a_session_what_was_in_flight_is_dropped() {
 
 #[tokio::test]
 async fn the_id_is_unknown_at_once_while_the_farewell_goes_on() {
-    let mut upstream = Upstream::start(|request| match request.method() {
-        "DELETE" => None,
-        _ if request.rpc() == "initialize" => Some(Answer::initialize(request, Some("s"))),
-        _ => routine(request),
-    })
-    .await;
+    let mut upstream = Upstream::with_sessions_but(is_farewell).await;
     let ferry = Ferry::start(upstream.url()).await;
     let client = Client::ready(ferry.address).await;
     let (address, endpoint) = (client.address, client.endpoint.clone());
@@ -86,12 +84,7 @@ async fn the_id_is_unknown_at_once_while_the_farewell_goes_on() {
 
 #[tokio::test]
 async fn an_upstream_that_does_not_answer_the_farewell_is_not_waited_for() {
-    let mut upstream = Upstream::start(|request| match request.method() {
-        "DELETE" => None,
-        _ if request.rpc() == "initialize" => Some(Answer::initialize(request, Some("s"))),
-        _ => routine(request),
-    })
-    .await;
+    let mut upstream = Upstream::with_sessions_but(is_farewell).await;
     let ferry = Ferry::start(upstream.url()).await;
     let clock = Clock::stop();
     Client::ready(ferry.address).await.leave();
@@ -134,9 +127,7 @@ async fn a_session_that_begins_after_the_client_left_is_ended_too() {
 
 #[tokio::test]
 async fn a_request_of_the_upstream_to_a_client_that_left_is_answered_with_an_error() {
-    let mut upstream = Upstream::with_sessions().await;
-    let ferry = Ferry::start(upstream.url()).await;
-    let mut client = Client::ready(ferry.address).await;
+    let (mut upstream, ferry, mut client) = scene().await;
     client.send(&call(1, "tools/call")).await;
     let mut events = upstream.expect("POST").await.events().await;
     let asked =
@@ -204,18 +195,11 @@ async fn a_thousand_clients_that_came_and_went_leave_nothing() {
 
 #[tokio::test]
 async fn a_farewell_that_is_not_answered_does_not_hold_up_the_drain() {
-    let upstream = Upstream::start(|request| match request.method() {
-        "DELETE" => None,
-        _ if request.rpc() == "initialize" => Some(Answer::initialize(request, Some("s"))),
-        _ => routine(request),
-    })
-    .await;
+    let upstream = Upstream::with_sessions_but(is_farewell).await;
     let mut ferry = Ferry::start(upstream.url()).await;
     let clock = Clock::stop();
     Client::ready(ferry.address).await.leave();
-    upstream
-        .seen("the farewell", |request| request.method() == "DELETE")
-        .await;
+    upstream.seen("the farewell", is_farewell).await;
     ferry.drain();
     clock
         .pass_until("the end of the drain", ferry.quiet())

@@ -10,6 +10,7 @@ use crate::support::client::{Client, Item, call, initialize, post};
 use crate::support::clock::within;
 use crate::support::ferry::Ferry;
 use crate::support::http::{Wire, exchange, request};
+use crate::support::scene::scene;
 use crate::support::upstream::{Answer, Upstream, routine};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -98,9 +99,7 @@ async fn a_client_does_not_choose_its_id() {
 
 #[tokio::test]
 async fn what_an_upstream_puts_around_its_messages_stays_behind() {
-    let mut upstream = Upstream::with_sessions().await;
-    let ferry = Ferry::start(upstream.url()).await;
-    let mut client = Client::ready(ferry.address).await;
+    let (mut upstream, ferry, mut client) = scene().await;
     client.send(&call(1, "tools/call")).await;
     let mut events = upstream.expect("POST").await.events().await;
     events
@@ -132,9 +131,7 @@ async fn messages_cross_byte_for_byte_on_one_line() {
     // Number forms, key order, spaces, escapes, unknown members, characters beyond the BMP, line separators.
     const PARAMS: &str = r#"{"z":1.0,"a":1e3,"n":12345678901234567890123,"m":-0.0,  "e":"\u00e9\/\ud83d\ude00",
         "raw":"é😀  ","x-unknown":[ ],"_meta":{"progressToken":"7"},"nul":"\u0000"}"#;
-    let mut upstream = Upstream::with_sessions().await;
-    let ferry = Ferry::start(upstream.url()).await;
-    let mut client = Client::ready(ferry.address).await;
+    let (mut upstream, ferry, mut client) = scene().await;
     let one_line = PARAMS.replace('\n', " ");
     let asked = |params: &str| {
         format!(r#"{{"method":"x/y", "id":1.0 ,"params":{params},"jsonrpc":"2.0","extra":null}}"#)
@@ -181,9 +178,7 @@ async fn initialize_is_answered_in_the_clients_own_version() {
 
 #[tokio::test]
 async fn a_result_larger_than_the_clients_buffer_passes_on_one_line() {
-    let mut upstream = Upstream::with_sessions().await;
-    let ferry = Ferry::start(upstream.url()).await;
-    let mut client = Client::ready(ferry.address).await;
+    let (mut upstream, ferry, mut client) = scene().await;
     // The buffer holds 4 MiB.
     let text = "x".repeat(6 << 20);
     for streamed in [false, true] {

@@ -7,20 +7,10 @@ use serde_json::{Value, json};
 use crate::support::client::{Client, Item, call};
 use crate::support::clock::Clock;
 use crate::support::ferry::Ferry;
-use crate::support::upstream::{Answer, Received, Upstream, routine};
+use crate::support::upstream::{Answer, Received, Upstream};
 
 fn note(number: usize) -> Value {
     json!({"jsonrpc": "2.0", "method": "notifications/message", "params": number})
-}
-
-/// A server with a session whose GETs are the test's.
-async fn listening() -> Upstream {
-    Upstream::start(|request| match request.method() {
-        "GET" => None,
-        _ if request.rpc() == "initialize" => Some(Answer::initialize(request, Some("s-1"))),
-        _ => routine(request),
-    })
-    .await
 }
 
 fn gets(upstream: &Upstream) -> usize {
@@ -31,7 +21,7 @@ fn gets(upstream: &Upstream) -> usize {
 
 #[tokio::test]
 async fn the_listen_stream_opens_after_the_handshake_and_delays_nothing() {
-    let mut upstream = listening().await;
+    let mut upstream = Upstream::listening().await;
     let ferry = Ferry::start(upstream.url()).await;
     let mut client = Client::ready(ferry.address).await;
     let listen = upstream.expect("GET").await;
@@ -40,7 +30,7 @@ async fn the_listen_stream_opens_after_the_handshake_and_delays_nothing() {
     assert_eq!(before, ["initialize", "notifications/initialized", ""]);
     let header = |name| listen.request.header(name);
     assert_eq!(header("accept"), Some("text/event-stream"));
-    assert_eq!(header("mcp-session-id"), Some("s-1"));
+    assert_eq!(header("mcp-session-id"), Some("session-1"));
     assert_eq!(header("mcp-protocol-version"), Some("2025-11-25"));
     assert_eq!(header("last-event-id"), None);
     // It hangs; calls do not wait for it.
@@ -60,7 +50,7 @@ async fn the_listen_stream_opens_after_the_handshake_and_delays_nothing() {
 
 #[tokio::test]
 async fn a_listen_stream_that_ends_is_resumed_after_the_time_it_asked_for() {
-    let mut upstream = listening().await;
+    let mut upstream = Upstream::listening().await;
     let ferry = Ferry::start(upstream.url()).await;
     let clock = Clock::stop();
     let mut client = Client::ready(ferry.address).await;
@@ -92,7 +82,7 @@ async fn a_listen_stream_that_ends_is_resumed_after_the_time_it_asked_for() {
 
 #[tokio::test]
 async fn a_405_is_remembered() {
-    let mut upstream = listening().await;
+    let mut upstream = Upstream::listening().await;
     let ferry = Ferry::start(upstream.url()).await;
     let clock = Clock::stop();
     let mut client = Client::ready(ferry.address).await;
@@ -106,9 +96,7 @@ async fn a_405_is_remembered() {
     upstream.expect("POST").await.result(&json!({})).await;
     assert_eq!(client.message().await["id"], 1);
     assert_eq!(gets(&upstream), 1);
-    client.leave();
-    ferry.quiet().await;
-    ferry.stop().await;
+    ferry.stop_after(client).await;
 }
 
 #[tokio::test]
@@ -126,12 +114,7 @@ async fn without_a_session_there_is_no_listen_stream() {
 
 #[tokio::test]
 async fn a_reply_stream_closed_early_is_picked_up_where_it_was() {
-    let mut upstream = Upstream::start(|request| match request.method() {
-        "GET" if request.header("last-event-id").is_some() => None,
-        _ if request.rpc() == "initialize" => Some(Answer::initialize(request, Some("s-1"))),
-        _ => routine(request),
-    })
-    .await;
+    let mut upstream = Upstream::resuming().await;
     let ferry = Ferry::start(upstream.url()).await;
     let clock = Clock::stop();
     let mut client = Client::ready(ferry.address).await;
@@ -142,7 +125,7 @@ async fn a_reply_stream_closed_early_is_picked_up_where_it_was() {
     events.end().await;
     let resumed = clock.pass_until("a GET", upstream.expect("GET")).await;
     assert_eq!(resumed.request.header("last-event-id"), Some("p-1"));
-    assert_eq!(resumed.request.header("mcp-session-id"), Some("s-1"));
+    assert_eq!(resumed.request.header("mcp-session-id"), Some("session-1"));
     let mut events = resumed.events().await;
     events.raw(format!("id: p-2\ndata: {}\n\n", note(1))).await;
     assert_eq!(client.message().await, note(1));
@@ -156,8 +139,6 @@ async fn a_reply_stream_closed_early_is_picked_up_where_it_was() {
     assert_eq!(client.message().await, result);
     client.leave();
     ferry.quiet().await;
-    let calls = upstream.log();
-    let calls = calls.iter().filter(|request| request.rpc() == "tools/call");
-    assert_eq!(calls.count(), 1, "executed once");
+    assert_eq!(upstream.times("tools/call"), 1, "executed once");
     ferry.stop().await;
 }

@@ -37,6 +37,7 @@ mod passthrough;
 mod paths;
 mod posts;
 mod prefixes;
+mod promises;
 mod recovery;
 mod redirects;
 mod secrecy;

@@ -8,6 +8,7 @@ use crate::support::client::{Client, call, post};
 use crate::support::clock::{Clock, within};
 use crate::support::ferry::Ferry;
 use crate::support::http::{Response, Wire, chunk, exchange, request};
+use crate::support::scene::scene;
 use crate::support::upstream::Upstream;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -206,9 +207,7 @@ async fn a_body_that_does_not_arrive_is_given_up_after_body_timeout() {
 
 #[tokio::test]
 async fn a_post_in_one_piece_may_ask_to_continue_first() {
-    let mut upstream = Upstream::with_sessions().await;
-    let ferry = Ferry::start(upstream.url()).await;
-    let mut client = Client::ready(ferry.address).await;
+    let (mut upstream, ferry, mut client) = scene().await;
     let body = call(1, "tools/list").to_string();
     let length = body.len().to_string();
     let headers = [

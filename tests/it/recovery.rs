@@ -6,17 +6,8 @@ use tokio::net::TcpListener;
 use crate::support::client::{Client, call, initialize, post};
 use crate::support::clock::{Clock, within};
 use crate::support::ferry::Ferry;
-use crate::support::upstream::{Answer, ClosedPort, Upstream, echo, routine};
-
-/// How often the upstream was asked for this method.
-fn times(upstream: &Upstream, method: &str) -> usize {
-    let same = |request: &&std::sync::Arc<_>| rpc(request) == method;
-    upstream.log().iter().filter(same).count()
-}
-
-fn rpc(request: &crate::support::upstream::Received) -> String {
-    request.rpc()
-}
+use crate::support::scene::scene;
+use crate::support::upstream::{Answer, ClosedPort, Upstream, echo, rebind, routine};
 
 #[tokio::test]
 async fn an_upstream_that_is_down_is_tried_for_a_while_and_then_reported() {
@@ -24,23 +15,14 @@ async fn an_upstream_that_is_down_is_tried_for_a_while_and_then_reported() {
     let ferry = Ferry::start(port.url()).await;
     let clock = Clock::stop();
     let mut client = Client::open(ferry.address).await;
-    let posting = client.post(initialize().to_string());
-    let answered = clock.pass_until("a status", posting).await;
-    assert_eq!(answered.status(), 202);
-    let error = client.ferry_error(0, "upstream_unreachable", "no");
-    let error = clock.pass_until("the error", error).await;
-    let text = error["error"]["message"].as_str().expect("text");
+    let text = client.unreachable(&clock).await;
     assert!(
         text.contains("refused") && text.contains("running?"),
         "{text}"
     );
 
     // The same connection goes on when the upstream is there.
-    let _upstream = Upstream::on(port.open(), |request| {
-        (request.rpc() == "initialize")
-            .then(|| Answer::initialize(request, None))
-            .or_else(|| routine(request))
-    });
+    let _upstream = Upstream::echo_on(port.open());
     // After several failures nothing is tried for a second.
     clock.pass_until("the handshake", client.handshake()).await;
     client.leave();
@@ -75,9 +57,7 @@ async fn an_upstream_that_comes_up_in_time_costs_the_client_nothing() {
 
 #[tokio::test]
 async fn a_call_whose_connection_is_lost_is_not_sent_again() {
-    let mut upstream = Upstream::with_sessions().await;
-    let ferry = Ferry::start(upstream.url()).await;
-    let mut client = Client::ready(ferry.address).await;
+    let (mut upstream, ferry, mut client) = scene().await;
     for (id, reset) in [(1, false), (2, true)] {
         client.send(&call(id, "tools/call")).await;
         let received = upstream.expect("POST").await;
@@ -88,16 +68,14 @@ async fn a_call_whose_connection_is_lost_is_not_sent_again() {
         }
         client.ferry_error(id, "upstream_lost", "unknown").await;
     }
-    assert_eq!(times(&upstream, "tools/call"), 2);
+    assert_eq!(upstream.times("tools/call"), 2);
     client.leave();
     ferry.stop().await;
 }
 
 #[tokio::test]
 async fn a_safe_request_whose_connection_is_lost_is_sent_again_once() {
-    let mut upstream = Upstream::with_sessions().await;
-    let ferry = Ferry::start(upstream.url()).await;
-    let mut client = Client::ready(ferry.address).await;
+    let (mut upstream, ferry, mut client) = scene().await;
     client.send(&call(1, "tools/list")).await;
     upstream.expect("POST").await.reset();
     upstream.expect("POST").await.result(&json!({})).await;
@@ -109,16 +87,14 @@ async fn a_safe_request_whose_connection_is_lost_is_sent_again_once() {
     upstream.expect("POST").await.reset();
     upstream.expect("POST").await.reset();
     client.ferry_error(2, "upstream_lost", "unknown").await;
-    assert_eq!(times(&upstream, "tools/list"), 4);
+    assert_eq!(upstream.times("tools/list"), 4);
     client.leave();
     ferry.stop().await;
 }
 
 #[tokio::test]
 async fn an_idle_connection_that_the_upstream_closed_costs_nothing() {
-    let mut upstream = Upstream::with_sessions().await;
-    let ferry = Ferry::start(upstream.url()).await;
-    let mut client = Client::ready(ferry.address).await;
+    let (mut upstream, ferry, mut client) = scene().await;
     for id in 1..20 {
         client.send(&call(id, "tools/call")).await;
         let received = upstream.expect("POST").await;
@@ -126,7 +102,7 @@ async fn an_idle_connection_that_the_upstream_closed_costs_nothing() {
         received.answer_and_close(Answer::json(&result)).await;
         assert_eq!(client.message().await, result);
     }
-    assert_eq!(times(&upstream, "tools/call"), 19);
+    assert_eq!(upstream.times("tools/call"), 19);
     client.leave();
     ferry.stop().await;
 }
@@ -134,9 +110,7 @@ async fn an_idle_connection_that_the_upstream_closed_costs_nothing() {
 #[tokio::test]
 async fn a_json_answer_cut_anywhere_is_an_error_and_nothing_of_it_is_delivered() {
     const BODY: &str = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
-    let mut upstream = Upstream::with_sessions().await;
-    let ferry = Ferry::start(upstream.url()).await;
-    let mut client = Client::ready(ferry.address).await;
+    let (mut upstream, ferry, mut client) = scene().await;
     for chunked in [false, true] {
         for cut in 0..=BODY.len() {
             if cut == BODY.len() && !chunked {
@@ -167,9 +141,7 @@ async fn an_event_stream_cut_anywhere_delivers_whole_events_only() {
     let body =
         format!("data: {PROGRESS}\n\ndata: {{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{{}}}}\n");
     let first = "data: \n\n".len() + PROGRESS.len();
-    let mut upstream = Upstream::with_sessions().await;
-    let ferry = Ferry::start(upstream.url()).await;
-    let mut client = Client::ready(ferry.address).await;
+    let (mut upstream, ferry, mut client) = scene().await;
     for cut in 0..=body.len() {
         client.send(&call(1, "tools/call")).await;
         let mut events = upstream.expect("POST").await.events().await;
@@ -188,9 +160,7 @@ async fn an_event_stream_cut_anywhere_delivers_whole_events_only() {
 
 #[tokio::test]
 async fn a_lost_session_is_replaced_and_the_client_notices_nothing() {
-    let mut upstream = Upstream::with_sessions().await;
-    let ferry = Ferry::start(upstream.url()).await;
-    let mut client = Client::ready(ferry.address).await;
+    let (mut upstream, ferry, mut client) = scene().await;
     client.send(&call(1, "tools/call")).await;
     let received = upstream.expect("POST").await;
     assert_eq!(received.request.header("mcp-session-id"), Some("session-1"));
@@ -260,19 +230,6 @@ async fn an_upstream_restarted_in_the_middle_is_used_again() {
     }
     drop(clients);
     ferry.quiet().await;
-    assert_eq!(times(&after, "initialize"), 3);
+    assert_eq!(after.times("initialize"), 3);
     ferry.stop().await;
-}
-
-/// Binds a port that was just left.
-async fn rebind(address: std::net::SocketAddr) -> TcpListener {
-    within("the port to be free", async {
-        loop {
-            match TcpListener::bind(address).await {
-                Ok(listener) => return listener,
-                Err(_) => tokio::task::yield_now().await,
-            }
-        }
-    })
-    .await
 }

@@ -9,7 +9,8 @@ use crate::support::client::{Client, Item, call};
 use crate::support::clock::{Clock, within};
 use crate::support::ferry::Ferry;
 use crate::support::http::{Wire, exchange, request};
-use crate::support::upstream::{Answer, Upstream, routine};
+use crate::support::scene::scene;
+use crate::support::upstream::{Answer, Call, Upstream, routine};
 
 /// Begins the shutdown and waits until it shows.
 async fn drain(ferry: &mut Ferry) {
@@ -19,6 +20,22 @@ async fn drain(ferry: &mut Ferry) {
         while exchange(address, "GET", "/readyz", &[], "").await.status() != 503 {}
     })
     .await;
+}
+
+/// A ferry that drains while a call is in flight.
+async fn draining() -> (Upstream, Ferry, Client, Call) {
+    let (mut upstream, mut ferry, client) = scene().await;
+    client.send(&call(1, "tools/call")).await;
+    let received = upstream.expect("POST").await;
+    drain(&mut ferry).await;
+    (upstream, ferry, client, received)
+}
+
+/// The call in flight has its answer, and the stream its clean end.
+async fn finishes(received: Call, client: &mut Client) {
+    received.result(&json!({})).await;
+    assert_eq!(client.message().await["id"], 1);
+    client.ended().await;
 }
 
 #[tokio::test]
@@ -33,9 +50,7 @@ async fn readiness_ends_and_liveness_stays() {
     drain(&mut ferry).await;
     let alive = exchange(ferry.address, "GET", "/healthz", &[], "").await;
     assert_eq!(alive.status(), 200);
-    received.result(&json!({})).await;
-    assert_eq!(client.message().await["id"], 1);
-    client.ended().await;
+    finishes(received, &mut client).await;
     let address = ferry.address;
     ferry.stopped().await;
     let gone = TcpStream::connect(address).await;
@@ -66,9 +81,7 @@ async fn idle_streams_end_cleanly_at_once_and_their_sessions_with_them() {
 
 #[tokio::test]
 async fn a_call_in_flight_finishes_with_everything_it_needs() {
-    let mut upstream = Upstream::with_sessions().await;
-    let mut ferry = Ferry::start(upstream.url()).await;
-    let mut client = Client::ready(ferry.address).await;
+    let (mut upstream, mut ferry, mut client) = scene().await;
     client.send(&call(1, "tools/call")).await;
     let mut events = upstream.expect("POST").await.events().await;
     drain(&mut ferry).await;
@@ -93,38 +106,24 @@ async fn a_call_in_flight_finishes_with_everything_it_needs() {
 
 #[tokio::test]
 async fn new_streams_are_turned_away_by_closing_their_socket() {
-    let mut upstream = Upstream::with_sessions().await;
-    let mut ferry = Ferry::start(upstream.url()).await;
-    let mut client = Client::ready(ferry.address).await;
-    client.send(&call(1, "tools/call")).await;
-    let received = upstream.expect("POST").await;
-    drain(&mut ferry).await;
+    let (_upstream, ferry, mut client, received) = draining().await;
     // Any answer with an error status would make a reconnecting TypeScript client give up for good.
     let mut wire = Wire::connect(ferry.address).await;
     wire.write(&request("GET", "/sse", &[], b"")).await;
     assert_eq!(wire.closed().await, "");
-    received.result(&json!({})).await;
-    assert_eq!(client.message().await["id"], 1);
-    client.ended().await;
+    finishes(received, &mut client).await;
     ferry.stopped().await;
 }
 
 #[tokio::test]
 async fn new_requests_get_an_error_and_run_nothing() {
-    let mut upstream = Upstream::with_sessions().await;
-    let mut ferry = Ferry::start(upstream.url()).await;
-    let mut client = Client::ready(ferry.address).await;
-    client.send(&call(1, "tools/call")).await;
-    let received = upstream.expect("POST").await;
-    drain(&mut ferry).await;
+    let (mut upstream, ferry, mut client, received) = draining().await;
     client.send(&call(2, "tools/call")).await;
     let error = client.ferry_error(2, "shutting_down", "no").await;
     let text = error["error"]["message"].as_str().expect("text");
     assert!(text.contains("reconnect"), "{text}");
     upstream.assert_quiet();
-    received.result(&json!({})).await;
-    assert_eq!(client.message().await["id"], 1);
-    client.ended().await;
+    finishes(received, &mut client).await;
     ferry.stopped().await;
 }
 
@@ -223,12 +222,7 @@ async fn the_last_bytes_are_always_written() {
     // More than the kernel holds for a socket whose peer reads slowly.
     let large = "x".repeat(6 << 20);
     for _ in 0..30 {
-        let mut upstream = Upstream::start(|request| {
-            (request.rpc() == "initialize")
-                .then(|| Answer::initialize(request, None))
-                .or_else(|| routine(request))
-        })
-        .await;
+        let mut upstream = Upstream::stateless().await;
         let mut ferry = Ferry::start(upstream.url()).await;
         let mut client = Client::ready(ferry.address).await;
         let mut idle = Client::open(ferry.address).await;

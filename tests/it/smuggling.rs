@@ -181,7 +181,5 @@ async fn nothing_is_smuggled_past_the_messages() {
     upstream.take().expect("the handshake");
     let path = format!("/messages?sessionId={}", client.id());
     run(&ferry, &upstream, &path).await;
-    client.leave();
-    ferry.quiet().await;
-    ferry.stop().await;
+    ferry.stop_after(client).await;
 }

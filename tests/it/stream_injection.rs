@@ -174,7 +174,5 @@ async fn the_client_gets_the_messages_that_were_meant_and_nothing_else() {
     *next.lock().expect("whole") = ("", String::new());
     client.send(&call(8, "tools/list")).await;
     assert_eq!(client.message().await["id"], 8);
-    client.leave();
-    ferry.quiet().await;
-    ferry.stop().await;
+    ferry.stop_after(client).await;
 }

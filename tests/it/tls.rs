@@ -10,7 +10,7 @@ use rcgen::CertificateParams;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::support::client::{Client, call, initialize};
+use crate::support::client::{Client, call};
 use crate::support::clock::{Clock, within};
 use crate::support::ferry::Ferry;
 use crate::support::http::{Wire, exchange};
@@ -49,9 +49,7 @@ async fn http_2_is_spoken_where_it_is_offered_and_http_1_elsewhere() {
             assert_eq!(asked.version, version, "{offered:?}");
             assert_eq!(asked.authority, upstream.address.to_string());
         }
-        client.leave();
-        ferry.quiet().await;
-        ferry.stop().await;
+        ferry.stop_after(client).await;
     }
 }
 
@@ -97,12 +95,7 @@ async fn refused(upstream: &TlsUpstream, trusted: &Authority, says: &str) {
     let ferry = ferry(upstream, trusted).await;
     let clock = Clock::stop();
     let mut client = Client::open(ferry.address).await;
-    let posting = client.post(initialize().to_string());
-    let answered = clock.pass_until("a status", posting).await;
-    assert_eq!(answered.status(), 202);
-    let error = client.ferry_error(0, "upstream_unreachable", "no");
-    let error = clock.pass_until("the error", error).await;
-    let text = error["error"]["message"].as_str().expect("text");
+    let text = client.unreachable(&clock).await;
     assert!(
         text.contains("certificate") && text.contains(says),
         "{text}"
@@ -111,9 +104,7 @@ async fn refused(upstream: &TlsUpstream, trusted: &Authority, says: &str) {
     assert_eq!(passed.status(), 502);
     assert!(passed.text().contains(says), "{}", passed.text());
     assert!(upstream.log().is_empty(), "nothing was sent");
-    client.leave();
-    ferry.quiet().await;
-    ferry.stop().await;
+    ferry.stop_after(client).await;
 }
 
 #[tokio::test]
@@ -183,12 +174,8 @@ async fn a_server_that_says_nothing_is_given_up_after_connect_timeout() {
     .await;
     let clock = Clock::stop();
     let mut client = Client::open(ferry.address).await;
-    let posting = client.post(initialize().to_string());
-    let answered = clock.pass_until("a status", posting).await;
-    assert_eq!(answered.status(), 202);
-    let error = client.ferry_error(0, "upstream_unreachable", "no");
-    let error = clock.pass_until("the error", error).await;
-    assert!(error.to_string().contains("--connect-timeout"), "{error}");
+    let text = client.unreachable(&clock).await;
+    assert!(text.contains("--connect-timeout"), "{text}");
     let passing = exchange(ferry.address, "POST", "/mcp", &[], "{}");
     let passed = clock.pass_until("an answer", passing).await;
     assert_eq!(passed.status(), 502);
@@ -197,9 +184,7 @@ async fn a_server_that_says_nothing_is_given_up_after_connect_timeout() {
         "{}",
         passed.text()
     );
-    client.leave();
-    ferry.quiet().await;
-    ferry.stop().await;
+    ferry.stop_after(client).await;
 }
 
 fn https(address: SocketAddr) -> Uri {

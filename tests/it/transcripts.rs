@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mcp_ferry::proto::bridge::{
-    Answer, Body, Bridge, CallId, End, Input, Output, PostId, Posted, Refusal, Reply, Settings,
-    Verb,
+    Answer, Body, Bridge, CallId, End, Input, Mirrored, Output, PostId, Posted, Refusal, Reply,
+    Settings, Verb,
 };
+use mcp_ferry::proto::era::Era;
 use mcp_ferry::proto::jsonrpc::{self, Message};
 
 use crate::support::transcript::{self, Line, Step, Transcript};
@@ -34,6 +35,8 @@ struct Run {
     seen: Vec<String>,
     ended: bool,
     finished: bool,
+    /// What the upstream was last known to speak.
+    era: Era,
 }
 
 impl Run {
@@ -45,6 +48,16 @@ impl Run {
                 "max-in-flight" => with.max_in_flight = value.parse().expect("a number"),
                 "request-timeout" => with.request_timeout = time(),
                 "request-idle-timeout" => with.request_idle_timeout = time(),
+                "upstream-era" => {
+                    (with.era, with.era_fixed) = match value.as_str() {
+                        "handshake" => (Era::Handshake, true),
+                        "modern" => (Era::Modern, true),
+                        "learnt-modern" => (Era::Modern, false),
+                        other => panic!("unknown era {other:?}"),
+                    }
+                }
+                "upstream-listen" => with.listen = value == "on",
+                "downgrade-content" => with.downgrade_content = value == "on",
                 "version-hint" => with.version_hint = Some(value.as_str().into()),
                 _ => panic!("unknown setting {name:?}"),
             }
@@ -54,6 +67,7 @@ impl Run {
             reason = "any instant will do as the first; time passes by hand"
         )]
         let now = Instant::now();
+        let era = with.era;
         Self {
             bridge: Bridge::new(with, now),
             now,
@@ -64,6 +78,7 @@ impl Run {
             seen: Vec::new(),
             ended: false,
             finished: false,
+            era,
         }
     }
 
@@ -199,6 +214,9 @@ impl Run {
                     let given = |value: Option<&str>| value.unwrap_or("-").to_owned();
                     let _ = write!(line, " session={}", given(exchange.session.as_deref()));
                     let _ = write!(line, " version={}", given(exchange.version.as_deref()));
+                    for Mirrored { name, value } in &exchange.mirrored {
+                        let _ = write!(line, " [{}: {value}]", name.to_lowercase());
+                    }
                     match &exchange.verb {
                         Verb::Post(text) => {
                             let _ = write!(line, " {}", std::str::from_utf8(text).expect("UTF-8"));
@@ -223,6 +241,13 @@ impl Run {
                     );
                     format!(">> #{} abort", call.0)
                 }
+                Output::Learnt(era) => {
+                    if std::mem::replace(&mut self.era, era) == era {
+                        continue;
+                    }
+                    format!("= learnt-{era}")
+                }
+                Output::Warn(text) => format!("= warns {text}"),
                 Output::Count(what) => format!("= {}", kebab(&format!("{what:?}"))),
                 Output::Finished => {
                     self.finished = true;
@@ -245,7 +270,7 @@ impl Run {
                     self.bridge.in_flight()
                 ));
             }
-            let open = |(_, verb): &(&CallId, &Verb)| !matches!(verb, Verb::Get { .. });
+            let open = |(_, verb): &(&CallId, &Verb)| !is_listening(verb);
             if let Some((call, verb)) = self.open.iter().find(open) {
                 return Err(format!("exchange {call:?} is still open: {verb:?}"));
             }
@@ -282,6 +307,18 @@ impl Run {
             self.handle(Input::Reply(call, head));
             self.handle(Input::Reply(call, Reply::End(End::Complete)));
         }
+    }
+}
+
+/// Whether this exchange is the stream that stays open: a GET, or the subscriptions of a modern upstream.
+fn is_listening(verb: &Verb) -> bool {
+    match verb {
+        Verb::Get { .. } => true,
+        Verb::Post(text) => {
+            let message = Message::parse(text.clone()).expect("a message is sent");
+            message.method() == "subscriptions/listen"
+        }
+        Verb::Delete => false,
     }
 }
 

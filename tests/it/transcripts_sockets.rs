@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use mcp_ferry::config::Config;
+use mcp_ferry::config::{Config, UpstreamEra};
+use mcp_ferry::proto::era::Era;
 use tokio::net::TcpSocket;
 use tokio::task::JoinHandle;
 
@@ -101,6 +102,13 @@ impl<'a> Stage<'a> {
                     "request-idle-timeout" => {
                         config.limits.request_idle_timeout = transcript::setting_duration(value)
                     }
+                    "upstream-era" => {
+                        let modern = value == "modern";
+                        let era = if modern { Era::Modern } else { Era::Handshake };
+                        config.upstream.era = UpstreamEra::Fixed(era);
+                    }
+                    "upstream-listen" => config.limits.upstream_listen = value == "on",
+                    "downgrade-content" => config.limits.downgrade_content = value == "on",
                     "version-hint" => headers.push(("MCP-Protocol-Version", value.as_str())),
                     _ => panic!("unknown setting {name:?}"),
                 }
@@ -466,8 +474,11 @@ fn on_stream(reply: &Reply) -> String {
 /// Whether a request upstream is the expected one.
 fn is(expected: &Request, request: &Received) -> bool {
     let credential = format!("Bearer {}", expected.credential);
+    let mirrored = |(name, value): &(String, String)| request.header(name) == Some(value);
     request.method() == expected.verb
-        && request.text() == expected.body
+        && expected.mirrored.iter().all(mirrored)
+        && request.mirrored() == expected.mirrored.len()
+        && transcript::matches(&expected.body, request.text())
         && request.header("mcp-session-id") == expected.session.as_deref()
         && request.header("mcp-protocol-version") == expected.version.as_deref()
         && request.header("last-event-id") == expected.last_event_id.as_deref()

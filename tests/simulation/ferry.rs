@@ -81,6 +81,7 @@ impl World {
         while let Some(output) = self.connections[number].bridge.poll_output() {
             self.note(number, || shown(&output));
             match &output {
+                Output::Learnt(era) => self.saw(&format!("Learnt {era}")),
                 Output::Count(what) => self.saw(&format!("{what:?}")),
                 Output::Answer(_, Answer::Gone) => self.saw("POST behind the end"),
                 Output::Answer(_, Answer::Refused(_)) => self.saw("POST refused"),

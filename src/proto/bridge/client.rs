@@ -11,7 +11,7 @@ use super::leave::ClientState;
 use super::ledger::{Attempts, Origin, Place, Request};
 use super::trouble::{Executed, Reason, Trouble};
 use super::vocabulary::{About, Answer, CallId, Counted, Output, PostId, Posted, Verb};
-use super::{Bridge, Call, Held, LINGER, MAX_NOTICES, Notice, Purpose, Queued};
+use super::{Asked, Bridge, Call, Held, LINGER, MAX_NOTICES, Notice, Purpose, Queued};
 use crate::proto::era;
 use crate::proto::jsonrpc::{self, Id, Kind, Message};
 
@@ -195,11 +195,21 @@ impl<C: Clone> Bridge<C> {
     /// The client answers a request of the upstream: back under the upstream's own id, on the session that asked. It
     /// does not queue: the upstream may wait for it before it lets anything else go on.
     fn on_client_answer(&mut self, message: &Message, origin: Origin<C>) -> bool {
-        let asked = match message.id() {
-            Some(Id::String(id)) => ferry_number(id).and_then(|number| self.asked.remove(&number)),
+        let number = match message.id() {
+            Some(Id::String(id)) => ferry_number(id),
             _ => None,
         };
-        let asked = asked.and_then(|asked| Some((self.session_of(asked.generation)?, asked.id)));
+        let asked = number.and_then(|number| Some((number, self.asked.remove(&number)?)));
+        let asked = match asked {
+            Some((number, Asked::Round(call))) => {
+                self.round_answered(&call, number, message, origin);
+                return false;
+            }
+            Some((_, Asked::Upstream { id, generation, .. })) => {
+                self.session_of(generation).zip(Some(id))
+            }
+            None => None,
+        };
         let Some((session, id)) = asked else {
             self.count(Counted::StrayClientMessage);
             return false;
@@ -218,8 +228,11 @@ impl<C: Clone> Bridge<C> {
     /// Sends a notification or an answer upstream.
     pub(super) fn send_notice(&mut self, session: &Session, notice: Notice<C>) -> CallId {
         let (context, credential) = (notice.origin.context.clone(), notice.origin.credential);
-        let verb = Verb::Post(notice.message.text().clone());
-        let call = self.send_on(session, Purpose::Notice(notice), verb, context, credential);
+        let modern = self.is_modern().then_some(&notice.message);
+        let parts = modern.and_then(|message| self.modern_notice_parts(message));
+        let (text, mirrored) = parts.unwrap_or_else(|| (notice.message.text().clone(), Vec::new()));
+        let (purpose, verb) = (Purpose::Notice(notice), Verb::Post(text));
+        let call = self.send_on(session, purpose, verb, mirrored, context, credential);
         self.limit(call, self.settings.request_timeout);
         call
     }
@@ -251,8 +264,11 @@ impl<C: Clone> Bridge<C> {
         if let Some(call) = call.and_then(|call| self.calls.get_mut(&call)) {
             call.purpose = Purpose::Abandoned;
         }
-        // A session that is gone took the request with it.
-        let session = self.session_of(request.generation).filter(|_| request.sent);
+        // A session that is gone took the request with it. A modern upstream has none: closing the exchange is the cancel
+        // (2026-07-28, "Cancellation").
+        let session = self
+            .session_of(request.generation)
+            .filter(|_| request.sent && !self.is_modern());
         let Some(session) = session else {
             if let Some(call) = call {
                 self.abort(call);
@@ -262,7 +278,8 @@ impl<C: Clone> Bridge<C> {
         let post = origin.post.take();
         let verb = Verb::Post(message.text().clone());
         let purpose = Purpose::Cancel(call);
-        let cancel = self.send_on(&session, purpose, verb, origin.context, origin.credential);
+        let (context, credential) = (origin.context, origin.credential);
+        let cancel = self.send_on(&session, purpose, verb, Vec::new(), context, credential);
         self.limit(cancel, LINGER);
         // Without a session a cancelled POST is only reached by dropping it; with one the notification must come first.
         if let Some(call) = call.filter(|_| session.id.is_none()) {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::handshake::Phase;
 use super::ledger::{Attempts, Origin, Place};
+use super::modern::discover::{Before, Discovery};
 use super::trouble::{Executed, Reason, Trouble};
 use super::vocabulary::{About, CallId, Counted, End, Output, Refusal, Verb};
 use super::{Bridge, Call, Notice, Purpose, Queued};
@@ -29,6 +30,7 @@ pub(super) enum Again<C> {
     /// On the session of that handshake; it was sent in this exchange.
     Notice(Notice<C>, u32, CallId),
     Handshake(Origin<C>, Attempts),
+    Discover(Box<Discovery<C>>),
 }
 
 impl<C> Again<C> {
@@ -36,7 +38,7 @@ impl<C> Again<C> {
     pub(super) fn message(&self) -> Option<&Message> {
         match self {
             Self::Notice(notice, ..) => Some(&notice.message),
-            Self::Handshake(..) => None,
+            Self::Handshake(..) | Self::Discover(_) => None,
         }
     }
 
@@ -80,12 +82,11 @@ impl<C: Clone> Bridge<C> {
                     attempts.failures = 1;
                     return self.again.push((at, Again::Handshake(origin, attempts)));
                 }
-                let mut trouble = Trouble::from_refusal(refusal);
-                if trouble.executed == Executed::Unknown {
-                    let why = std::mem::take(&mut trouble.text);
-                    trouble.text = Trouble::handshake(&why).text;
+                let before = Before::Refusal(Box::new(refusal.clone()));
+                if self.probe_ourselves(origin, refusal.status, before).is_ok() {
+                    return;
                 }
-                trouble.executed = Executed::No;
+                let trouble = Trouble::handshake_refused(refusal);
                 let auth = matches!(refusal.status, 401 | 403);
                 let refused = auth.then_some((refusal, call.credential));
                 self.own_initialize_failed(&trouble, refused);
@@ -93,6 +94,11 @@ impl<C: Clone> Bridge<C> {
             Purpose::OwnInitialized => self.own_initialized_answered(id, false),
             Purpose::Restore => self.restored(call.generation),
             Purpose::Listen => self.listen_refused(refusal, lost, call.generation, call.credential),
+            Purpose::Discover(discovery) => {
+                self.discover_refused(discovery, refusal, call.credential);
+            }
+            Purpose::ListTools(_) => self.tools_unanswered(id),
+            Purpose::Subscriptions => self.subscriptions_refused(id, refusal, call.credential),
             Purpose::Abandoned | Purpose::Farewell => {}
         }
     }
@@ -101,7 +107,6 @@ impl<C: Clone> Bridge<C> {
         let Some(request) = self.ledger.get_mut(id) else {
             return;
         };
-        let post = request.origin.post;
         let (initialize, resent) = (request.is_initialize(), request.resent);
         let method = request.message.method().to_owned();
         // A mark is set by a reply stream, so what was refused is the GET that goes on from there.
@@ -129,6 +134,14 @@ impl<C: Clone> Bridge<C> {
         }
         let answer = Message::parse(refusal.body.clone());
         let answer = answer.ok().filter(Message::is_error);
+        if initialize {
+            let before = Before::Refusal(Box::new(refusal.clone()));
+            if self.probe_for_client(id, refusal.status, before) {
+                return;
+            }
+        } else if self.other_era_refused(id, answer.as_ref(), refusal) {
+            return;
+        }
         if answer.is_none() && !resent && era::is_safe(&method) {
             let at = self.try_later(refusal);
             if let Some((at, request)) = at.zip(self.ledger.get_mut(id)) {
@@ -138,11 +151,22 @@ impl<C: Clone> Bridge<C> {
         if initialize {
             self.phase = Phase::Fresh;
         }
+        self.refusal_stands(id, refusal);
+    }
+
+    /// What the upstream refused is refused.
+    pub(super) fn refusal_stands(&mut self, id: &Id, refusal: &Refusal) {
+        let Some(request) = self.ledger.get(id) else {
+            return;
+        };
+        let (post, resent) = (request.origin.post, request.resent);
         if matches!(refusal.status, 401 | 403) && self.refuse_post(post, refusal) {
             self.take(id);
             return;
         }
-        match answer {
+        let answer = Message::parse(refusal.body.clone());
+        match answer.ok().filter(Message::is_error) {
+            Some(answer) if self.is_modern() => self.deliver_error(id, &answer),
             Some(answer) => {
                 self.release_post(post);
                 if let Some(request) = self.take(id) {
@@ -164,7 +188,7 @@ impl<C: Clone> Bridge<C> {
 
     /// When to send again what an upstream in trouble refused, if that helps: where it says when, and soon, or where a
     /// gateway before it may just have lost it (5xx).
-    fn try_later(&mut self, refusal: &Refusal) -> Option<Instant> {
+    pub(super) fn try_later(&mut self, refusal: &Refusal) -> Option<Instant> {
         let wait = match (refusal.status, refusal.retry_after) {
             (429 | 503, Some(seconds)) => Duration::from_secs(seconds),
             (500 | 502..=504, None) => Duration::ZERO,
@@ -221,12 +245,17 @@ impl<C: Clone> Bridge<C> {
             Purpose::OwnInitialized => self.own_initialized_answered(id, false),
             Purpose::Restore => self.restored(call.generation),
             Purpose::Listen => self.listen_ended(&end),
+            Purpose::Discover(discovery) => self.discover_ended(discovery, &end),
+            Purpose::ListTools(_) => self.tools_unanswered(id),
+            Purpose::Subscriptions => {
+                self.subscriptions_lost(id, matches!(end, End::WrongType(_)));
+            }
             Purpose::Abandoned | Purpose::Farewell => {}
         }
     }
 
     /// When to try to connect again, if there is time left for it.
-    fn next_attempt(&mut self, attempts: &mut Attempts) -> Option<Instant> {
+    pub(super) fn next_attempt(&mut self, attempts: &mut Attempts) -> Option<Instant> {
         let wait = self.jitter(Duration::from_millis(200));
         attempts.failures += 1;
         let since = *attempts.since.get_or_insert(self.now);
@@ -245,6 +274,7 @@ impl<C: Clone> Bridge<C> {
         for (_, again) in due {
             match again {
                 Again::Handshake(origin, attempts) => self.initialize_again(origin, attempts),
+                Again::Discover(discovery) => self.discover(discovery),
                 Again::Notice(notice, generation, former) => {
                     self.notice_again(notice, generation, former);
                 }
@@ -283,6 +313,7 @@ impl<C: Clone> Bridge<C> {
     fn request_ended(&mut self, id: &Id, end: End) {
         let now = self.now;
         let wait = self.jitter(Duration::from_millis(200));
+        let modern = self.is_modern();
         let resumable = !matches!(end, End::WrongType(_)) && self.may_resume(id);
         let Some(request) = self.ledger.get_mut(id) else {
             return;
@@ -309,7 +340,9 @@ impl<C: Clone> Bridge<C> {
         let Some(request) = self.ledger.get_mut(id) else {
             return;
         };
-        let lost = matches!(end, End::Lost(_) | End::Cut(_));
+        // A modern reply stream that ends early is lost, and cannot be resumed (2026-07-28, "Key Changes").
+        let ended_early = modern && end == End::Complete && !request.garbled && !request.oversized;
+        let lost = ended_early || matches!(end, End::Lost(_) | End::Cut(_));
         if lost && !request.resent && era::is_safe(request.message.method()) {
             return request.send_anew(now + wait);
         }
@@ -379,7 +412,7 @@ impl<C: Clone> Bridge<C> {
         let (context, credential) = (request.origin.context.clone(), request.origin.credential);
         self.count(Counted::Resume);
         let purpose = Purpose::Request(id.clone());
-        let call = self.send_on(&session, purpose, verb, context, credential);
+        let call = self.send_on(&session, purpose, verb, Vec::new(), context, credential);
         if let Some(request) = self.ledger.get_mut(id) {
             request.resumes += 1;
             request.place = Place::Sent(call);
@@ -404,7 +437,7 @@ impl<C: Clone> Bridge<C> {
     }
 }
 
-fn trouble_of(end: &End) -> Trouble {
+pub(super) fn trouble_of(end: &End) -> Trouble {
     match end {
         End::Complete => {
             let text = "the upstream ended its answer without a response to this request; it may have been executed";

@@ -14,9 +14,9 @@ use super::leave::ClientState;
 use super::ledger::{Attempts, Origin, Place, Request};
 use super::missed::Promised;
 use super::trouble::{self, Executed, Reason, Trouble};
-use super::vocabulary::{CallId, Counted, Refusal, Verb};
-use super::{Bridge, Call, Notice, Purpose, Queued};
-use crate::proto::era;
+use super::vocabulary::{CallId, Counted, Output, Refusal, Verb};
+use super::{Asked, Bridge, Call, Notice, Purpose, Queued};
+use crate::proto::era::{self, Era};
 use crate::proto::jsonrpc::{self, Id, Kind, Message};
 
 /// Replaced sessions that are remembered, to be ended when nothing is in flight.
@@ -127,6 +127,9 @@ impl<C: Clone> Bridge<C> {
                 }
             }
             Queued::Notice(notice) => {
+                if self.is_modern() {
+                    return self.modern_notice(notice);
+                }
                 if notice.message.method() == "notifications/initialized" {
                     return self.confirm_for_client(notice);
                 }
@@ -141,6 +144,15 @@ impl<C: Clone> Bridge<C> {
         let Some(request) = self.ledger.get_mut(id) else {
             return;
         };
+        if self.era == Era::Modern && !request.is_initialize() {
+            return self.send_modern(id);
+        }
+        if request.rounds.is_some() {
+            let text = "the upstream was replaced by one of an older revision while it waited for the client's input; \
+                        the request may have been executed in part";
+            let trouble = Trouble::new(Reason::SessionLost, Executed::Unknown, text);
+            return self.fail(id, &trouble);
+        }
         request.sent = true;
         let verb = Verb::Post(request.message.text().clone());
         let (context, credential) = (request.origin.context.clone(), request.origin.credential);
@@ -162,7 +174,11 @@ impl<C: Clone> Bridge<C> {
         self.remembered.client_version = requested_version(&request.message);
         self.retire_session();
         self.phase = Phase::Initializing;
-        self.send_request(id);
+        if self.is_modern() {
+            self.discover_for_client(id);
+        } else {
+            self.send_request(id);
+        }
     }
 
     fn retire_session(&mut self) {
@@ -185,8 +201,12 @@ impl<C: Clone> Bridge<C> {
         };
         let retired = &self.retired;
         let kept = |generation| retired.iter().any(|old| old.generation == generation);
-        self.asked.retain(|_, asked| kept(asked.generation));
+        self.asked.retain(|_, asked| match asked {
+            Asked::Upstream { generation, .. } => kept(*generation),
+            Asked::Round(_) => true,
+        });
         self.forget_session_state();
+        self.queue_what_waits();
     }
 
     /// What belongs to a session and ends with it.
@@ -195,6 +215,7 @@ impl<C: Clone> Bridge<C> {
         if let Some(call) = std::mem::take(&mut self.listen).call() {
             self.abort(call);
         }
+        self.close_subscriptions();
     }
 
     /// Ends the replaced sessions on which nothing is under way any more.
@@ -226,7 +247,7 @@ impl<C: Clone> Bridge<C> {
         };
         for session in sessions {
             self.asked
-                .retain(|_, asked| asked.generation != session.generation);
+                .retain(|_, asked| !asked.is_of(session.generation));
             if session.id.is_some() {
                 self.send_farewell(&session, Verb::Delete, context.clone(), credential);
             }
@@ -250,6 +271,8 @@ impl<C: Clone> Bridge<C> {
 
     /// A session counts only when it comes with a good result: servers put fresh ids on refusals too.
     fn adopt_session(&mut self, answer: &Message, session: Option<Box<str>>) {
+        self.era = Era::Handshake;
+        self.emit(Output::Learnt(Era::Handshake));
         self.remembered.shaken = true;
         self.remembered.promised = Promised::of(answer);
         self.session.id = session.map(Arc::from);
@@ -292,6 +315,14 @@ impl<C: Clone> Bridge<C> {
 
     /// A handshake that the client did not make, or made with an upstream that forgot it.
     fn initialize_ourselves(&mut self, origin: Origin<C>) {
+        if self.is_modern() {
+            self.count(if self.remembered.shaken {
+                Counted::Reinitialize
+            } else {
+                Counted::ImplicitHandshake
+            });
+            return self.discover_ourselves(origin);
+        }
         self.initialize_again(origin, Attempts::default());
     }
 
@@ -322,7 +353,7 @@ impl<C: Clone> Bridge<C> {
     }
 
     /// `initialize` for a client that never said what it can do: it promises nothing on the client's behalf.
-    fn default_initialize(&mut self, id: &str) -> Bytes {
+    pub(super) fn default_initialize(&mut self, id: &str) -> Bytes {
         let hint = self
             .settings
             .version_hint
@@ -340,13 +371,6 @@ impl<C: Clone> Bridge<C> {
 
     /// The answer to the ferry's own `initialize`; the client does not see it.
     pub(super) fn own_initialize_answered(&mut self, answer: &Message, session: Option<Box<str>>) {
-        if answer.is_error() {
-            let trouble = Trouble::handshake(&format!(
-                "the upstream refused it{}",
-                trouble::excerpt(answer.text())
-            ));
-            return self.own_initialize_failed(&trouble, None);
-        }
         self.remembered.replaced = self.remembered.shaken;
         self.adopt_session(answer, session);
         if self.client_state() == ClientState::Gone {
@@ -363,6 +387,12 @@ impl<C: Clone> Bridge<C> {
             credential,
         );
         self.confirming(call);
+    }
+
+    /// The ferry's own `initialize` was answered with an error.
+    pub(super) fn own_initialize_refused(&mut self, answer: &[u8]) {
+        let why = format!("the upstream refused it{}", trouble::excerpt(answer));
+        self.own_initialize_failed(&Trouble::handshake(&why), None);
     }
 
     /// The ferry's own handshake came to nothing: whatever waits for it learns why, and nothing of it was executed.
@@ -420,7 +450,7 @@ impl<C: Clone> Bridge<C> {
         }
         self.session.id = None;
         self.forget_session_state();
-        self.asked.retain(|_, asked| asked.generation != generation);
+        self.asked.retain(|_, asked| !asked.is_of(generation));
         self.phase = Phase::Fresh;
     }
 

@@ -11,7 +11,7 @@ use super::handshake::Session;
 use super::ledger::{Attempts, Place};
 use super::trouble::{Executed, Reason, Trouble};
 use super::vocabulary::{CallId, Output, Verb};
-use super::{Bridge, Call, LINGER, Purpose};
+use super::{Asked, Bridge, Call, LINGER, Purpose};
 use crate::proto::era;
 use crate::proto::jsonrpc::{self, Id, Kind};
 
@@ -83,12 +83,18 @@ impl<C: Clone> Bridge<C> {
             self.emit(Output::Answer(post, super::Answer::Accepted));
         }
         self.emit(Output::EndStream);
-        let handshake = self.handshake_call();
+        let handshake = self.handshake_call().filter(|call| {
+            let call = self.calls.get(call);
+            !call.is_some_and(|call| matches!(call.purpose, Purpose::Discover(_)))
+        });
         self.queue.clear();
         self.again.retain(|(_, again)| again.is_answer());
         self.close_listen();
+        self.close_subscriptions();
         for asked in std::mem::take(&mut self.asked).into_values() {
-            self.answer_upstream(asked.generation, &asked.id, "the client has gone");
+            if let Asked::Upstream { id, generation, .. } = asked {
+                self.answer_upstream(generation, &id, "the client has gone");
+            }
         }
         let ids: Vec<Id> = self.ledger.keys().cloned().collect();
         for id in &ids {
@@ -231,7 +237,8 @@ impl<C: Clone> Bridge<C> {
         context: C,
         credential: u64,
     ) {
-        let call = self.send_on(session, Purpose::Farewell, verb, context, credential);
+        let purpose = Purpose::Farewell;
+        let call = self.send_on(session, purpose, verb, Vec::new(), context, credential);
         self.limit(call, LINGER);
     }
 }

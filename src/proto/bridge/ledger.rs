@@ -5,8 +5,9 @@
 
 use std::time::{Duration, Instant};
 
+use super::modern::rounds::Rounds;
 use super::vocabulary::{CallId, PostId};
-use crate::proto::jsonrpc::Message;
+use crate::proto::jsonrpc::{Id, Message};
 
 /// Where a message of the client came from: what its exchanges upstream need, and the POST that waits for a status.
 #[derive(Clone, Debug)]
@@ -28,6 +29,12 @@ pub(super) enum Place {
     RetryAt(Instant),
     /// Its reply stream ended early: it is resumed at this time.
     ResumeAt(Instant),
+    /// It is not known yet which headers it needs.
+    AwaitingTools,
+    /// The client is asked for what the upstream wants to know first.
+    Asking,
+    /// The stream that carries what it subscribes to is being opened.
+    Subscribing,
 }
 
 /// Attempts to connect that failed in a row, and when the first of them did.
@@ -62,6 +69,13 @@ pub(super) struct Request<C> {
     /// Whether its reply stream carried something that was dropped as too large or not JSON-RPC.
     pub(super) oversized: bool,
     pub(super) garbled: bool,
+    /// The id it has upstream, where that is not the client's.
+    pub(super) wire_id: Option<Id>,
+    /// What the upstream wanted to know before it answers.
+    pub(super) rounds: Option<Box<Rounds>>,
+    /// Whether the list of tools was read for its sake, and read again.
+    pub(super) tools_asked: bool,
+    pub(super) tools_refreshed: bool,
 }
 
 impl<C> Request<C> {
@@ -81,6 +95,10 @@ impl<C> Request<C> {
             resumes: 0,
             oversized: false,
             garbled: false,
+            wire_id: None,
+            rounds: None,
+            tools_asked: false,
+            tools_refreshed: false,
         }
     }
 
@@ -103,7 +121,11 @@ impl<C> Request<C> {
     pub(super) fn due(&self) -> Instant {
         match self.place {
             Place::RetryAt(at) | Place::ResumeAt(at) => at.min(self.deadline),
-            Place::Queued | Place::Sent(_) => self.deadline,
+            Place::Queued
+            | Place::Sent(_)
+            | Place::AwaitingTools
+            | Place::Asking
+            | Place::Subscribing => self.deadline,
         }
     }
 }

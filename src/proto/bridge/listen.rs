@@ -63,7 +63,8 @@ impl Listen {
 
 impl<C: Clone> Bridge<C> {
     pub(super) fn open_listen(&mut self) {
-        if self.session.id.is_none()
+        if !self.settings.listen
+            || self.session.id.is_none()
             || matches!(self.listen.state, State::Open(_) | State::NotOffered)
         {
             return;

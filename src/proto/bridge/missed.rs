@@ -40,7 +40,7 @@ impl Promised {
         }
     }
 
-    fn names(self) -> impl Iterator<Item = &'static str> {
+    pub(super) fn names(self) -> impl Iterator<Item = &'static str> {
         let Self {
             tools,
             prompts,

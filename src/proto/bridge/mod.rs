@@ -17,6 +17,7 @@
 //! | `handshake` | the handshake era: initialize, the gate behind it, sessions and their loss |
 //! | `replies` | what the upstream answers: heads and messages |
 //! | `ends` | how exchanges end: refusals, broken streams, resumption, attempts to connect |
+//! | `modern` | the modern era: `server/discover`, requests without a session, what the upstream asks back |
 //! | `listen` | the stream for what the upstream sends unasked |
 //! | `leave` | the end: drain, farewell, DELETE |
 //! | `restore` | what a new session is told because the lost one knew it |
@@ -30,6 +31,7 @@ mod leave;
 mod ledger;
 mod listen;
 mod missed;
+mod modern;
 mod replies;
 mod restore;
 mod trouble;
@@ -40,17 +42,21 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::proto::era::{self, Era};
 use crate::proto::jsonrpc::{Id, Message};
 use ends::Again;
 use handshake::{Phase, Session};
 use leave::{ClientState, Leaving};
 use ledger::{Attempts, Origin, Place, Request};
 use listen::Listen;
+use modern::Modern;
+use modern::discover::Discovery;
+pub use modern::rounds::{MAX_QUESTIONS, MAX_ROUNDS};
 use restore::Remembered;
 use trouble::Trouble;
 pub use vocabulary::{
-    About, Answer, Body, CallId, Counted, End, Exchange, Input, Output, PostId, Posted, Refusal,
-    Reply, Verb,
+    About, Answer, Body, CallId, Counted, End, Exchange, Input, Mirrored, Output, PostId, Posted,
+    Refusal, Reply, Verb,
 };
 
 /// Requests of the upstream that wait for the client's answer; one more is answered with an error.
@@ -81,6 +87,14 @@ pub struct Settings {
     pub leave_timeout: Duration,
     /// The revision named on the client's GET, a hint for a handshake of the ferry's own.
     pub version_hint: Option<Box<str>>,
+    /// What the upstream is taken to speak until it shows something else.
+    pub era: Era,
+    /// Whether that is the operator's word, to be held to whatever the upstream shows.
+    pub era_fixed: bool,
+    /// Whether a stream is kept open on which the upstream tells of changes.
+    pub listen: bool,
+    /// Whether content that the client's revision does not know becomes text.
+    pub downgrade_content: bool,
     /// Seed of the jitter on waiting times.
     pub seed: u64,
 }
@@ -96,6 +110,10 @@ impl Default for Settings {
             handshake_timeout: Duration::from_secs(30),
             leave_timeout: Duration::from_secs(5),
             version_hint: None,
+            era: Era::Handshake,
+            era_fixed: false,
+            listen: true,
+            downgrade_content: false,
             seed: 0,
         }
     }
@@ -108,13 +126,25 @@ struct Held {
     credential: u64,
 }
 
-/// A request of the upstream that the client has yet to answer.
+/// A request to the client that it has yet to answer.
 #[derive(Debug)]
-struct Asked {
-    /// The upstream's id, as it was written.
-    id: Box<str>,
-    key: Id,
-    generation: u32,
+enum Asked {
+    /// The upstream's own.
+    Upstream {
+        /// The upstream's id, as it was written.
+        id: Box<str>,
+        key: Id,
+        generation: u32,
+    },
+    /// A modern upstream's question before it answers this request.
+    Round(Id),
+}
+
+impl Asked {
+    /// Whether it ends with the session of that handshake.
+    fn is_of(&self, of: u32) -> bool {
+        matches!(self, Self::Upstream { generation, .. } if *generation == of)
+    }
 }
 
 /// What waits behind the gate of the handshake.
@@ -155,6 +185,12 @@ enum Purpose<C> {
     Restore,
     /// The stream for what the upstream sends unasked.
     Listen,
+    /// `server/discover`, asked of a modern upstream.
+    Discover(Box<Discovery<C>>),
+    /// The ferry's own `tools/list`.
+    ListTools(Option<Box<Message>>),
+    /// The stream for what a modern upstream tells unasked.
+    Subscriptions,
     /// The end of a session, or a word of farewell; the answer does not matter.
     Farewell,
 }
@@ -167,6 +203,8 @@ struct Call<C> {
     generation: u32,
     /// Whether a session id went with it.
     with_session: bool,
+    /// Whether it was said in the modern revision.
+    modern: bool,
     credential: u64,
     /// The session id of its answer, which counts only when the answer is a good `initialize`.
     session: Option<Box<str>>,
@@ -195,6 +233,9 @@ pub struct Bridge<C> {
     asked: BTreeMap<u64, Asked>,
     last_asked: u64,
 
+    /// What the upstream is taken to speak.
+    era: Era,
+    modern: Modern,
     phase: Phase,
     session: Session,
     /// Sessions that a second handshake of the client replaced; ended when nothing is in flight.
@@ -228,6 +269,8 @@ impl<C: Clone> Bridge<C> {
     pub fn new(settings: Settings, now: Instant) -> Self {
         Self {
             random: settings.seed,
+            era: settings.era,
+            modern: Modern::default(),
             settings,
             now,
             outputs: VecDeque::new(),
@@ -304,6 +347,7 @@ impl<C: Clone> Bridge<C> {
         }
         self.on_again_due();
         self.on_listen_due();
+        self.on_subscriptions_due();
         self.on_leaving_due();
         self.settle();
     }
@@ -328,6 +372,7 @@ impl<C: Clone> Bridge<C> {
             .chain(calls)
             .chain(again)
             .chain(self.listen.due())
+            .chain(self.modern.subscriptions.due())
             .chain(leaving)
             .min()
     }
@@ -342,6 +387,8 @@ impl<C: Clone> Bridge<C> {
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         let requests = self.ledger.values().map(|request| &request.message);
+        let rounds = self.ledger.values().filter_map(|it| it.rounds.as_ref());
+        let rounds: usize = rounds.map(|rounds| rounds.held_bytes()).sum();
         let queued = self.queue.iter().filter_map(|queued| match queued {
             Queued::Notice(notice) => Some(&notice.message),
             Queued::Request(_) => None,
@@ -352,7 +399,7 @@ impl<C: Clone> Bridge<C> {
         });
         let again = self.again.iter().filter_map(|(_, again)| again.message());
         let all = requests.chain(queued).chain(sent).chain(again);
-        all.map(|message| message.text().len()).sum()
+        rounds + all.map(|message| message.text().len()).sum::<usize>()
     }
 
     /// The revision that the upstream agreed to, once it has.
@@ -398,7 +445,7 @@ impl<C: Clone> Bridge<C> {
 
     fn send(&mut self, purpose: Purpose<C>, verb: Verb, context: C, credential: u64) -> CallId {
         let session = self.session.clone();
-        self.send_on(&session, purpose, verb, context, credential)
+        self.send_on(&session, purpose, verb, Vec::new(), context, credential)
     }
 
     fn send_on(
@@ -406,6 +453,7 @@ impl<C: Clone> Bridge<C> {
         session: &Session,
         purpose: Purpose<C>,
         verb: Verb,
+        mirrored: Vec<Mirrored>,
         context: C,
         credential: u64,
     ) -> CallId {
@@ -415,6 +463,7 @@ impl<C: Clone> Bridge<C> {
             purpose,
             generation: session.generation,
             with_session: session.id.is_some(),
+            modern: session.version.as_deref() == Some(era::MODERN_VERSION),
             credential,
             session: None,
             deadline: None,
@@ -426,6 +475,7 @@ impl<C: Clone> Bridge<C> {
             verb,
             session: session.id.clone(),
             version: session.version.clone(),
+            mirrored,
             context,
             repeated,
         };
@@ -441,6 +491,7 @@ impl<C: Clone> Bridge<C> {
                 .get(id)
                 .is_some_and(|request| request.resent || request.attempts.failures > 0),
             Purpose::OwnInitialize(_, attempts, _) => attempts.failures > 0,
+            Purpose::Discover(discovery) => discovery.attempts.failures > 0,
             Purpose::Notice(notice) => notice.attempts.failures > 0,
             _ => false,
         }
@@ -483,6 +534,9 @@ impl<C: Clone> Bridge<C> {
     /// Takes a request out of the ledger, and its place in the queue with it: its id may be used again at once.
     fn take(&mut self, id: &Id) -> Option<Request<C>> {
         let request = self.ledger.remove(id)?;
+        if request.place == Place::Asking {
+            self.withdraw_questions(id);
+        }
         if request.place == Place::Queued {
             self.queue
                 .retain(|queued| !matches!(queued, Queued::Request(queued) if queued == id));

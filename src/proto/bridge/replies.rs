@@ -11,6 +11,7 @@ use super::client::ferry_id;
 use super::handshake::Phase;
 use super::leave::ClientState;
 use super::ledger::{Attempts, Place, Request};
+use super::modern::discover::{Asker, Before, is_modern_result};
 use super::vocabulary::{About, Body, CallId, Counted, Reply};
 use super::{Asked, Bridge, MAX_ASKED, Purpose};
 use crate::proto::jsonrpc::{self, Id, Kind, Message};
@@ -76,8 +77,20 @@ impl<C: Clone> Bridge<C> {
                 }
                 None
             }
+            Purpose::Discover(discovery) => {
+                served = false;
+                match discovery.asker() {
+                    Asker::Client(request) => {
+                        let request = self.ledger.get_mut(request);
+                        request.and_then(|request| request.origin.post.take())
+                    }
+                    Asker::Ferry(origin) => origin.post.take(),
+                }
+            }
             Purpose::OwnInitialize(..)
             | Purpose::Restore
+            | Purpose::ListTools(_)
+            | Purpose::Subscriptions
             | Purpose::Farewell
             | Purpose::Abandoned => {
                 served = false;
@@ -91,6 +104,7 @@ impl<C: Clone> Bridge<C> {
             self.let_linger(id);
         }
         self.listen_with(credential);
+        self.subscribe_with(credential);
     }
 
     fn on_mark(&mut self, id: CallId, event_id: Option<Box<str>>, retry: Option<Duration>) {
@@ -150,6 +164,9 @@ impl<C: Clone> Bridge<C> {
         };
         match message.kind() {
             Kind::Response => self.on_answer(id, &message),
+            // A modern upstream asks in its answers, never in a request (2026-07-28, "Receiving Messages").
+            Kind::Request if self.speaks_modern(id) => self.out_of_place(),
+            Kind::Notification if self.is_subscription(id) => self.subscription_told(id, &message),
             Kind::Request => self.on_upstream_request(id, &message),
             Kind::Notification if message.method() == "notifications/cancelled" => {
                 self.on_upstream_cancel(id, &message)
@@ -165,24 +182,43 @@ impl<C: Clone> Bridge<C> {
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
-        let generation = call.generation;
+        let (generation, modern) = (call.generation, call.modern);
         let request = match &call.purpose {
             Purpose::OwnInitialize(_, _, own) => {
                 if answer.id() != Some(own) && !(answer.id().is_none() && answer.is_error()) {
                     return self.count(Counted::LateAnswer);
                 }
                 let session = call.session.take();
+                let ended = std::mem::replace(&mut call.purpose, Purpose::Abandoned);
                 self.let_linger(id);
-                return self.own_initialize_answered(answer, session);
+                if !answer.is_error() && !is_modern_result(answer) {
+                    return self.own_initialize_answered(answer, session);
+                }
+                let Purpose::OwnInitialize(origin, ..) = ended else {
+                    return;
+                };
+                let before = Before::Answer(Box::new(answer.clone()));
+                return match self.probe_ourselves(origin, 200, before) {
+                    Ok(()) => {}
+                    Err(_) if answer.is_error() => self.own_initialize_refused(answer.text()),
+                    Err(_) => self.own_initialize_answered(answer, session),
+                };
             }
             Purpose::Restore => {
                 self.let_linger(id);
                 return self.restored(generation);
             }
+            Purpose::Discover(_) => return self.discover_answered(id, answer),
+            Purpose::ListTools(_) => return self.tools_answered(id, answer),
+            Purpose::Subscriptions => return self.subscriptions_answered(id, answer),
             Purpose::Farewell | Purpose::Cancel(_) => return,
             Purpose::Abandoned => None,
             Purpose::Request(own) if answer.id().is_none() && answer.is_error() => {
                 Some(own.clone())
+            }
+            Purpose::Request(own) if call.modern => {
+                let own = own.clone();
+                Some(own).filter(|own| self.is_wire_id(own, answer))
             }
             _ => answer.id().cloned(),
         };
@@ -191,13 +227,40 @@ impl<C: Clone> Bridge<C> {
             (request.sent && request.generation == generation).then_some(())
         };
         match request.filter(|id| waiting(id).is_some()) {
+            Some(request) if modern => self.modern_answer(&request, answer, id),
             Some(request) => self.complete(&request, answer, id),
             None => self.count(Counted::LateAnswer),
         }
     }
 
+    /// Whether this answers what the request is called upstream.
+    fn is_wire_id(&self, id: &Id, answer: &Message) -> bool {
+        let request = self.ledger.get(id);
+        let wire = request.and_then(|request| request.wire_id.as_ref().or(request.message.id()));
+        wire.is_some() && wire == answer.id()
+    }
+
+    fn speaks_modern(&self, call: CallId) -> bool {
+        self.calls.get(&call).is_some_and(|call| call.modern)
+    }
+
+    fn is_subscription(&self, call: CallId) -> bool {
+        let call = self.calls.get(&call);
+        call.is_some_and(|call| matches!(call.purpose, Purpose::Subscriptions))
+    }
+
     /// A request has its answer: its one outcome.
     fn complete(&mut self, id: &Id, answer: &Message, via: CallId) {
+        let refused = (answer.is_error() || is_modern_result(answer))
+            && self.ledger.get(id).is_some_and(|request| {
+                request.is_initialize() && request.place == Place::Sent(via)
+            });
+        if refused {
+            let before = Before::Answer(Box::new(answer.clone()));
+            if self.probe_for_client(id, 200, before) {
+                return self.let_linger(via);
+            }
+        }
         let Some(request) = self.take(id) else {
             return;
         };
@@ -263,7 +326,7 @@ impl<C: Clone> Bridge<C> {
         let number = self.last_asked;
         self.asked.insert(
             number,
-            Asked {
+            Asked::Upstream {
                 id: message.id_text().into(),
                 key,
                 generation,
@@ -279,7 +342,9 @@ impl<C: Clone> Bridge<C> {
         };
         let key = Id::from_json(json).zip(self.calls.get(&id).map(|call| call.generation));
         let number = key.and_then(|(key, generation)| {
-            let same = |asked: &Asked| asked.key == key && asked.generation == generation;
+            let same = |asked: &Asked| {
+                matches!(asked, Asked::Upstream { key: own, generation: of, .. } if *own == key && *of == generation)
+            };
             let found = self.asked.iter().find(|(_, asked)| same(asked));
             found.map(|(number, _)| *number)
         });

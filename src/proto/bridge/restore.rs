@@ -14,7 +14,7 @@ use super::{Bridge, Purpose};
 use crate::proto::jsonrpc::Message;
 
 /// Resource subscriptions that are remembered, to be restored when the session is lost.
-const MAX_SUBSCRIPTIONS: usize = 256;
+pub(super) const MAX_SUBSCRIPTIONS: usize = 256;
 
 /// What the client has shown of itself, to be repeated to an upstream that forgot it.
 #[derive(Debug, Default)]

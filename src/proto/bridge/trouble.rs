@@ -33,6 +33,11 @@ pub(super) enum Reason {
     TooManyInFlight,
     ShuttingDown,
     StreamAge,
+    NotExpressible,
+    UnknownVersion,
+    ClientCapability,
+    InputRefused,
+    TooManyQuestions,
 }
 
 impl Reason {
@@ -53,6 +58,11 @@ impl Reason {
             Self::TooManyInFlight => "too_many_in_flight",
             Self::ShuttingDown => "shutting_down",
             Self::StreamAge => "stream_age",
+            Self::NotExpressible => "not_expressible",
+            Self::UnknownVersion => "unknown_version",
+            Self::ClientCapability => "client_capability",
+            Self::InputRefused => "input_refused",
+            Self::TooManyQuestions => "too_many_questions",
         }
     }
 }
@@ -83,6 +93,17 @@ impl Trouble {
         let text =
             format!("the handshake with the upstream failed: {why}. The request was not sent");
         Self::new(Reason::HandshakeFailed, Executed::No, text)
+    }
+
+    /// The same where the upstream refused it with an HTTP error status.
+    pub(super) fn handshake_refused(refusal: &Refusal) -> Self {
+        let mut trouble = Self::from_refusal(refusal);
+        if trouble.executed == Executed::Unknown {
+            let why = std::mem::take(&mut trouble.text);
+            trouble.text = Self::handshake(&why).text;
+        }
+        trouble.executed = Executed::No;
+        trouble
     }
 
     /// What an answer with an HTTP error status means for the request it answers.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::proto::era::Era;
 use crate::proto::jsonrpc::{Id, Message};
 
 /// One POST of the client that waits for its HTTP status.
@@ -145,6 +146,10 @@ pub enum Output<C> {
     Deliver(Bytes, About),
     /// End the client's stream after what was delivered.
     EndStream,
+    /// The upstream has shown what it speaks: of use to connections that begin later.
+    Learnt(Era),
+    /// Something the operator should know, in words.
+    Warn(String),
     /// Something worth counting happened.
     Count(Counted),
     /// The connection is over: nothing is open upstream any more.
@@ -186,10 +191,21 @@ pub struct Exchange<C> {
     pub session: Option<std::sync::Arc<str>>,
     /// The value of `MCP-Protocol-Version`.
     pub version: Option<std::sync::Arc<str>>,
+    /// The headers that repeat parts of the message, for a modern upstream; none for others.
+    pub mirrored: Vec<Mirrored>,
     /// From the POST on whose behalf this happens.
     pub context: C,
     /// Whether it was tried before. The shell may turn such a one down when too many are under way.
     pub repeated: bool,
+}
+
+/// A header that repeats a part of the message it goes with (2026-07-28, "Request Metadata").
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mirrored {
+    /// Its name: visible ASCII, a token of RFC 9110 §5.6.2.
+    pub name: Box<str>,
+    /// Its value: visible ASCII, spaces and tabs.
+    pub value: Box<str>,
 }
 
 /// The three things one can ask a Streamable HTTP endpoint for.
@@ -227,4 +243,6 @@ pub enum Counted {
     Retry,
     /// A request ended in an error of the ferry's own.
     FerryError,
+    /// The upstream was found to be of the other era than it was taken for.
+    EraChanged,
 }

@@ -127,6 +127,15 @@ async fn a_signal_ends_an_idle_ferry_with_0() {
     }
 }
 
+/// A person who presses Ctrl-C has no balancer that must notice first.
+#[tokio::test]
+async fn ctrl_c_does_not_wait_for_drain_delay() {
+    let (_upstream, address) = listener().await;
+    let mut ferry = Ferry::start(address, &["--drain-delay", "5m"]).await;
+    ferry.signal("INT");
+    assert_eq!(ferry.end().await.code(), Some(0));
+}
+
 #[tokio::test]
 async fn a_second_signal_ends_at_once() {
     let (upstream, address) = listener().await;

@@ -8,6 +8,7 @@ use crate::support::client::{Client, call, initialize, post};
 use crate::support::clock::{Clock, within};
 use crate::support::ferry::Ferry;
 use crate::support::http::exchange;
+use crate::support::scene::scene;
 use crate::support::upstream::{Answer, Upstream};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -62,9 +63,7 @@ async fn c04_every_failure_of_the_upstream_reaches_the_caller_that_waits() {
     client.send(&call(30, "tools/call")).await;
     let error = client.ferry_error(30, "upstream_unreachable", "no");
     clock.pass_until("the error", error).await;
-    client.leave();
-    clock.pass_until("the farewell", ferry.quiet()).await;
-    ferry.stop().await;
+    ferry.stop_after_a_while(client, &clock).await;
 }
 
 /// mark3labs/mcp-go#162: the POST is held until the tool is done, and the ingress cuts it at 60 s.
@@ -101,9 +100,7 @@ async fn c05_a_post_is_answered_long_before_the_tool_is_done() {
 /// PrefectHQ/fastmcp#4124: a cancel is not sent on, or queues behind the call that it cancels, or names another id.
 #[tokio::test]
 async fn c15_a_cancel_overtakes_its_call_and_names_it() {
-    let mut upstream = Upstream::with_sessions().await;
-    let ferry = Ferry::start(upstream.url()).await;
-    let mut client = Client::ready(ferry.address).await;
+    let (mut upstream, ferry, mut client) = scene().await;
     client.send(&call(7, "tools/call")).await;
     let running = upstream.expect("POST").await;
     client.send(&cancelled(7)).await;
@@ -127,9 +124,7 @@ async fn c15_a_cancel_overtakes_its_call_and_names_it() {
 /// PrefectHQ/fastmcp#4124: what a client had in flight runs on when the client has gone.
 #[tokio::test]
 async fn c15_a_client_that_goes_takes_its_calls_with_it() {
-    let mut upstream = Upstream::with_sessions().await;
-    let ferry = Ferry::start(upstream.url()).await;
-    let client = Client::ready(ferry.address).await;
+    let (mut upstream, ferry, client) = scene().await;
     let mut running = Vec::new();
     for id in 1..=3 {
         client.send(&call(id, "tools/call")).await;
@@ -229,9 +224,7 @@ async fn c19_a_tool_that_takes_ten_minutes_is_waited_for() {
 #[tokio::test]
 async fn c20_a_line_of_almost_32_mib_passes_and_a_longer_one_is_an_error() {
     const LIMIT: usize = 32 << 20;
-    let mut upstream = Upstream::with_sessions().await;
-    let ferry = Ferry::start(upstream.url()).await;
-    let mut client = Client::ready(ferry.address).await;
+    let (mut upstream, ferry, mut client) = scene().await;
     let with = |length: usize| {
         let text = "x".repeat(length);
         format!("data: {{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{{\"text\":\"{text}\"}}}}\n\n")

@@ -12,6 +12,7 @@ use crate::support::client::{Client, call, initialize};
 use crate::support::clock::{Clock, within};
 use crate::support::ferry::Ferry;
 use crate::support::http::{Wire, request};
+use crate::support::scene::scene;
 use crate::support::upstream::{Answer, Upstream, routine};
 
 /// supercorp-ai/supergateway#138: one protocol object for all connections, so that a second client, or one that
@@ -90,9 +91,7 @@ async fn c02_a_hundred_clients_with_equal_ids_see_only_their_own() {
 /// modelcontextprotocol/python-sdk#3137: two requests in flight under one id on one session overwrite each other.
 #[tokio::test]
 async fn c03_an_id_in_flight_is_not_taken_twice_and_keeps_its_type() {
-    let mut upstream = Upstream::with_sessions().await;
-    let ferry = Ferry::start(upstream.url()).await;
-    let mut client = Client::ready(ferry.address).await;
+    let (mut upstream, ferry, mut client) = scene().await;
     client.send(&call(1, "tools/call")).await;
     let number = upstream.expect("POST").await;
     let again = client.post(call(1, "tools/list").to_string()).await;
@@ -125,12 +124,7 @@ async fn c03_an_id_in_flight_is_not_taken_twice_and_keeps_its_type() {
 #[tokio::test]
 async fn c09_the_place_of_a_dead_client_is_free_again() {
     // Nothing but the handshake is answered: a farewell that hangs must not keep the place either.
-    let upstream = Upstream::start(|request| match request.method() {
-        "DELETE" => None,
-        _ if request.rpc() == "initialize" => Some(Answer::initialize(request, Some("s"))),
-        _ => routine(request),
-    })
-    .await;
+    let upstream = Upstream::with_sessions_but(|request| request.method() == "DELETE").await;
     let ferry = Ferry::with(upstream.url(), |config| config.limits.max_connections = 1).await;
     let clock = Clock::stop();
     for way in ["closes", "resets", "closes its half", "leaves a session"] {

@@ -37,9 +37,7 @@ async fn c21_the_endpoint_leads_back_through_the_ingress() {
         assert_eq!(client.endpoint, endpoint);
         // Posts go through the ingress as well.
         client.handshake().await;
-        client.leave();
-        ferry.quiet().await;
-        ferry.stop().await;
+        ferry.stop_after(client).await;
     }
 }
 

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::listening;
 use crate::support::client::{Client, Item, call, initialize, initialized};
 use crate::support::clock::Clock;
 use crate::support::ferry::Ferry;
@@ -37,7 +36,7 @@ async fn c16_a_405_to_the_upstream_get_is_asked_for_once() {
 /// envoyproxy/ai-gateway#1925: `initialize` waits for the upstream GET, which a server need not answer.
 #[tokio::test]
 async fn c16_nothing_waits_for_the_upstream_get() {
-    let mut upstream = listening().await;
+    let mut upstream = Upstream::listening().await;
     let ferry = Ferry::start(upstream.url()).await;
     let _clock = Clock::stop();
     let mut client = Client::ready(ferry.address).await;
@@ -53,7 +52,7 @@ async fn c16_nothing_waits_for_the_upstream_get() {
 /// Vexa-ai/vexa#795: a read timeout of 30 s on the upstream GET makes a failure of silence.
 #[tokio::test]
 async fn c18_an_upstream_stream_may_be_silent_for_hours() {
-    let mut upstream = listening().await;
+    let mut upstream = Upstream::listening().await;
     let ferry = Ferry::with(upstream.url(), |config| {
         config.limits.keep_alive = 240 * SECOND;
     })
@@ -78,7 +77,7 @@ async fn c18_an_upstream_stream_may_be_silent_for_hours() {
 /// microsoft/playwright-mcp#1646: the upstream's heartbeat finds no GET to go out on, and so it ends the session.
 #[tokio::test]
 async fn c24_the_upstreams_pings_are_answered_for_as_long_as_the_client_is_there() {
-    let mut upstream = listening().await;
+    let mut upstream = Upstream::listening().await;
     let ferry = Ferry::start(upstream.url()).await;
     let clock = Clock::stop();
     let mut client = Client::ready(ferry.address).await;

@@ -50,7 +50,7 @@
 //! - c22, several mounts in one process: there is one upstream, and one set of paths.
 //! - c23, handing a POST over to the replica that has the stream, and `/sse/messages`: one process for now.
 //! - c27, the challenge on `GET /sse`, and metadata documents rewritten: a GET asks nothing of the upstream for now.
-//! - c30, CORS preflights (envoyproxy/ai-gateway#2307): no CORS yet.
+//! - c30, CORS preflights (envoyproxy/ai-gateway#2307): the tests of `guards`.
 
 mod answers;
 mod between;
@@ -61,18 +61,6 @@ mod sessions;
 mod stream;
 
 use std::collections::BTreeMap;
-
-use crate::support::upstream::{Answer, Upstream, routine};
-
-/// An upstream with one session whose GET is the test's to answer.
-async fn listening() -> Upstream {
-    Upstream::start(|request| match request.method() {
-        "GET" => None,
-        _ if request.rpc() == "initialize" => Some(Answer::initialize(request, Some("session-1"))),
-        _ => routine(request),
-    })
-    .await
-}
 
 /// Every test in the sources, and the comment before it.
 fn written() -> BTreeMap<String, String> {

@@ -7,13 +7,8 @@ use serde_json::{Value, json};
 
 use crate::support::client::{Client, call, initialize};
 use crate::support::ferry::Ferry;
+use crate::support::scene::scene;
 use crate::support::upstream::{Answer, Upstream, echo, routine};
-
-/// How often the upstream was asked for this JSON-RPC method.
-fn times(upstream: &Upstream, method: &str) -> usize {
-    let log = upstream.log();
-    log.iter().filter(|request| request.rpc() == method).count()
-}
 
 /// modelcontextprotocol/typescript-sdk#510: after a cut the client reconnects by itself and goes on without
 /// `initialize`; the new session refuses everything.
@@ -40,7 +35,7 @@ async fn c12_a_client_that_reconnects_without_a_handshake_goes_on() {
     let params = own.next_back().expect("initialize").json()["params"].clone();
     assert_eq!(params["protocolVersion"], "2025-06-18");
     assert_eq!(params["capabilities"], json!({}));
-    assert_eq!(times(&upstream, "notifications/initialized"), 2);
+    assert_eq!(upstream.times("notifications/initialized"), 2);
     client.leave();
     ferry.stop().await;
 }
@@ -107,9 +102,7 @@ async fn c14_recovery_knows_a_lost_session_from_other_refusals() {
     ];
     let both = lost.map(|refusal| (refusal, true)).into_iter();
     for ((status, body), recovers) in both.chain(other.map(|refusal| (refusal, false))) {
-        let mut upstream = Upstream::with_sessions().await;
-        let ferry = Ferry::start(upstream.url()).await;
-        let mut client = Client::ready(ferry.address).await;
+        let (mut upstream, ferry, mut client) = scene().await;
         client.send(&call(1, "tools/call")).await;
         let refusal = Answer::new(status, &[], body);
         upstream.expect("POST").await.answer(refusal).await;
@@ -122,11 +115,7 @@ async fn c14_recovery_knows_a_lost_session_from_other_refusals() {
         let message = client.message().await;
         assert_eq!(message.get("result").is_some(), recovers, "{message}");
         let handshakes = 1 + usize::from(recovers);
-        assert_eq!(
-            times(&upstream, "initialize"),
-            handshakes,
-            "{status} {body}"
-        );
+        assert_eq!(upstream.times("initialize"), handshakes, "{status} {body}");
         client.leave();
         ferry.stop().await;
     }
@@ -135,9 +124,7 @@ async fn c14_recovery_knows_a_lost_session_from_other_refusals() {
 /// markmhendrickson/neotoma#2312: recovery must have an end, and must not run a call twice.
 #[tokio::test]
 async fn c14_recovery_ends_and_runs_nothing_twice() {
-    let mut upstream = Upstream::with_sessions().await;
-    let ferry = Ferry::start(upstream.url()).await;
-    let mut client = Client::ready(ferry.address).await;
+    let (mut upstream, ferry, mut client) = scene().await;
     // Every session is refused: one new one is tried.
     client.send(&call(1, "tools/call")).await;
     for _ in 0..2 {
@@ -145,7 +132,7 @@ async fn c14_recovery_ends_and_runs_nothing_twice() {
         upstream.expect("POST").await.answer(gone).await;
     }
     client.ferry_error(1, "session_lost", "no").await;
-    assert_eq!(times(&upstream, "initialize"), 2);
+    assert_eq!(upstream.times("initialize"), 2);
     // The session is lost while a call runs: nobody knows how far it came.
     client.send(&call(2, "tools/call")).await;
     upstream.expect("POST").await.reset();

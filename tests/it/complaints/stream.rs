@@ -7,7 +7,6 @@ use mcp_ferry::metrics::Counter;
 use serde_json::json;
 
 use super::between::{Between, Habit};
-use super::listening;
 use crate::support::chaos::Chaos;
 use crate::support::client::{Client, Item, call};
 use crate::support::clock::{Clock, within};
@@ -56,7 +55,7 @@ async fn c06_a_quiet_stream_outlives_what_cuts_idle_connections() {
 /// with nothing to say never comes.
 #[tokio::test]
 async fn c07_an_edge_that_withholds_heads_has_a_byte_at_once() {
-    let mut upstream = listening().await;
+    let mut upstream = Upstream::listening().await;
     let ferry = Ferry::start(upstream.url()).await;
     let edge = Between::with(Habit::WithholdsHeads, ferry.address).await;
     // No time passes, so no keep-alive sets the head free.
@@ -79,7 +78,7 @@ async fn c07_an_edge_that_withholds_heads_has_a_byte_at_once() {
 /// IBM/mcp-context-forge#689: keep-alives are events with a name of their own, which clients take for messages.
 #[tokio::test]
 async fn c08_no_event_that_clients_do_not_know_reaches_them() {
-    let mut upstream = listening().await;
+    let mut upstream = Upstream::listening().await;
     let ferry = Ferry::start(upstream.url()).await;
     let clock = Clock::stop();
     let mut client = Client::ready(ferry.address).await;

@@ -5,11 +5,12 @@ use std::time::Duration;
 use mcp_ferry::metrics::Counter;
 use serde_json::{Value, json};
 
-use super::{SECOND, works};
+use super::SECOND;
 use crate::support::chaos::{Chaos, Ending};
 use crate::support::client::{Client, Item, call, post};
 use crate::support::clock::{Clock, within};
 use crate::support::ferry::Ferry;
+use crate::support::scene::works;
 use crate::support::upstream::{Received, Upstream};
 
 const AGE: Duration = Duration::from_secs(100);
@@ -100,9 +101,7 @@ async fn f18_a_client_behind_a_slow_line_is_not_closed() {
     let lasted = begun.elapsed();
     assert!(lasted > 60 * SECOND, "{lasted:?} prove nothing");
     assert_eq!(ferry.count(Counter::StalledClients), 0);
-    client.leave();
-    clock.pass_until("the farewell", ferry.quiet()).await;
-    ferry.stop().await;
+    ferry.stop_after_a_while(client, &clock).await;
 }
 
 /// The TypeScript client opens a new stream, makes no handshake on it and waits on for what it had asked before.

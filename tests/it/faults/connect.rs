@@ -12,24 +12,20 @@ use hyper::Uri;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{SECOND, rebind, times};
-use crate::support::client::{Client, call, initialize, post};
+use super::SECOND;
+use crate::support::client::{Client, call, post};
 use crate::support::clock::{Clock, within};
 use crate::support::ferry::Ferry;
 use crate::support::random::{Random, seed};
 use crate::support::script::Peer;
-use crate::support::upstream::{Answer, Upstream, echo, routine};
+use crate::support::upstream::{Answer, Upstream, echo, rebind, routine};
 
 /// Posts `initialize`, and returns the error that it ends in.
 async fn unreachable(ferry: &Ferry, clock: &Clock) -> String {
     let mut client = Client::open(ferry.address).await;
-    let posting = client.post(initialize().to_string());
-    let answered = clock.pass_until("a status", posting).await;
-    assert_eq!(answered.status(), 202);
-    let error = client.ferry_error(0, "upstream_unreachable", "no");
-    let error = clock.pass_until("the error", error).await;
+    let text = client.unreachable(clock).await;
     client.leave();
-    error["error"]["message"].as_str().expect("text").to_owned()
+    text
 }
 
 #[tokio::test]
@@ -64,15 +60,21 @@ async fn f01_an_address_that_does_not_answer_is_reported_after_connect_timeout()
     ferry.stop().await;
 }
 
-/// A server that refuses connections, and a client of it that made its handshake before and then found that out.
-async fn away() -> (SocketAddr, Ferry, Clock, Client) {
+/// A server that is gone, and a client of it that made its handshake before and has just made a call.
+async fn gone() -> (SocketAddr, Ferry, Clock, Client) {
     let upstream = Upstream::echo().await;
     let (address, url) = (upstream.address, upstream.url());
     let ferry = Ferry::start(url).await;
-    let mut client = Client::ready(ferry.address).await;
+    let client = Client::ready(ferry.address).await;
     upstream.die().await;
     let clock = Clock::stop();
     client.send(&call(1, "tools/call")).await;
+    (address, ferry, clock, client)
+}
+
+/// The same when that call has ended: the server is known to refuse connections.
+async fn away() -> (SocketAddr, Ferry, Clock, Client) {
+    let (address, ferry, clock, mut client) = gone().await;
     let error = client.ferry_error(1, "upstream_unreachable", "no");
     clock.pass_until("the first error", error).await;
     (address, ferry, clock, client)
@@ -90,9 +92,7 @@ async fn f01_after_five_failures_one_attempt_a_second_looks_whether_the_upstream
     clock.advance(Duration::from_millis(1)).await;
     assert!(peer.accepted() <= 1, "{} attempts", peer.accepted());
     drop(peer);
-    let _upstream = Upstream::on(rebind(address).await, |request| {
-        routine(request).or_else(|| Some(echo(request)))
-    });
+    let _upstream = Upstream::echo_on(rebind(address).await);
     let mut ids = Vec::new();
     for _ in 2..=9 {
         let outcome = clock.pass_until("an outcome", client.message()).await;
@@ -101,9 +101,7 @@ async fn f01_after_five_failures_one_attempt_a_second_looks_whether_the_upstream
     ids.sort_unstable();
     let expected: Vec<Option<u64>> = (2..=9).map(Some).collect();
     assert_eq!(ids, expected);
-    client.leave();
-    clock.pass_until("the farewell", ferry.quiet()).await;
-    ferry.stop().await;
+    ferry.stop_after_a_while(client, &clock).await;
 }
 
 /// A tool may take an hour to answer; that the upstream took its connection is news enough.
@@ -125,32 +123,20 @@ async fn f01_the_first_connection_after_an_outage_lets_the_others_through() {
         let answer = client.message().await;
         assert!(answer.get("result").is_some(), "{answer}");
     }
-    client.leave();
-    clock.pass_until("the farewell", ferry.quiet()).await;
-    ferry.stop().await;
+    ferry.stop_after_a_while(client, &clock).await;
 }
 
 #[tokio::test]
 async fn f12_a_call_waits_for_an_upstream_that_is_back_within_three_seconds() {
-    let upstream = Upstream::echo().await;
-    let (address, url) = (upstream.address, upstream.url());
-    let ferry = Ferry::start(url).await;
-    let mut client = Client::ready(ferry.address).await;
-    upstream.die().await;
-    let clock = Clock::stop();
-    client.send(&call(1, "tools/call")).await;
+    let (address, ferry, clock, mut client) = gone().await;
     for _ in 0..20 {
         clock.advance(Duration::from_millis(100)).await;
     }
-    let upstream = Upstream::on(rebind(address).await, |request| {
-        routine(request).or_else(|| Some(echo(request)))
-    });
+    let upstream = Upstream::echo_on(rebind(address).await);
     let answer = clock.pass_until("the answer", client.message()).await;
     assert_eq!(answer["result"]["method"], "tools/call", "{answer}");
-    assert_eq!(times(&upstream, "tools/call"), 1);
-    client.leave();
-    ferry.quiet().await;
-    ferry.stop().await;
+    assert_eq!(upstream.log().len(), 1, "the call, and nothing else");
+    ferry.stop_after(client).await;
 }
 
 /// A server with sessions that answers half of its calls and leaves the others without an answer until it dies. It

@@ -3,12 +3,15 @@
 //! The request may have run, so the error says `executed: "unknown"` and nothing but a safe method is sent again; of
 //! an answer that is not whole nothing is delivered.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
-use super::times;
+use super::play;
 use crate::support::chaos::{Chaos, Ending, Way};
 use crate::support::client::{Client, call, initialize};
 use crate::support::ferry::Ferry;
+use crate::support::scene::scene;
 use crate::support::script::Peer;
 use crate::support::upstream::{Received, Upstream};
 
@@ -26,31 +29,23 @@ const DEATHS: [&str; 7] = [
 
 #[tokio::test]
 async fn f02_a_call_whose_upstream_dies_before_the_answer_was_perhaps_executed() {
-    let mut upstream = Upstream::with_sessions().await;
-    let ferry = Ferry::start(upstream.url()).await;
-    let mut client = Client::ready(ferry.address).await;
+    let (mut upstream, ferry, mut client) = scene().await;
     for (id, death) in (1..).zip(DEATHS) {
         client.send(&call(id, "tools/call")).await;
-        let dying = upstream.expect("POST").await;
-        let script = tokio::task::spawn(async move { dying.play(death).await });
+        let script = play(upstream.expect("POST").await, death);
         client.ferry_error(id, "upstream_lost", "unknown").await;
         script.await.expect("no panic");
     }
-    assert_eq!(times(&upstream, "tools/call"), DEATHS.len());
-    client.leave();
-    ferry.quiet().await;
-    ferry.stop().await;
+    assert_eq!(upstream.times("tools/call"), DEATHS.len());
+    ferry.stop_after(client).await;
 }
 
 #[tokio::test]
 async fn f02_a_safe_request_whose_upstream_dies_before_the_answer_is_sent_again_once() {
-    let mut upstream = Upstream::with_sessions().await;
-    let ferry = Ferry::start(upstream.url()).await;
-    let mut client = Client::ready(ferry.address).await;
+    let (mut upstream, ferry, mut client) = scene().await;
     for (id, death) in (1..).zip(DEATHS) {
         client.send(&call(id, "tools/list")).await;
-        let dying = upstream.expect("POST").await;
-        let script = tokio::task::spawn(async move { dying.play(death).await });
+        let script = play(upstream.expect("POST").await, death);
         let again = upstream.expect("POST").await;
         again
             .play(r#"json {"jsonrpc":"2.0","id":$id,"result":{}}"#)
@@ -59,9 +54,7 @@ async fn f02_a_safe_request_whose_upstream_dies_before_the_answer_is_sent_again_
         assert_eq!(client.message().await, answer, "{death}");
         script.await.expect("no panic");
     }
-    client.leave();
-    ferry.quiet().await;
-    ferry.stop().await;
+    ferry.stop_after(client).await;
 }
 
 #[tokio::test]
@@ -72,9 +65,7 @@ async fn f02_an_upstream_that_dies_at_every_request_is_asked_twice_and_no_more()
     client.send(&initialize()).await;
     client.ferry_error(0, "upstream_lost", "unknown").await;
     assert_eq!(peer.accepted(), 2);
-    client.leave();
-    ferry.quiet().await;
-    ferry.stop().await;
+    ferry.stop_after(client).await;
 }
 
 /// A server behind a relay, which answers every call.
@@ -99,8 +90,17 @@ async fn cut(chaos: &Chaos, client: &mut Client, id: u64, cut: (Way, usize, Endi
     outcome
 }
 
-fn is_call(request: &Received, id: u64) -> bool {
-    request.rpc() == "tools/call" && request.json()["id"] == id
+/// None of the calls with the ids from 1 to `last` may have reached the upstream twice.
+fn none_twice(upstream: &Upstream, last: u64) {
+    let log = upstream.log();
+    for id in 1..=last {
+        let same =
+            |request: &&Arc<Received>| request.rpc() == "tools/call" && request.json()["id"] == id;
+        assert!(
+            log.iter().filter(same).count() <= 1,
+            "{id} was executed twice"
+        );
+    }
 }
 
 #[tokio::test]
@@ -120,14 +120,8 @@ async fn f02_a_request_cut_at_any_byte_on_its_way_is_executed_at_most_once() {
             assert_eq!(ferry["executed"], "unknown", "{bytes}: {outcome}");
         }
     }
-    let log = upstream.log();
-    for id in 1..=id {
-        let same = log.iter().filter(|request| is_call(request, id));
-        assert!(same.count() <= 1, "{id} was executed twice");
-    }
-    client.leave();
-    ferry.quiet().await;
-    ferry.stop().await;
+    none_twice(&upstream, id);
+    ferry.stop_after(client).await;
 }
 
 #[tokio::test]
@@ -152,12 +146,6 @@ async fn f03_an_answer_cut_at_any_byte_is_an_error_and_nothing_of_it_is_delivere
         }
     }
     // Nothing was sent again.
-    let log = upstream.log();
-    for id in 1..=id {
-        let same = log.iter().filter(|request| is_call(request, id));
-        assert!(same.count() <= 1, "{id} was executed twice");
-    }
-    client.leave();
-    ferry.quiet().await;
-    ferry.stop().await;
+    none_twice(&upstream, id);
+    ferry.stop_after(client).await;
 }

@@ -18,39 +18,22 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
 use crate::support::client::{Client, call, initialize, initialized};
-use crate::support::clock::within;
-use crate::support::upstream::{Answer, Received, Upstream, routine};
+use crate::support::upstream::{Answer, Call, Events, Received, Upstream, routine};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// How often the upstream was asked for this method.
-fn times(upstream: &Upstream, method: &str) -> usize {
-    let log = upstream.log();
-    log.iter().filter(|request| request.rpc() == method).count()
+/// Plays a script beside the test.
+fn play(call: Call, script: &'static str) -> JoinHandle<()> {
+    tokio::task::spawn(async move { call.play(script).await })
 }
 
-/// Binds a port that was just left.
-async fn rebind(address: SocketAddr) -> TcpListener {
-    within("the port to be free", async {
-        loop {
-            match TcpListener::bind(address).await {
-                Ok(listener) => return listener,
-                Err(_) => tokio::task::yield_now().await,
-            }
-        }
-    })
-    .await
-}
-
-/// One call and its answer: whatever was sent before has been seen by then.
-async fn works(client: &mut Client, upstream: &mut Upstream) {
-    client.send(&call(1000, "tools/list")).await;
-    upstream.expect("POST").await.result(&json!({})).await;
-    let answer = json!({"jsonrpc": "2.0", "id": 1000, "result": {}});
-    assert_eq!(client.message().await, answer);
+/// A call with this id whose answer has begun, as an event stream.
+async fn streaming(client: &Client, upstream: &mut Upstream, id: u64) -> Events {
+    client.send(&call(id, "tools/call")).await;
+    upstream.expect("POST").await.events().await
 }
 
 /// A good answer to `initialize` that promises to say when tools and prompts change, but not when resources do.

@@ -12,10 +12,10 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
-use super::works;
 use crate::support::client::{Client, Item, call, post};
 use crate::support::clock::{Clock, within};
 use crate::support::ferry::Ferry;
+use crate::support::scene::works;
 use crate::support::upstream::{Answer, Upstream};
 
 /// Panics at a log line with this text while it is armed, and then never again.

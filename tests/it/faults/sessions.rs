@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{SECOND, of_revision, promising, times, told_of_changes, works};
+use super::{SECOND, of_revision, promising, told_of_changes};
 use crate::support::client::{Client, call};
 use crate::support::clock::Clock;
 use crate::support::ferry::Ferry;
+use crate::support::scene::{scene, works};
 use crate::support::upstream::{Answer, Upstream, routine};
 
 /// A server whose sessions are named after how often it forgot them: `session-0` and on.
@@ -65,10 +66,8 @@ async fn f07_after_a_lost_session_an_early_client_sees_nothing_but_its_answer() 
     upstream.expect("POST").await.result(&json!({"n": 1})).await;
     assert_eq!(client.message().await["result"]["n"], 1);
     works(&mut client, &mut upstream).await;
-    assert_eq!(times(&upstream, "initialize"), 2);
-    client.leave();
-    ferry.quiet().await;
-    ferry.stop().await;
+    assert_eq!(upstream.times("initialize"), 2);
+    ferry.stop_after(client).await;
 }
 
 #[tokio::test]
@@ -89,10 +88,8 @@ async fn f07_what_ran_on_the_lost_session_ends_by_its_own_stream_or_was_perhaps_
     assert_eq!(client.message().await["result"]["n"], 1);
     drop(second);
     client.ferry_error(2, "upstream_cut", "unknown").await;
-    assert_eq!(times(&upstream, "tools/call"), 2);
-    client.leave();
-    ferry.quiet().await;
-    ferry.stop().await;
+    assert_eq!(upstream.times("tools/call"), 2);
+    ferry.stop_after(client).await;
 }
 
 fn refusal(status: u16, seconds: Option<&str>) -> Answer {
@@ -110,9 +107,7 @@ fn names(error: &Value, status: u16, seconds: Option<&str>) {
 
 #[tokio::test]
 async fn f08_a_call_refused_for_now_is_an_error_at_once_with_the_time_to_come_again() {
-    let mut upstream = Upstream::with_sessions().await;
-    let ferry = Ferry::start(upstream.url()).await;
-    let mut client = Client::ready(ferry.address).await;
+    let (mut upstream, ferry, mut client) = scene().await;
     // No time passes.
     let _clock = Clock::stop();
     for (id, (status, seconds, executed)) in (1..).zip([
@@ -129,10 +124,8 @@ async fn f08_a_call_refused_for_now_is_an_error_at_once_with_the_time_to_come_ag
         let error = client.ferry_error(id, "upstream_refused", executed).await;
         names(&error, status, seconds);
     }
-    assert_eq!(times(&upstream, "tools/call"), 6);
-    client.leave();
-    ferry.quiet().await;
-    ferry.stop().await;
+    assert_eq!(upstream.times("tools/call"), 6);
+    ferry.stop_after(client).await;
 }
 
 #[tokio::test]
@@ -157,9 +150,7 @@ async fn f08_a_safe_request_refused_for_five_seconds_at_most_is_sent_again_after
         again.result(&json!({"read": id})).await;
         assert_eq!(client.message().await["result"]["read"], id);
     }
-    client.leave();
-    ferry.quiet().await;
-    ferry.stop().await;
+    ferry.stop_after(client).await;
 }
 
 #[tokio::test]
@@ -184,7 +175,5 @@ async fn f08_a_safe_request_refused_for_longer_or_twice_is_an_error_that_says_wh
     assert_eq!(error["id"], 3, "{error}");
     names(&error, 429, Some("1"));
     upstream.assert_quiet();
-    client.leave();
-    ferry.quiet().await;
-    ferry.stop().await;
+    ferry.stop_after(client).await;
 }

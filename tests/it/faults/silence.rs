@@ -6,15 +6,15 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
 
-use super::{SECOND, times, works};
+use super::{SECOND, play, streaming};
 use crate::support::chaos::{Chaos, Weather};
 use crate::support::client::{Client, Item, call};
 use crate::support::clock::{Clock, settle, within};
 use crate::support::ferry::Ferry;
+use crate::support::scene::{scene, works};
 use crate::support::tls::{Authority, TlsUpstream};
-use crate::support::upstream::{Call, Received, Upstream};
+use crate::support::upstream::{Received, Upstream};
 
 /// The limit on silence in these tests.
 const IDLE: Duration = Duration::from_secs(30);
@@ -24,7 +24,7 @@ fn progress() -> Value {
 }
 
 /// A ferry with this limit, an upstream with sessions and a client after its handshake.
-async fn scene() -> (Upstream, Ferry, Clock, Client) {
+async fn limited() -> (Upstream, Ferry, Clock, Client) {
     let upstream = Upstream::with_sessions().await;
     let ferry = Ferry::with(upstream.url(), |config| {
         config.limits.request_idle_timeout = IDLE;
@@ -36,18 +36,25 @@ async fn scene() -> (Upstream, Ferry, Clock, Client) {
     (upstream, ferry, clock, client)
 }
 
-/// Plays a script beside the test.
-fn play(call: Call, script: &'static str) -> JoinHandle<()> {
-    tokio::task::spawn(async move { call.play(script).await })
-}
-
-fn cancels(request: &Received, id: u64) -> bool {
-    request.rpc() == "notifications/cancelled" && request.json()["params"]["requestId"] == id
+/// The call with this id ends because of this flag's limit, and the upstream is told to stop.
+async fn times_out(
+    (upstream, clock, client): (&Upstream, &Clock, &mut Client),
+    id: u64,
+    flag: &str,
+) {
+    let error = client.ferry_error(id, "timeout", "unknown");
+    let error = clock.pass_until("the error", error).await;
+    let text = error["error"]["message"].as_str().expect("text");
+    assert!(text.contains(flag), "{text}");
+    let cancels = |request: &Received| {
+        request.rpc() == "notifications/cancelled" && request.json()["params"]["requestId"] == id
+    };
+    upstream.seen("the cancel", cancels).await;
 }
 
 #[tokio::test]
 async fn f06_an_upstream_that_sends_nothing_for_request_idle_timeout_is_told_to_stop() {
-    let (mut upstream, ferry, clock, mut client) = scene().await;
+    let (mut upstream, ferry, clock, mut client) = limited().await;
     let half = "send HTTP/1.1 200 OK\\r\\nContent-Type: application/json\\r\\nContent-Length: 99\\r\\n\\r\\n{\nstall";
     for (id, script) in (1..).zip(["stall", half, "events\nevent : here\\n\\n\nstall"]) {
         client.send(&call(id, "tools/call")).await;
@@ -56,29 +63,21 @@ async fn f06_an_upstream_that_sends_nothing_for_request_idle_timeout_is_told_to_
         clock.advance(IDLE - SECOND).await;
         // Not yet, or this would not be next on the stream.
         works(&mut client, &mut upstream).await;
-        let error = client.ferry_error(id, "timeout", "unknown");
-        let error = clock.pass_until("the error", error).await;
-        let text = error["error"]["message"].as_str().expect("text");
-        assert!(text.contains("--request-idle-timeout"), "{text}");
-        upstream
-            .seen("the cancel", |request| cancels(request, id))
-            .await;
+        let parties = (&upstream, &clock, &mut client);
+        times_out(parties, id, "--request-idle-timeout").await;
         // The exchange was given up too.
         within("the script to end", stalled)
             .await
             .expect("no panic");
     }
-    assert_eq!(times(&upstream, "tools/call"), 3);
-    client.leave();
-    ferry.quiet().await;
-    ferry.stop().await;
+    assert_eq!(upstream.times("tools/call"), 3);
+    ferry.stop_after(client).await;
 }
 
 #[tokio::test]
 async fn f06_any_byte_of_the_upstream_moves_the_limit_on_silence() {
-    let (mut upstream, ferry, clock, mut client) = scene().await;
-    client.send(&call(1, "tools/call")).await;
-    let mut events = upstream.expect("POST").await.events().await;
+    let (mut upstream, ferry, clock, mut client) = limited().await;
+    let mut events = streaming(&client, &mut upstream, 1).await;
     client.send(&call(2, "tools/call")).await;
     let mut body = upstream.expect("POST").await;
     let result = json!({"jsonrpc": "2.0", "id": 2, "result": {}}).to_string();
@@ -103,16 +102,13 @@ async fn f06_any_byte_of_the_upstream_moves_the_limit_on_silence() {
     drop(body);
     events.result(&json!({})).await;
     assert_eq!(client.message().await["id"], 1);
-    client.leave();
-    ferry.quiet().await;
-    ferry.stop().await;
+    ferry.stop_after(client).await;
 }
 
 #[tokio::test]
 async fn f06_request_timeout_ends_a_request_however_much_it_says() {
-    let (mut upstream, ferry, clock, mut client) = scene().await;
-    client.send(&call(1, "tools/call")).await;
-    let mut events = upstream.expect("POST").await.events().await;
+    let (mut upstream, ferry, clock, mut client) = limited().await;
+    let mut events = streaming(&client, &mut upstream, 1).await;
     for _ in 0..14 {
         events.send(&progress()).await;
         assert_eq!(client.message().await, progress());
@@ -120,17 +116,9 @@ async fn f06_request_timeout_ends_a_request_however_much_it_says() {
     }
     events.send(&progress()).await;
     assert_eq!(client.message().await, progress());
-    let error = client.ferry_error(1, "timeout", "unknown");
-    let error = clock.pass_until("the error", error).await;
-    let text = error["error"]["message"].as_str().expect("text");
-    assert!(text.contains("--request-timeout"), "{text}");
-    upstream
-        .seen("the cancel", |request| cancels(request, 1))
-        .await;
+    times_out((&upstream, &clock, &mut client), 1, "--request-timeout").await;
     events.abandoned().await;
-    client.leave();
-    ferry.quiet().await;
-    ferry.stop().await;
+    ferry.stop_after(client).await;
 }
 
 #[tokio::test]
@@ -152,9 +140,7 @@ async fn f05_a_half_open_connection_to_the_upstream_costs_its_request_alone() {
     // What comes late is nobody's answer, and the next request finds its way.
     chaos.set(|weather| weather.frozen = false);
     works(&mut client, &mut upstream).await;
-    client.leave();
-    clock.pass_until("the farewell", ferry.quiet()).await;
-    ferry.stop().await;
+    ferry.stop_after_a_while(client, &clock).await;
 }
 
 #[tokio::test]
@@ -189,9 +175,7 @@ async fn f05_a_way_to_the_upstream_that_freezes_and_thaws_costs_only_time() {
         let answer = clock.pass_until("the answer", client.message()).await;
         assert_eq!(answer["id"], id);
     }
-    client.leave();
-    clock.pass_until("the farewell", ferry.quiet()).await;
-    ferry.stop().await;
+    ferry.stop_after_a_while(client, &clock).await;
 }
 
 /// HTTP/2 has a ping of its own: 20 s of silence, 10 s for the answer.
@@ -226,18 +210,14 @@ async fn f05_an_http_2_upstream_that_fell_silent_is_given_up_after_thirty_second
     client.request(2, "tools/list", json!({})).await;
     assert_eq!(client.message().await["result"]["method"], "tools/list");
     assert_eq!(chaos.accepted(), 2, "another connection");
-    client.leave();
-    ferry.quiet().await;
-    ferry.stop().await;
+    ferry.stop_after(client).await;
 }
 
 /// Nothing on a loopback loses packets, so only the kernel's promise can be seen here.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn f05_the_kernel_probes_a_silent_upstream() {
-    let mut upstream = Upstream::with_sessions().await;
-    let ferry = Ferry::start(upstream.url()).await;
-    let client = Client::ready(ferry.address).await;
+    let (mut upstream, ferry, client) = scene().await;
     client.send(&call(1, "tools/call")).await;
     let running = upstream.expect("POST").await;
     let port = format!(":{:04X}", upstream.address.port());
@@ -312,7 +292,5 @@ async fn f13_a_balancer_that_cuts_idle_connections_before_the_upstream_costs_not
         assert_eq!(client.message().await["id"], 1);
     }
     assert!(balancer.accepted() > 10, "{}", balancer.accepted());
-    client.leave();
-    clock.pass_until("the farewell", ferry.quiet()).await;
-    ferry.stop().await;
+    ferry.stop_after_a_while(client, &clock).await;
 }

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{SECOND, of_revision, promising_upstream, says, times, told_of_changes, works};
+use super::{SECOND, of_revision, promising_upstream, says, streaming, told_of_changes};
 use crate::support::chaos::{Chaos, Ending, Way};
 use crate::support::client::{Client, Item, call};
 use crate::support::clock::Clock;
 use crate::support::ferry::Ferry;
+use crate::support::scene::{scene, works};
 use crate::support::upstream::{Answer, Received, Upstream, routine};
 
 fn progress(number: usize) -> Value {
@@ -125,11 +126,9 @@ async fn f04_a_reply_stream_truncated_at_any_byte_is_resumed_and_misses_nothing(
     }
     assert!(resumed > 0 && lost > 0, "{resumed} and {lost}");
     // Nothing was sent twice; one may have met a connection that was just gone.
-    let sent = u64::try_from(times(&upstream, "tools/call")).expect("a number");
+    let sent = u64::try_from(upstream.times("tools/call")).expect("a number");
     assert!(sent <= id && sent + 2 >= id, "{sent} of {id}");
-    client.leave();
-    ferry.quiet().await;
-    ferry.stop().await;
+    ferry.stop_after(client).await;
 }
 
 #[tokio::test]
@@ -155,11 +154,9 @@ async fn f04_a_stream_that_the_upstream_does_not_replay_ends_its_call_and_repeat
                 break;
             }
         }
-        assert_eq!(times(&upstream, "tools/call"), 1, "{shown}");
-        assert_eq!(times(&upstream, "resources/read"), 2, "{shown}");
-        client.leave();
-        ferry.quiet().await;
-        ferry.stop().await;
+        assert_eq!(upstream.times("tools/call"), 1, "{shown}");
+        assert_eq!(upstream.times("resources/read"), 2, "{shown}");
+        ferry.stop_after(client).await;
     }
 }
 
@@ -173,9 +170,7 @@ async fn f04_five_resumptions_that_bring_nothing_are_enough() {
     let log = upstream.log();
     let resumes = |request: &&Arc<Received>| request.header("last-event-id").is_some();
     assert_eq!(log.iter().filter(resumes).count(), 5);
-    client.leave();
-    ferry.quiet().await;
-    ferry.stop().await;
+    ferry.stop_after(client).await;
 }
 
 /// The TypeScript server holds the place of a listen stream that is gone for up to two minutes
@@ -212,32 +207,22 @@ async fn f09_a_listen_stream_refused_with_409_is_tried_until_it_is_free_and_requ
 
 #[tokio::test]
 async fn f09_a_request_refused_with_409_was_perhaps_executed() {
-    let mut upstream = Upstream::with_sessions().await;
-    let ferry = Ferry::start(upstream.url()).await;
-    let mut client = Client::ready(ferry.address).await;
+    let (mut upstream, ferry, mut client) = scene().await;
     client.send(&call(1, "tools/call")).await;
     let refusal = Answer::new(409, &[], "Conflict");
     upstream.expect("POST").await.answer(refusal).await;
     client.ferry_error(1, "upstream_refused", "unknown").await;
     works(&mut client, &mut upstream).await;
-    client.leave();
-    ferry.quiet().await;
-    ferry.stop().await;
+    ferry.stop_after(client).await;
 }
 
 #[tokio::test]
 async fn f14_a_call_outlives_an_upstream_that_ends_every_response_after_a_minute() {
-    let mut upstream = Upstream::start(|request| match request.method() {
-        "GET" if request.header("last-event-id").is_some() => None,
-        _ if request.rpc() == "initialize" => Some(Answer::initialize(request, Some("s"))),
-        _ => routine(request),
-    })
-    .await;
+    let mut upstream = Upstream::resuming().await;
     let ferry = Ferry::start(upstream.url()).await;
     let clock = Clock::stop();
     let mut client = Client::ready(ferry.address).await;
-    client.send(&call(1, "tools/call")).await;
-    let mut running = upstream.expect("POST").await.events().await;
+    let mut running = streaming(&client, &mut upstream, 1).await;
     for minute in 1..=5 {
         let priming = format!("id: m-{minute}\nretry: 500\ndata: {}\n\n", progress(minute));
         running.raw(priming).await;
@@ -255,7 +240,7 @@ async fn f14_a_call_outlives_an_upstream_that_ends_every_response_after_a_minute
     }
     running.send(&result(&json!(1))).await;
     assert_eq!(client.message().await, result(&json!(1)));
-    assert_eq!(times(&upstream, "tools/call"), 1);
+    assert_eq!(upstream.times("tools/call"), 1);
     client.leave();
     running.abandoned().await;
     clock.pass_until("the farewell", ferry.quiet()).await;
@@ -268,8 +253,7 @@ async fn f14_a_call_without_a_place_to_go_on_from_was_perhaps_executed() {
     let ferry = Ferry::start(upstream.url()).await;
     let clock = Clock::stop();
     let mut client = Client::ready(ferry.address).await;
-    client.send(&call(1, "tools/call")).await;
-    let mut running = upstream.expect("POST").await.events().await;
+    let mut running = streaming(&client, &mut upstream, 1).await;
     running.send(&progress(1)).await;
     assert_eq!(client.message().await, progress(1));
     clock.advance(SECOND * 60).await;
@@ -277,9 +261,7 @@ async fn f14_a_call_without_a_place_to_go_on_from_was_perhaps_executed() {
     let error = client.ferry_error(1, "upstream_no_response", "unknown");
     error.await;
     works(&mut client, &mut upstream).await;
-    client.leave();
-    ferry.quiet().await;
-    ferry.stop().await;
+    ferry.stop_after(client).await;
 }
 
 #[tokio::test]

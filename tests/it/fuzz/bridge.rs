@@ -393,7 +393,7 @@ impl<'a> Course<'a> {
                 }
                 Output::Deliver(text, _) => self.on_delivery(text),
                 Output::EndStream => assert!(!std::mem::replace(&mut self.ended, true)),
-                Output::Count(_) => {}
+                Output::Count(_) | Output::Learnt(_) | Output::Warn(_) => {}
                 Output::Finished => self.finished = true,
             }
         }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use bytes::BytesMut;
 use serde_json::{Value, json};
 
-use super::clock::within;
+use super::clock::{Clock, within};
 use super::http::{Closed, Head, Response, Wire, exchange, find, request};
 
 /// One piece of the stream.
@@ -179,6 +179,16 @@ impl Client {
         let text = message["error"]["message"].as_str().expect("a message");
         assert!(text.starts_with("mcp-ferry: "), "{text}");
         message
+    }
+
+    /// Posts `initialize` while no upstream is to be had, and returns the text of the error that it must end in.
+    pub(crate) async fn unreachable(&mut self, clock: &Clock) -> String {
+        let posting = self.post(initialize().to_string());
+        let answered = clock.pass_until("a status", posting).await;
+        assert_eq!(answered.status(), 202, "{answered:?}");
+        let error = self.ferry_error(0, "upstream_unreachable", "no");
+        let error = clock.pass_until("the error", error).await;
+        error["error"]["message"].as_str().expect("text").to_owned()
     }
 
     /// The stream must end cleanly, after keep-alives at most.

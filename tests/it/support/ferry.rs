@@ -10,7 +10,8 @@ use mcp_ferry::server::{Bound, Shutdown};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::clock::within;
+use super::client::Client;
+use super::clock::{Clock, within};
 
 /// A running ferry. Every test ends with [`Self::stop`], which looks whether anything was left.
 pub(crate) struct Ferry {
@@ -90,6 +91,20 @@ impl Ferry {
         let opened = self.metrics.get(Counter::ConnectionsOpened);
         let closed = self.metrics.get(Counter::ConnectionsClosed);
         assert_eq!(opened, closed, "connections opened and closed");
+    }
+
+    /// The client leaves, and when nothing of it is left the ferry stops.
+    pub(crate) async fn stop_after(self, client: Client) {
+        client.leave();
+        self.quiet().await;
+        self.stop().await;
+    }
+
+    /// The same where the clock stands still and the farewell takes time.
+    pub(crate) async fn stop_after_a_while(self, client: Client, clock: &Clock) {
+        client.leave();
+        clock.pass_until("the farewell", self.quiet()).await;
+        self.stop().await;
     }
 
     /// Stops it; nothing may be left. Calls that a test left in flight must have been dealt with before.

@@ -1,9 +1,11 @@
-//! A port of one's own where nobody listens yet.
+//! Ports on which nobody listens yet, or any more.
 
 use std::net::SocketAddr;
 
 use hyper::Uri;
 use tokio::net::TcpListener;
+
+use super::clock::within;
 
 /// A port where connections are refused until somebody listens there. Nobody else can take it meanwhile.
 pub(crate) struct ClosedPort {
@@ -32,4 +34,17 @@ impl ClosedPort {
         self.socket.set_nonblocking(true).expect("nonblocking");
         TcpListener::from_std(self.socket.into()).expect("a listener")
     }
+}
+
+/// Binds a port that was just left.
+pub(crate) async fn rebind(address: SocketAddr) -> TcpListener {
+    within("the port to be free", async {
+        loop {
+            match TcpListener::bind(address).await {
+                Ok(listener) => return listener,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    })
+    .await
 }

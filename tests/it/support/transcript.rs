@@ -16,6 +16,8 @@ pub struct Transcript {
     pub lines: Vec<Line>,
     /// `% name value` lines.
     pub settings: Vec<(String, String)>,
+    /// `% define name text`: the text stands wherever `$name` does from there on.
+    pub definitions: Vec<(String, String)>,
     /// Why it cannot run through sockets, where it cannot.
     pub bridge_only: Option<String>,
 }
@@ -117,6 +119,8 @@ pub struct Request {
     pub session: Option<String>,
     pub version: Option<String>,
     pub last_event_id: Option<String>,
+    /// The headers that repeat the message, in order.
+    pub mirrored: Vec<(String, String)>,
     pub body: String,
 }
 
@@ -152,6 +156,14 @@ pub fn all() -> Vec<Transcript> {
 }
 
 impl Transcript {
+    /// A line with its definitions put in.
+    fn spelt_out(&self, line: &str) -> String {
+        let definitions = self.definitions.iter();
+        definitions.fold(line.to_owned(), |line, (name, text)| {
+            line.replace(name, text)
+        })
+    }
+
     /// The name of its file.
     pub fn name(&self) -> std::borrow::Cow<'_, str> {
         self.path.file_name().unwrap_or_default().to_string_lossy()
@@ -178,6 +190,7 @@ fn empty(path: &Path) -> Transcript {
         path: path.to_owned(),
         lines: Vec::new(),
         settings: Vec::new(),
+        definitions: Vec::new(),
         bridge_only: None,
     }
 }
@@ -195,7 +208,8 @@ fn read_into(
 ) {
     for (index, text) in text.lines().enumerate() {
         let place = || format!("{}:{}", path.display(), index + 1);
-        let text = text.trim();
+        let text = transcript.spelt_out(text.trim());
+        let text = text.as_str();
         if text.is_empty() || text.starts_with('#') {
             continue;
         }
@@ -205,6 +219,12 @@ fn read_into(
                 "include" => {
                     let path = path.with_file_name(value);
                     read_into(transcript, &path, &text_of(&path), true, posts);
+                }
+                "define" => {
+                    let (name, value) = value.split_once(' ').expect("a name and a text");
+                    transcript
+                        .definitions
+                        .push((format!("${name}"), value.to_owned()));
                 }
                 "bridge-only" => transcript.bridge_only = Some(value.to_owned()),
                 _ => transcript
@@ -321,9 +341,14 @@ fn upstream_bound(rest: &str) -> Result<Step, String> {
         session: None,
         version: None,
         last_event_id: None,
+        mirrored: Vec::new(),
         body: String::new(),
     };
     while !rest.is_empty() && !rest.starts_with('{') {
+        if rest.starts_with('[') {
+            (request.mirrored, rest) = headers(rest);
+            continue;
+        }
         let (word, after) = rest.split_once(' ').unwrap_or((rest, ""));
         rest = after;
         let given = |value: &str| (value != "-").then(|| value.to_owned());

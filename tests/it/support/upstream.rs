@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use hyper::Uri;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -17,7 +17,8 @@ pub(crate) use super::answer::Answer;
 pub(crate) use super::call::{Call, Events};
 use super::clock::within;
 use super::http::{Head, Wire};
-pub(crate) use super::port::ClosedPort;
+pub(crate) use super::port::{ClosedPort, rebind};
+pub(crate) use super::servers::{echo, routine};
 
 /// One request as it came.
 #[derive(Debug)]
@@ -27,6 +28,19 @@ pub(crate) struct Received {
 }
 
 impl Received {
+    /// How many headers repeat parts of the message (2026-07-28, "Request Metadata").
+    pub(crate) fn mirrored(&self) -> usize {
+        let repeats = |name: &str| {
+            let name = name.to_ascii_lowercase();
+            matches!(name.as_str(), "mcp-method" | "mcp-name") || name.starts_with("mcp-param-")
+        };
+        self.head
+            .headers
+            .iter()
+            .filter(|(name, _)| repeats(name))
+            .count()
+    }
+
     pub(crate) fn method(&self) -> &str {
         self.head.start.split(' ').next().expect("a method")
     }
@@ -105,47 +119,6 @@ impl Upstream {
         }
     }
 
-    /// Answers nothing by itself.
-    pub(crate) async fn silent() -> Self {
-        Self::start(|_| None).await
-    }
-
-    /// Does the handshake of a server with sessions by itself: `initialize` gets the session `session-N`, N counting
-    /// from 1, notifications and answers 202, GET 405, DELETE 200. Requests are the test's.
-    pub(crate) async fn with_sessions() -> Self {
-        let sessions = std::sync::atomic::AtomicUsize::new(0);
-        Self::start(move |request| {
-            (request.rpc() == "initialize")
-                .then(|| {
-                    let number = sessions.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
-                    Answer::initialize(request, Some(&format!("session-{number}")))
-                })
-                .or_else(|| routine(request))
-        })
-        .await
-    }
-
-    /// The same without sessions.
-    pub(crate) async fn stateless() -> Self {
-        Self::start(|request| {
-            (request.rpc() == "initialize")
-                .then(|| Answer::initialize(request, None))
-                .or_else(|| routine(request))
-        })
-        .await
-    }
-
-    /// Answers every request by itself: a result that repeats the method and the parameters.
-    pub(crate) async fn echo() -> Self {
-        Self::start(|request| {
-            (request.rpc() == "initialize")
-                .then(|| Answer::initialize(request, None))
-                .or_else(|| routine(request))
-                .or_else(|| Some(echo(request)))
-        })
-        .await
-    }
-
     pub(crate) fn url(&self) -> Uri {
         self.at("/mcp")
     }
@@ -173,6 +146,12 @@ impl Upstream {
     /// Every request so far, whoever answered it.
     pub(crate) fn log(&self) -> Vec<Arc<Received>> {
         self.log.requests.lock().expect("no panic").clone()
+    }
+
+    /// How often it was asked for this method.
+    pub(crate) fn times(&self, method: &str) -> usize {
+        let log = self.log();
+        log.iter().filter(|request| request.rpc() == method).count()
     }
 
     /// Waits until some request so far satisfies `wanted`.
@@ -213,25 +192,6 @@ impl Drop for Upstream {
     fn drop(&mut self) {
         self.tasks.abort_all();
     }
-}
-
-/// What servers of the handshake era answer to everything but requests.
-pub(crate) fn routine(request: &Received) -> Option<Answer> {
-    match request.method() {
-        "POST" if request.json().get("id").is_none() || request.rpc().is_empty() => {
-            Some(Answer::accepted())
-        }
-        "GET" => Some(Answer::new(405, &[("Allow", "POST, DELETE")], "")),
-        "DELETE" => Some(Answer::new(200, &[], "")),
-        _ => None,
-    }
-}
-
-/// A result that repeats what was asked.
-pub(crate) fn echo(request: &Received) -> Answer {
-    let asked = request.json();
-    let result = json!({"method": asked["method"], "params": asked["params"]});
-    Answer::json(&json!({"jsonrpc": "2.0", "id": asked["id"], "result": result}))
 }
 
 async fn accept(

@@ -10,27 +10,20 @@ const excuse = (lane, pair) => {
 
 const ways = { rst: pair => pair.reset(), fin: pair => pair.finish() };
 
+// Harms one connection to the upstream, where there is any.
+const one =
+  way =>
+  ({ random, lane }) => {
+    const pairs = lane.relay.list('all');
+    if (!pairs.length) return false;
+    const pair = random.pick(pairs);
+    excuse(lane, pair);
+    way(pair);
+  };
+
 export const faults = {
-  'upstream: one connection reset': {
-    weight: 14,
-    run({ random, lane }) {
-      const pairs = lane.relay.list('all');
-      if (!pairs.length) return false;
-      const pair = random.pick(pairs);
-      excuse(lane, pair);
-      pair.reset();
-    },
-  },
-  'upstream: one connection ended': {
-    weight: 8,
-    run({ random, lane }) {
-      const pairs = lane.relay.list('all');
-      if (!pairs.length) return false;
-      const pair = random.pick(pairs);
-      excuse(lane, pair);
-      pair.finish();
-    },
-  },
+  'upstream: one connection reset': { weight: 14, run: one(ways.rst) },
+  'upstream: one connection ended': { weight: 8, run: one(ways.fin) },
   'upstream: reset after N bytes': {
     weight: 12,
     run({ random, lane }) {

@@ -1,14 +1,13 @@
 // The upstream of soak and drain: the TypeScript SDK 1.32, `server.mjs sessions LOG` with sessions, event streams and
 // resumption, or `server.mjs stateless LOG` with plain JSON. Every tool begins by appending the call's nonce to LOG with
 // one write, so that what was executed is known whatever kills this process afterwards. GET /control counts sessions.
-import { randomUUID } from 'node:crypto';
 import { openSync, writeSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { McpServer } from 'sdk-1.32/server/mcp.js';
-import { StreamableHTTPServerTransport } from 'sdk-1.32/server/streamableHttp.js';
 import * as types from 'sdk-1.32/types.js';
 import * as z from 'zod';
-import { EventStore } from '../servers/event-store.mjs';
+import { stateful, stateless } from '../servers/streamable.mjs';
+import { listen } from '../servers/world.mjs';
 
 const [mode, logPath] = process.argv.slice(2);
 const log = openSync(logPath, 'a');
@@ -58,46 +57,13 @@ function build() {
   return mcp;
 }
 
-async function body(req) {
-  const chunks = [];
-  for await (const chunk of req) chunks.push(chunk);
-  return chunks.length ? JSON.parse(Buffer.concat(chunks)) : undefined;
-}
-
-const refuse = (res, status, message) =>
-  res
-    .writeHead(status, { 'content-type': 'application/json' })
-    .end(JSON.stringify({ jsonrpc: '2.0', id: null, error: { code: -32001, message } }));
+const answer = mode === 'stateless' ? stateless(build) : stateful(build, sessions);
 
 async function serve(req, res) {
   if (req.url === '/control') return res.end(JSON.stringify({ sessions: sessions.size }));
-  const id = req.headers['mcp-session-id'];
-  const message = req.method === 'POST' ? await body(req) : undefined;
-  if (mode === 'stateless') {
-    if (req.method !== 'POST') return refuse(res, 405, 'Method not allowed');
-    const transport = new StreamableHTTPServerTransport({ sessionIdGenerator: undefined, enableJsonResponse: true });
-    const server = build();
-    res.on('close', () => void server.close());
-    await server.connect(transport);
-    return transport.handleRequest(req, res, message);
-  }
-  if (id === undefined && types.isInitializeRequest(message)) {
-    const transport = new StreamableHTTPServerTransport({
-      sessionIdGenerator: randomUUID,
-      eventStore: new EventStore(),
-      retryInterval: 100,
-      onsessioninitialized: session => void sessions.set(session, transport),
-    });
-    transport.onclose = () => sessions.delete(transport.sessionId);
-    await build().connect(transport);
-    return transport.handleRequest(req, res, message);
-  }
-  const transport = sessions.get(id);
-  if (!transport) return refuse(res, id === undefined ? 400 : 404, 'Session not found');
-  return transport.handleRequest(req, res, message);
+  return answer(req, res);
 }
 
 // A client that leaves in the middle of an answer is what this is for, not a reason to end.
 process.on('unhandledRejection', error => console.error('unhandled:', error?.message ?? error));
-const server = createServer((req, res) => serve(req, res).catch(() => res.destroy()));
-server.listen(Number(process.env.PORT ?? 0), '127.0.0.1', () => console.log(`port ${server.address().port}`));
+listen(createServer((req, res) => serve(req, res).catch(() => res.destroy())));

@@ -44,7 +44,7 @@ impl Books {
                 }
                 self.asks.push(Asks::End);
             }
-            Output::Count(_) => {}
+            Output::Count(_) | Output::Learnt(_) | Output::Warn(_) => {}
             Output::Finished => self.finished = true,
         }
         Ok(())
