@@ -91,6 +91,41 @@ export const modern = {
     assert.equal((await seen(control, nonce)).length, 2, 'requests upstream');
   },
 
+  async 'rounds-at-once'({ peer, dialect, nonce }) {
+    const calls = [1, 2, 3].map(async turn => {
+      const text = `${nonce}-${turn}`;
+      const reply = `answer to ${text} / sampled ${text} / ["file:///rig/${peer.nonce}"]`;
+      await run(peer, { tool: 'survey', args: { text }, reply }, nonce);
+    });
+    await Promise.all([...calls, run(peer, dialect.echo, nonce)]);
+  },
+
+  // A call tells of its progress before it asks and after it has been answered: to its caller, it is one call.
+  async 'progress-in-rounds'({ peer, nonce }) {
+    const seen = [];
+    let released;
+    const onprogress = ({ progress }) => {
+      seen.push(progress);
+      if (progress === 2) released = run(peer, { tool: 'release', args: { key: '$' } }, nonce);
+    };
+    await run(peer, { tool: 'working', args: { text: '$' }, reply: 'answer to $' }, nonce, { onprogress });
+    await released;
+    assert.deepEqual(seen, [1, 2]);
+  },
+
+  // No server holds a round: another one can take the answer.
+  async 'restart-mid-round'({ dialect, nonce, open, plan, control }) {
+    const peer = await open(plan.url, nonce);
+    const held = `hold ${nonce}`;
+    const reply = plan.asks === 'elicit' ? `answer to ${held}` : `sampled ${held}`;
+    const call = run(peer, { tool: plan.asks, args: { text: held }, reply }, nonce);
+    await until('the client to be asked', () => peer.user.asked.includes(held));
+    await control('restart');
+    peer.user.letGo();
+    await call;
+    await peer.close();
+  },
+
   // A state and no question: the call is repeated without troubling the client.
   async 'state-only'({ peer, nonce, control }) {
     const asked = peer.user.asked.length;
@@ -104,6 +139,14 @@ export const modern = {
   },
   async 'resource-asks'({ peer, nonce }) {
     assert.equal(await peer.read(`mem://asks/${nonce}`), `answer to ${nonce}`);
+  },
+
+  // The revision before wanted an id with it, and a handler that finds none refuses.
+  async 'elicit-by-url'({ nonce, open, plan }) {
+    const peer = await open(plan.url, nonce, { byUrl: true });
+    await run(peer, { tool: 'elicit-url', args: { text: '$' }, reply: 'accept' }, nonce);
+    assert.deepEqual(peer.user.asked, [nonce, `https://example.com/${nonce}`]);
+    await peer.close();
   },
 
   async 'elicit-declined'({ peer, nonce }) {
@@ -234,5 +277,24 @@ export const dual = {
     const { eras } = await control('state');
     assert.ok(eras.handshake > 0, 'the server was not asked');
     assert.equal(eras.modern, 0, 'requests of the modern era');
+  },
+};
+
+// A server that is upgraded to 2026-07-28 and rolled back, under a ferry and a client that go on. Only a session that was
+// passed through is the old server's own and ends with it.
+export const changing = {
+  async upgrade({ peer, dialect, nonce, open, plan, control }) {
+    const passed = plan.client.endsWith('-http');
+    await run(peer, dialect.echo, nonce);
+    for (const server of ['ts2.4-modern', 'py1.30-stateful-sse']) {
+      await control(`become/${server}`);
+      // Whoever comes first may be the one by whose refusal the ferry learns of the change.
+      const again = () => open(plan.url, nonce);
+      const now = passed ? await again().catch(again) : peer;
+      await run(now, dialect.echo, `${nonce} ${server}`);
+      await listening({ peer: now, dialect, nonce });
+      if (plan.asks === 'elicit') await run(now, dialect.elicit, `${nonce} ${server}`);
+      if (passed) await now.close();
+    }
   },
 };

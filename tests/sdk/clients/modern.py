@@ -109,6 +109,43 @@ async def many_inputs(c):
     assert len(await seen(c, c.nonce)) == 2, "requests upstream"
 
 
+async def rounds_at_once(c):
+    async def survey(text):
+        reply = f'answer to {text} / sampled {text} / ["file:///rig/{c.peer.nonce}"]'
+        await run(c.peer, {"tool": "survey", "args": {"text": text}, "reply": reply}, c.nonce)
+
+    async with anyio.create_task_group() as calls:
+        for turn in (1, 2, 3):
+            calls.start_soon(survey, f"{c.nonce}-{turn}")
+        calls.start_soon(run, c.peer, c.dialect["echo"], c.nonce)
+
+
+async def progress_in_rounds(c):
+    """A call tells of its progress before it asks and after it has been answered: to its caller, it is one call."""
+    told, step = [], {"tool": "working", "args": {"text": "$"}, "reply": "answer to $"}
+    async with anyio.create_task_group() as calls:
+
+        def heard(progress):
+            told.append(progress)
+            if progress == 2:
+                calls.start_soon(run, c.peer, {"tool": "release", "args": {"key": "$"}}, c.nonce)
+
+        await run(c.peer, step, c.nonce, on_progress=heard)
+    assert told == [1, 2], told
+
+
+async def restart_mid_round(c):
+    """No server holds a round: another one can take the answer."""
+    peer, held = await c.open(c.plan["url"], c.nonce), f"hold {c.nonce}"
+    reply = f"answer to {held}" if c.plan["asks"] == "elicit" else f"sampled {held}"
+    async with anyio.create_task_group() as calls:
+        calls.start_soon(run, peer, {"tool": c.plan["asks"], "args": {"text": held}, "reply": reply}, c.nonce)
+        await asked(peer, held)
+        await c.control("restart")
+        peer.user.held.set()
+    await peer.close()
+
+
 async def state_only(c):
     """A state and no question: the call is repeated without troubling the client."""
     asked = len(c.peer.user.asked)
@@ -123,6 +160,14 @@ async def prompt_asks(c):
 
 async def resource_asks(c):
     assert await c.peer.read(f"mem://asks/{c.nonce}") == f"answer to {c.nonce}"
+
+
+async def elicit_by_url(c):
+    """The revision before wanted an id with it, and a handler that finds none refuses."""
+    peer = await c.open(c.plan["url"], c.nonce)
+    await run(peer, {"tool": "elicit-url", "args": {"text": "$"}, "reply": "accept"}, c.nonce)
+    assert peer.user.asked == [c.nonce, f"https://example.com/{c.nonce}"], peer.user.asked
+    await peer.close()
 
 
 async def elicit_declined(c):
@@ -278,3 +323,14 @@ async def stays_in_handshake(c):
     eras = (await c.control("state"))["eras"]
     assert eras["handshake"] > 0, "the server was not asked"
     assert eras["modern"] == 0, f"{eras['modern']} requests of the modern era"
+
+
+async def upgrade(c):
+    """A server that is upgraded to 2026-07-28 and rolled back, under a ferry and a client that go on."""
+    await run(c.peer, c.dialect["echo"], c.nonce)
+    for server in ("ts2.4-modern", "py1.30-stateful-sse"):
+        await c.control(f"become/{server}")
+        await run(c.peer, c.dialect["echo"], f"{c.nonce} {server}")
+        await listening(c)
+        if c.plan["asks"] == "elicit":
+            await run(c.peer, c.dialect["elicit"], f"{c.nonce} {server}")

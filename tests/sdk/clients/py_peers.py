@@ -48,6 +48,9 @@ class User:
     async def elicits(self, _context, params):
         if await self.refuses(params.message):
             return REFUSED
+        if getattr(params, "url", None):
+            self.asked.append(params.url)
+            return types.ElicitResult(action="accept")
         action = params.message.split(" ", 1)[0]
         if action in ("decline", "cancel"):
             return types.ElicitResult(action=action)

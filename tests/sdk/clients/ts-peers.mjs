@@ -21,8 +21,9 @@ class User {
     return { model: 'rig', role: 'assistant', content: { type: 'text', text: `sampled ${text}` } };
   }
 
-  async elicits({ params: { message, requestedSchema } }) {
+  async elicits({ params: { message, requestedSchema, url } }) {
     await this.hears(message);
+    if (url) return (this.asked.push(url), { action: 'accept' });
     const [action] = message.split(' ', 1);
     if (['decline', 'cancel'].includes(action)) return { action };
     const [field] = Object.keys(requestedSchema.properties);
@@ -32,19 +33,22 @@ class User {
 
 const INFO = { name: 'rig-client', version: '1.0.0' };
 
-// `bare` makes a client that can do nothing for a server and says so.
-const capable = (elicitation, bare) =>
-  bare ? {} : { sampling: {}, roots: { listChanged: true }, ...(elicitation && { elicitation: {} }) };
+// `bare` makes a client that can do nothing for a server and says so, `byUrl` one that can show its user a page.
+const capable = (elicitation, { bare, byUrl } = {}) => {
+  if (bare) return {};
+  const forms = elicitation && { elicitation: byUrl ? { form: {}, url: {} } : {} };
+  return { sampling: {}, roots: { listChanged: true }, ...forms };
+};
 
 async function v1(sdk, { elicitation, transport: file = 'sse' }) {
   const [{ Client }, transports, types] = await Promise.all(
     ['client/index.js', `client/${file}.js`, 'types.js'].map(module => import(`${sdk}/${module}`)),
   );
   const Transport = transports.SSEClientTransport ?? transports.StreamableHTTPClientTransport;
-  return (url, nonce, { bare } = {}) => {
-    const client = new Client(INFO, { capabilities: capable(elicitation, bare) });
+  return (url, nonce, can) => {
+    const client = new Client(INFO, { capabilities: capable(elicitation, can) });
     const user = new User();
-    if (!bare) {
+    if (!can?.bare) {
       client.setRequestHandler(types.CreateMessageRequestSchema, request => user.samples(request));
       client.setRequestHandler(types.ListRootsRequestSchema, async () => roots(nonce));
       if (elicitation) client.setRequestHandler(types.ElicitRequestSchema, request => user.elicits(request));
@@ -56,11 +60,11 @@ async function v1(sdk, { elicitation, transport: file = 'sse' }) {
 
 async function v2(mode, transport = 'SSEClientTransport') {
   const { Client, [transport]: Transport } = await import('@modelcontextprotocol/client');
-  return (url, nonce, { bare } = {}) => {
-    const options = { capabilities: capable(true, bare), ...(mode && { versionNegotiation: { mode } }) };
+  return (url, nonce, can) => {
+    const options = { capabilities: capable(true, can), ...(mode && { versionNegotiation: { mode } }) };
     const client = new Client(INFO, options);
     const user = new User();
-    if (!bare) {
+    if (!can?.bare) {
       client.setRequestHandler('sampling/createMessage', request => user.samples(request));
       client.setRequestHandler('roots/list', async () => roots(nonce));
       client.setRequestHandler('elicitation/create', request => user.elicits(request));

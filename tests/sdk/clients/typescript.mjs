@@ -7,7 +7,7 @@ import { opener } from './ts-peers.mjs';
 
 const plan = JSON.parse(process.argv[2]);
 const open = await opener(plan.client);
-const scenarios = { ...always.scenarios, ...more.modern, ...more.dual };
+const scenarios = { ...always.scenarios, ...more.modern, ...more.dual, ...more.changing };
 
 const control = async verb => {
   const answer = await fetch(`${plan.control}/${verb}`, { method: 'POST' });

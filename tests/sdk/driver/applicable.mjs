@@ -4,7 +4,7 @@ const any = /.*/;
 const wayBack = /^(sampling|elicitation|roots|ping-client)$/;
 const pushed = /^(subscribe|list-changed)$/;
 const notified = /^(progress|logging)$/;
-const asksForElicitation = /^(elicitation|elicit-.*|many-inputs|.*-asks)$/;
+const asksForElicitation = /^(elicitation|elicit-.*|many-inputs|rounds-at-once|progress-in-rounds|.*-asks)$/;
 
 const rules = [
   [/^(ts-1\.0|ts-1\.10|py-1\.2|py-1\.9)/, any, asksForElicitation, 'the client SDK is older than elicitation'],
@@ -22,6 +22,7 @@ const rules = [
   [/-http$/, any, /^restart$/, 'a modern client is told 404 and starts its own new session'],
 
   [/-modern$/, any, /^(ping-server|logging|log-level)$/, 'the revision has no such request'],
+  [/^ts-.*-modern$/, any, /^progress-in-rounds$/, 'the SDK tells its caller of the first progress twice, without a ferry too'],
   [/-modern$/, any, /^plain-results$/, 'a client of that revision gets all of it'],
   [/-modern$/, any, /^(elicit-fails|.*-mid-round)$/, 'between the rounds nobody but the SDK itself waits for the answer'],
   [/-modern$/, any, /^(leave|restart)$/, 'the SDK does not open its listen stream again, and sessions there are none'],

@@ -1,10 +1,11 @@
 // One server of the matrix with its ferry, its cuttable relay and the small control endpoint through
 // which a client process asks for what only the outside can do: `state` (what the server knows), `cut`
 // (the client's TCP connections), `wire` (what went to the client over them), `restart` (kill the server
-// and start it on the same port).
+// and start it on the same port), `become/NAME` (and start another one there).
 import { createServer } from 'node:http';
 import { inapplicable } from './applicable.mjs';
 import { cuttable } from './cut.mjs';
+import { servers } from './peers.mjs';
 import { Program, freePort } from './processes.mjs';
 
 export class Lane {
@@ -34,8 +35,7 @@ export class Lane {
     await new Promise((resolve, reject) => this.endpoint.once('error', reject).listen(0, '127.0.0.1', resolve));
   }
 
-  async startServer(port) {
-    const { command, foreign } = this.server;
+  async startServer(port, { command, foreign } = this.server) {
     this.sessions.clear();
     this.upstream = new Program(`server ${this.name}`, command, {
       cwd: this.root,
@@ -51,7 +51,8 @@ export class Lane {
     this.port = Number(told);
   }
 
-  async answer(verb) {
+  async answer(asked) {
+    const [verb, name] = asked.split('/');
     switch (verb) {
       case 'state': {
         if (this.server.foreign) return { sessions: [...this.sessions] };
@@ -66,6 +67,10 @@ export class Lane {
       case 'restart':
         await this.upstream.end('SIGKILL');
         await this.startServer(this.port);
+        return {};
+      case 'become':
+        await this.upstream.end('SIGKILL');
+        await this.startServer(this.port, servers[name]);
         return {};
       default:
         throw new Error(`unknown verb ${verb}`);
@@ -86,7 +91,7 @@ export class Lane {
       // The question that its SDK can be held at.
       asks: inapplicable(client.name, this.name, 'elicitation') ? 'sample' : 'elicit',
       speaks: client.speaks,
-      asksItself: client.modern || this.direct || false,
+      asksItself: this.direct || (client.modern && !(this.server.modernOnly && !client.speaks)) || false,
     };
   }
 

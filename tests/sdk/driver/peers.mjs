@@ -85,7 +85,8 @@ export const servers = {
   // Of revision 2026-07-28 only.
   'ts2.4-modern': { command: node('modern.mjs')('reject'), dialect: modern('rig-modern-ts'), modernOnly: true },
   'py2.3-modern': { command: venv('2.3.0', 'python_modern.py')(), dialect: modern('rig-modern-python'), modernOnly: true },
-  // Of both eras: served in the handshake era by default, whatever the client, and as a modern one where the ferry is told.
+  // Of both eras: served in the handshake era by default, whatever the client, and as a modern one where the ferry is
+  // told; that one answers in events only.
   'ts2.4-dual-stateless': {
     command: node('modern.mjs')('stateless'),
     dialect: modern('rig-modern-ts'),
@@ -93,11 +94,18 @@ export const servers = {
     clients: ['ts-1.0.4', 'ts-2.4.0-auto', 'py-1.30.0', 'py-2.3.0-Client'],
   },
   'ts2.4-dual-as-modern': {
-    command: node('modern.mjs')('stateless'),
+    command: node('modern.mjs')('stateless', 'sse'),
     dialect: modern('rig-modern-ts'),
     modernOnly: true,
     flags: ['--upstream-era', 'modern'],
     clients: ['ts-1.32.2', 'py-1.30.0'],
+  },
+  // Of the handshake era at first, until a scenario puts one of the other era in its place under a running ferry.
+  'ts-changing': {
+    command: ts('stateful'),
+    dialect: ours('rig-ts'),
+    clients: ['ts-1.32.2', 'py-1.30.0', 'ts-1.32.2-http'],
+    only: ['upgrade'],
   },
   // Not behind a ferry: the old transport spoken by the SDK itself, to tell a fault of the rig from one
   // of the ferry. Runs only when it is asked for by name.
@@ -170,9 +178,13 @@ const besides = [
   'one-call',
   'elicit-twice',
   'many-inputs',
+  'rounds-at-once',
+  'progress-in-rounds',
+  'restart-mid-round',
   'state-only',
   'prompt-asks',
   'resource-asks',
+  'elicit-by-url',
   'elicit-declined',
   'elicit-fails',
   'sampling-fails',
@@ -189,4 +201,5 @@ const besides = [
 // Which clients are put before a server, and which scenarios they run.
 export const pairs = (client, server) =>
   server.clients?.includes(client.name) ?? (!client.modernOnly || Boolean(server.modernOnly));
-export const scenariosOf = server => [...always, ...(server.modernOnly ? besides : []), ...(server.dual ? ['stays-in-handshake'] : [])];
+export const scenariosOf = server =>
+  server.only ?? [...always, ...(server.modernOnly ? besides : []), ...(server.dual ? ['stays-in-handshake'] : [])];

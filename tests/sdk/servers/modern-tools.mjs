@@ -38,7 +38,7 @@ export function buildServer(world, endpoint) {
   const tool = (name, shape, run, more) =>
     mcp.registerTool(name, { description: name, inputSchema: z.object(shape), ...more }, run);
   ordinary(mcp, tool, world, endpoint);
-  asking(mcp, tool);
+  asking(mcp, tool, world);
   mirrored(tool);
   return mcp;
 }
@@ -87,7 +87,7 @@ function ordinary(mcp, tool, world, endpoint) {
   mcp.registerPrompt('greet', { description: 'greet', argsSchema: z.object({ name }) }, args => said(`Hello, ${args.name}!`));
 }
 
-function asking(mcp, tool) {
+function asking(mcp, tool, world) {
   const Text = { text: z.string() };
   const ask = (name, run) => tool(name, Text, async (args, ctx) => run(args.text, ctx.mcpReq.inputResponses, ctx.mcpReq));
   const asks = (inputRequests, state) =>
@@ -99,6 +99,10 @@ function asking(mcp, tool) {
   };
 
   ask('elicit', (message, given) => (elicited(given, 'q') ? text(elicited(given, 'q')) : asks({ q: elicit(message) })));
+  ask('elicit-url', (message, given) => {
+    const page = inputRequired.elicitUrl({ message, url: `https://example.com/${message}` });
+    return elicited(given, 'q') ? text(elicited(given, 'q')) : asks({ q: page });
+  });
   ask('sample', (message, given) => (sampled(given, 'q') ? text(sampled(given, 'q')) : asks({ q: sample(message) })));
   tool('roots', {}, async (_, ctx) => {
     const known = rooted(ctx.mcpReq.inputResponses, 'q');
@@ -115,6 +119,14 @@ function asking(mcp, tool) {
     const answers = [elicited(given, 'form'), sampled(given, 'model'), rooted(given, 'roots')];
     if (answers.every(Boolean)) return text(answers.join(' / '));
     return asks({ form: elicit(message), model: sample(message), roots: inputRequired.listRoots() }, 'survey');
+  });
+  ask('working', async (message, given, request) => {
+    const known = elicited(given, 'q');
+    const progressToken = request._meta?.progressToken;
+    await request.notify({ method: 'notifications/progress', params: { progressToken, progress: known ? 2 : 1, total: 2 } });
+    if (!known) return asks({ q: elicit(message) });
+    await world.gate(message);
+    return text(known);
   });
   // Asks for nothing but to be called again.
   ask('later', (message, _, request) => {

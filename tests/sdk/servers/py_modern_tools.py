@@ -28,7 +28,7 @@ def sample_of(prompt):
 
 
 def elicited(given):
-    return given and (given.content["answer"] if given.action == "accept" else given.action)
+    return given and (given.content["answer"] if given.content else given.action)
 
 
 def sampled(given):
@@ -50,7 +50,7 @@ def answers(ctx, *keys):
 
 def register_modern(mcp, world):
     register_changes(mcp, world)
-    register_rounds(mcp)
+    register_rounds(mcp, world)
     register_headers(mcp)
 
 
@@ -80,13 +80,19 @@ def register_changes(mcp, world):
     vars(mcp._tool_manager.get_tool("list-names"))["output_schema"] = schema
 
 
-def register_rounds(mcp):
+def register_rounds(mcp, world):
     tool = adder(mcp, Context)
 
     @tool
     async def elicit(text: str, ctx: Context) -> str | Asks:
         (q,) = answers(ctx, "q")
         return elicited(q) or asks({"q": elicit_of(text)})
+
+    @mcp.tool(name="elicit-url", structured_output=False)
+    async def elicit_url(text: str, ctx: Context) -> str | Asks:
+        (q,) = answers(ctx, "q")
+        page = types.ElicitRequestURLParams(message=text, url=f"https://example.com/{text}")
+        return elicited(q) or asks({"q": types.ElicitRequest(params=page)})
 
     @tool
     async def sample(text: str, ctx: Context) -> str | Asks:
@@ -114,6 +120,15 @@ def register_rounds(mcp):
             return " / ".join((elicited(form), sampled(model), rooted(roots)))
         requests = {"form": elicit_of(text), "model": sample_of(text), "roots": types.ListRootsRequest()}
         return asks(requests, "survey")
+
+    @tool
+    async def working(text: str, ctx: Context) -> str | Asks:
+        (q,) = answers(ctx, "q")
+        await ctx.report_progress(2 if q else 1, 2)
+        if not q:
+            return asks({"q": elicit_of(text)})
+        await world.gate(text)
+        return elicited(q)
 
     # Asks for nothing but to be called again.
     @tool

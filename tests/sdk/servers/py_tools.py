@@ -29,6 +29,16 @@ class World:
         self.gates = {}
         self.subscribed = {}  # session object id -> uris; sessions of this rig are few and short
 
+    def gate(self, key):
+        """What holds a call until another call opens the gate of that key; it can be opened from now on."""
+        gate = self.gates[key] = anyio.Event()
+
+        async def opened():
+            with anyio.fail_after(30):
+                await gate.wait()
+
+        return opened()
+
 
 class EventStore:
     """Keeps every event, so that a stream closed early or lost can be resumed."""
@@ -111,11 +121,10 @@ def register_ordinary(mcp, world, types, Context, ToolError):
 
     @tool
     async def progress(steps: int, key: str, ctx: "Context") -> str:
-        gate = world.gates[key] = anyio.Event()
+        opened = world.gate(key)
         for done in range(1, steps + 1):
             await ctx.report_progress(done, steps)
-        with anyio.fail_after(30):
-            await gate.wait()
+        await opened
         return "done"
 
     @tool
