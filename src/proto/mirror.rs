@@ -12,8 +12,14 @@ use super::object::Object;
 /// The longest header value that is sent, in bytes. Servers take 8 to 16 KiB of headers in all.
 pub const MAX_VALUE: usize = 8 * 1024;
 
+/// Arguments of one tool that may go into headers; servers take about 100 header fields in all.
+pub const MAX_PARAMETERS: usize = 64;
+
 /// The member of a property's schema that asks for a header.
 pub const ANNOTATION: &str = "x-mcp-header";
+
+/// The longest name of a header, in bytes.
+const MAX_NAME: usize = 256;
 
 /// An argument of a tool that goes into a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +50,8 @@ pub fn encoded(value: &str) -> String {
 /// The arguments that a tool's `inputSchema`, given as JSON text, wants in headers.
 ///
 /// # Errors
-/// When an annotation breaks a rule of 2026-07-28, "Schema Extension"; says which. The tool is invalid then.
+/// When an annotation breaks a rule of 2026-07-28, "Schema Extension", or there are more than [`MAX_PARAMETERS`]; says
+/// which. The tool is invalid then.
 pub fn parameters(input_schema: &str) -> Result<Vec<Parameter>, String> {
     let mut found = Vec::new();
     if input_schema.contains(ANNOTATION) {
@@ -113,6 +120,12 @@ fn annotated(
     let Some(name) = name.as_str() else {
         return Err(format!("{ANNOTATION} is not a string"));
     };
+    if found.len() >= MAX_PARAMETERS {
+        return Err(format!("more than {MAX_PARAMETERS} {ANNOTATION}"));
+    }
+    if name.len() > MAX_NAME {
+        return Err(format!("{ANNOTATION} has {} bytes", name.len()));
+    }
     if name.is_empty() || !name.bytes().all(is_token) {
         return Err(format!("{ANNOTATION} {name:?} is not a header name"));
     }

@@ -33,6 +33,7 @@ mod legacy_front;
 mod listening;
 mod malformed;
 mod memory;
+mod modern_bad_input;
 mod passthrough;
 mod paths;
 mod posts;

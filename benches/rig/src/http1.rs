@@ -29,6 +29,10 @@ pub struct RequestHead {
     pub path: String,
     pub framing: Framing,
     pub session: Option<String>,
+    /// `MCP-Protocol-Version`, `Mcp-Method` and `Mcp-Name`, where they are sent.
+    pub version: Option<String>,
+    pub mcp_method: Option<String>,
+    pub mcp_name: Option<String>,
     pub accepts_both: bool,
     pub close: bool,
 }
@@ -78,6 +82,9 @@ pub fn request_head(bytes: &[u8]) -> Result<Option<(RequestHead, usize)>> {
         path: parsed.path.unwrap_or_default().to_owned(),
         framing: Framing::Length(0),
         session: None,
+        version: None,
+        mcp_method: None,
+        mcp_name: None,
         accepts_both: false,
         close: parsed.version == Some(0),
     };
@@ -92,6 +99,12 @@ pub fn request_head(bytes: &[u8]) -> Result<Option<(RequestHead, usize)>> {
             events |= memchr::memmem::find(header.value, b"text/event-stream").is_some();
         } else if header.name.eq_ignore_ascii_case("mcp-session-id") {
             head.session = Some(text(header.value)?);
+        } else if header.name.eq_ignore_ascii_case("mcp-protocol-version") {
+            head.version = Some(text(header.value)?);
+        } else if header.name.eq_ignore_ascii_case("mcp-method") {
+            head.mcp_method = Some(text(header.value)?);
+        } else if header.name.eq_ignore_ascii_case("mcp-name") {
+            head.mcp_name = Some(text(header.value)?);
         } else if header.name.eq_ignore_ascii_case("connection") {
             head.close |= header.value.eq_ignore_ascii_case(b"close");
         }

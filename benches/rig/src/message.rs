@@ -9,6 +9,10 @@ use std::io::Write;
 pub const LEGACY: &str = "2024-11-05";
 /// The version that the stub upstream speaks.
 pub const CURRENT: &str = "2025-11-25";
+/// The version of a stub upstream without a handshake.
+pub const MODERN: &str = "2026-07-28";
+/// The envelope of a request in that version.
+const ENVELOPE: &str = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"rig","version":"1"},"io.modelcontextprotocol/clientCapabilities":{}}"#;
 /// Follows `initialize`.
 pub const INITIALIZED: &[u8] = br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
 
@@ -52,6 +56,14 @@ pub fn call(out: &mut Vec<u8>, connection: usize, id: u64) {
     out.extend_from_slice(br#""}}}"#);
 }
 
+/// The same as a client without a handshake says it.
+pub fn modern_call(out: &mut Vec<u8>, connection: usize, id: u64) {
+    call(out, connection, id);
+    // Inside "params", behind "arguments".
+    out.truncate(out.len() - b"}}".len());
+    let _ = write!(out, ",{ENVELOPE}}}}}");
+}
+
 /// What stands before the id in an answer.
 const BEFORE_ID: &[u8] = br#"{"jsonrpc":"2.0","id":"#;
 
@@ -65,6 +77,16 @@ pub fn answer(out: &mut Vec<u8>, connection: usize, id: u64) {
     text(out, connection, id);
     out.extend_from_slice(br#""}]}}"#);
 }
+
+/// The one right answer to `modern_call`.
+pub fn modern_answer(out: &mut Vec<u8>, connection: usize, id: u64) {
+    answer(out, connection, id);
+    out.truncate(out.len() - b"}}".len());
+    out.extend_from_slice(MODERN_END);
+}
+
+/// What ends the answer of an upstream without a handshake.
+pub const MODERN_END: &[u8] = br#","resultType":"complete"}}"#;
 
 /// The id of an answer; an error that shows the message when it has none.
 pub fn answered_id(message: &[u8]) -> Result<u64> {
@@ -92,6 +114,16 @@ pub fn post_prefix(url: &Url, accept: &str, session: Option<&str>) -> Vec<u8> {
     }
     head.push_str("content-length: ");
     head.into_bytes()
+}
+
+/// The same for calls of a client without a handshake.
+pub fn modern_prefix(url: &Url, accept: &str) -> Vec<u8> {
+    format!(
+        "POST {} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\naccept: {accept}\r\nmcp-protocol-version: {MODERN}\r\n\
+         mcp-method: tools/call\r\nmcp-name: echo\r\ncontent-length: ",
+        url.path, url.address
+    )
+    .into_bytes()
 }
 
 /// A whole POST in `out`: prefix, length, body.

@@ -12,7 +12,7 @@ use super::modern::discover::{Before, Discovery};
 use super::trouble::{Executed, Reason, Trouble};
 use super::vocabulary::{About, CallId, Counted, End, Output, Refusal, Verb};
 use super::{Bridge, Call, Notice, Purpose, Queued};
-use crate::proto::era;
+use crate::proto::era::{self, Era};
 use crate::proto::jsonrpc::{Id, Kind, Message};
 
 /// Resumptions in a row that bring nothing before the request is given up.
@@ -57,7 +57,13 @@ impl<C: Clone> Bridge<C> {
         }
         match call.purpose {
             Purpose::Request(request) => {
-                self.request_refused(&request, call.generation, refusal, lost)
+                let spoken = if call.modern {
+                    Era::Modern
+                } else {
+                    Era::Handshake
+                };
+                let lost = lost.then_some(call.generation);
+                self.request_refused(&request, spoken, refusal, lost)
             }
             Purpose::Notice(notice) => {
                 self.confirmed(id, false);
@@ -103,7 +109,8 @@ impl<C: Clone> Bridge<C> {
         }
     }
 
-    fn request_refused(&mut self, id: &Id, generation: u32, refusal: &Refusal, lost: bool) {
+    /// `spoken` is the era that it was said in, `lost` the handshake whose session the upstream does not know.
+    fn request_refused(&mut self, id: &Id, spoken: Era, refusal: &Refusal, lost: Option<u32>) {
         let Some(request) = self.ledger.get_mut(id) else {
             return;
         };
@@ -111,7 +118,7 @@ impl<C: Clone> Bridge<C> {
         let method = request.message.method().to_owned();
         // A mark is set by a reply stream, so what was refused is the GET that goes on from there.
         let resuming = request.mark.is_some();
-        if lost && resuming {
+        if let Some(generation) = lost.filter(|_| resuming) {
             // It ran on the session that is gone; whether to its end, nobody can tell.
             let text = "the upstream lost the session while the request was running; it may have been executed";
             self.fail(
@@ -121,7 +128,7 @@ impl<C: Clone> Bridge<C> {
             self.lose_session(generation);
             return self.renew_session();
         }
-        if lost {
+        if let Some(generation) = lost {
             return self.replay(id, generation);
         }
         if resuming {
@@ -139,7 +146,7 @@ impl<C: Clone> Bridge<C> {
             if self.probe_for_client(id, refusal.status, before) {
                 return;
             }
-        } else if self.other_era_refused(id, answer.as_ref(), refusal) {
+        } else if self.other_era_refused(id, spoken, answer.as_ref(), refusal) {
             return;
         }
         if answer.is_none() && !resent && era::is_safe(&method) {
@@ -225,22 +232,7 @@ impl<C: Clone> Bridge<C> {
                 if let Some(at) = again {
                     return self.again.push((at, Again::Handshake(origin, attempts)));
                 }
-                let trouble = match &end {
-                    End::Complete => Trouble::handshake("it was not answered"),
-                    End::Cut(why) => Trouble::handshake(&format!("the answer broke off ({why})")),
-                    End::Lost(why) => {
-                        Trouble::handshake(&format!("the connection was lost ({why})"))
-                    }
-                    End::Unreached(_) | End::WrongType(_) => trouble_of(&end),
-                };
-                let executed = Executed::No;
-                self.own_initialize_failed(
-                    &Trouble {
-                        executed,
-                        ..trouble
-                    },
-                    None,
-                );
+                self.own_initialize_failed(&trouble_of_handshake(&end), None);
             }
             Purpose::OwnInitialized => self.own_initialized_answered(id, false),
             Purpose::Restore => self.restored(call.generation),
@@ -437,7 +429,19 @@ impl<C: Clone> Bridge<C> {
     }
 }
 
-pub(super) fn trouble_of(end: &End) -> Trouble {
+/// What it means for requests that wait for a handshake: nothing of them was executed.
+pub(super) fn trouble_of_handshake(end: &End) -> Trouble {
+    let mut trouble = match end {
+        End::Complete => Trouble::handshake("it was not answered"),
+        End::Cut(why) => Trouble::handshake(&format!("the answer broke off ({why})")),
+        End::Lost(why) => Trouble::handshake(&format!("the connection was lost ({why})")),
+        End::Unreached(_) | End::WrongType(_) => trouble_of(end),
+    };
+    trouble.executed = Executed::No;
+    trouble
+}
+
+fn trouble_of(end: &End) -> Trouble {
     match end {
         End::Complete => {
             let text = "the upstream ended its answer without a response to this request; it may have been executed";

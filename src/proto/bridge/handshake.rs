@@ -172,6 +172,9 @@ impl<C: Clone> Bridge<C> {
         };
         self.remembered.initialize = Some(request.message.as_str().into());
         self.remembered.client_version = requested_version(&request.message);
+        // The client begins anew, and knows that it does.
+        self.remembered.level = None;
+        self.remembered.subscriptions.clear();
         self.retire_session();
         self.phase = Phase::Initializing;
         if self.is_modern() {

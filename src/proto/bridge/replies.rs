@@ -165,7 +165,7 @@ impl<C: Clone> Bridge<C> {
         match message.kind() {
             Kind::Response => self.on_answer(id, &message),
             // A modern upstream asks in its answers, never in a request (2026-07-28, "Receiving Messages").
-            Kind::Request if self.speaks_modern(id) => self.out_of_place(),
+            Kind::Request if self.speaks_modern(id) => self.count(Counted::InvalidUpstreamMessage),
             Kind::Notification if self.is_subscription(id) => self.subscription_told(id, &message),
             Kind::Request => self.on_upstream_request(id, &message),
             Kind::Notification if message.method() == "notifications/cancelled" => {
@@ -236,7 +236,8 @@ impl<C: Clone> Bridge<C> {
     /// Whether this answers what the request is called upstream.
     fn is_wire_id(&self, id: &Id, answer: &Message) -> bool {
         let request = self.ledger.get(id);
-        let wire = request.and_then(|request| request.wire_id.as_ref().or(request.message.id()));
+        let wire =
+            request.and_then(|request| request.wire_id.as_ref().or_else(|| request.message.id()));
         wire.is_some() && wire == answer.id()
     }
 
@@ -282,6 +283,7 @@ impl<C: Clone> Bridge<C> {
             }
         } else if !answer.is_error() {
             self.remember(&request.message);
+            text = self.downgraded(text, &request.message);
         }
         if answer.id_text() != request.message.id_text() {
             let Ok(answer) = Message::parse(text) else {

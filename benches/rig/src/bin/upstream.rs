@@ -1,13 +1,13 @@
 //! A stub MCP server on Streamable HTTP, as cheap as it can be and still strict: it wants both Accept types, its own
 //! session ids and a known method, so that a proxy that sends something else fails the run instead of winning it.
 //!
-//! `upstream --mode stateless-json|stateless-sse|stateful-sse [--spoil N]` prints its port and serves until its
+//! `upstream --mode stateless-json|stateless-sse|stateful-sse|modern-json [--spoil N]` prints its port and serves until its
 //! standard input ends. `GET /stats` tells what it has counted; `--spoil N` answers every Nth call wrongly, to prove
 //! that the load generator notices.
 
 use rig::args::Args;
 use rig::http1::{Chunked, Framing, RequestHead, request_head};
-use rig::message::CURRENT;
+use rig::message::{CURRENT, MODERN, MODERN_END};
 use rig::{Context, Result};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -25,6 +25,8 @@ enum Mode {
     StatelessJson,
     StatelessSse,
     StatefulSse,
+    /// 2026-07-28 alone, answers in JSON.
+    ModernJson,
 }
 
 struct Server {
@@ -72,6 +74,7 @@ fn run() -> Result<()> {
         "stateless-json" => Mode::StatelessJson,
         "stateless-sse" => Mode::StatelessSse,
         "stateful-sse" => Mode::StatefulSse,
+        "modern-json" => Mode::ModernJson,
         other => return Err(format!("--mode cannot be {other:?}")),
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -237,6 +240,15 @@ impl Server {
             );
         }
         let method = message.method.as_deref().unwrap_or_default();
+        if self.mode == Mode::ModernJson && !is_modern(head, method) {
+            const REFUSAL: &[u8] = br#"{"jsonrpc":"2.0","id":null,"error":{"code":-32022,"message":"modern only","data":{"supported":["2026-07-28"],"requested":"?"}}}"#;
+            return respond(
+                out,
+                "400 Bad Request",
+                "content-type: application/json\r\n",
+                REFUSAL,
+            );
+        }
         if self.mode == Mode::StatefulSse && method != "initialize" && !known {
             let status = if head.session.is_some() {
                 "404 Not Found"
@@ -293,9 +305,20 @@ impl Server {
                 ),
             },
             "ping" => reply.extend_from_slice(br#""result":{}}"#),
+            "server/discover" => {
+                let _ = write!(
+                    reply,
+                    r#""result":{{"supportedVersions":["{MODERN}"],"capabilities":{{"tools":{{}}}}}}}}"#
+                );
+            }
+            "tools/list" => reply.extend_from_slice(br#""result":{"tools":[]}}"#),
             _ => reply.extend_from_slice(br#""error":{"code":-32601,"message":"no such method"}}"#),
         }
-        if self.mode == Mode::StatelessJson {
+        if self.mode == Mode::ModernJson && reply.ends_with(b"]}}") && method == "tools/call" {
+            reply.truncate(reply.len() - b"}}".len());
+            reply.extend_from_slice(MODERN_END);
+        }
+        if matches!(self.mode, Mode::StatelessJson | Mode::ModernJson) {
             return respond(out, "200 OK", "content-type: application/json\r\n", &reply);
         }
         // Head, event and last chunk in one write, as a server does whose answer is at hand.
@@ -320,6 +343,13 @@ impl Server {
         self.listening.set(self.listening.get() - 1);
         Ok(())
     }
+}
+
+/// Whether the headers say what the message says (2026-07-28, "Request Metadata").
+fn is_modern(head: &RequestHead, method: &str) -> bool {
+    head.version.as_deref() == Some(MODERN)
+        && head.mcp_method.as_deref() == Some(method)
+        && (method != "tools/call" || head.mcp_name.as_deref() == Some("echo"))
 }
 
 fn respond(out: &mut Vec<u8>, status: &str, headers: &str, body: &[u8]) {

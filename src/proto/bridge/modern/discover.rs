@@ -6,8 +6,11 @@
 //! `server/discover`. Where the era is known, that is asked first, and an answer that does not fit leads back to
 //! `initialize`: an upstream that was replaced by a newer or older one is noticed.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 
+use super::super::ends::trouble_of_handshake;
 use super::super::handshake::{Phase, Session};
 use super::super::ledger::{Attempts, Origin, Place};
 use super::super::missed::Promised;
@@ -45,6 +48,8 @@ pub(in super::super) struct Discovery<C> {
     pub(in super::super) attempts: Attempts,
     /// Whether its one repetition after a lost answer is used up.
     resent: bool,
+    /// How long the present attempt may take.
+    until: Option<Instant>,
     id: Id,
 }
 
@@ -59,6 +64,7 @@ impl<C> Discovery<C> {
             before,
             attempts: Attempts::default(),
             resent: false,
+            until: None,
             id: Id::String(Box::default()),
         })
     }
@@ -95,6 +101,7 @@ impl<C: Clone> Bridge<C> {
         let id = format!("ferry:discover:{}", self.last_call + 1);
         let (text, mirrored) = self.modern.client.own(&id, "server/discover", &[]);
         discovery.id = Id::String(id.into());
+        discovery.until = Some(self.now + self.settings.handshake_timeout);
         let client = match &discovery.asker {
             Asker::Client(id) => Some(id.clone()),
             Asker::Ferry(_) => None,
@@ -171,7 +178,8 @@ impl<C: Clone> Bridge<C> {
             Purpose::Discover(discovery) => answer.id() == Some(&discovery.id),
             _ => false,
         };
-        if !ours && !(answer.id().is_none() && answer.is_error()) {
+        let anonymous = answer.id().is_none() && answer.is_error();
+        if !ours && !anonymous {
             return self.count(Counted::LateAnswer);
         }
         let discovery = match std::mem::replace(&mut open.purpose, Purpose::Abandoned) {
@@ -184,7 +192,7 @@ impl<C: Clone> Bridge<C> {
         self.let_linger(call);
         if answer.is_error() {
             let (code, supported) = code_and_versions(answer.text());
-            return self.not_discovered(discovery, code, &supported, answer.text());
+            return self.not_discovered(*discovery, code, &supported, answer.text());
         }
         let supported = answer
             .result_member("supportedVersions")
@@ -195,7 +203,7 @@ impl<C: Clone> Bridge<C> {
             return self.discovered(discovery.asker, answer);
         }
         let code = Some(era::UNSUPPORTED_VERSION);
-        self.not_discovered(discovery, code, &supported, answer.text());
+        self.not_discovered(*discovery, code, &supported, answer.text());
     }
 
     pub(in super::super) fn discover_refused(
@@ -217,10 +225,10 @@ impl<C: Clone> Bridge<C> {
         }
         let (code, supported) = code_and_versions(&refusal.body);
         if code.is_none() && !matches!(refusal.status, 400..=499) {
-            let trouble = Trouble::from_refusal(refusal);
+            let trouble = Trouble::handshake_refused(refusal);
             return self.discovery_failed(&discovery.asker, trouble);
         }
-        self.not_discovered(discovery, code, &supported, &refusal.body);
+        self.not_discovered(*discovery, code, &supported, &refusal.body);
     }
 
     pub(in super::super) fn discover_ended(&mut self, mut discovery: Box<Discovery<C>>, end: &End) {
@@ -229,7 +237,8 @@ impl<C: Clone> Bridge<C> {
         }
         let again = match end {
             End::Unreached(_) => self.next_attempt(&mut discovery.attempts),
-            End::Lost(_) | End::Cut(_) if !discovery.resent => {
+            // What took too long would only take as long again.
+            End::Lost(_) | End::Cut(_) if !discovery.resent && Some(self.now) < discovery.until => {
                 discovery.resent = true;
                 Some(self.now + self.jitter(std::time::Duration::from_millis(200)))
             }
@@ -240,9 +249,7 @@ impl<C: Clone> Bridge<C> {
                 .again
                 .push((at, super::super::Again::Discover(discovery)));
         }
-        let mut trouble = super::super::ends::trouble_of(end);
-        trouble.executed = Executed::No;
-        self.discovery_failed(&discovery.asker, trouble);
+        self.discovery_failed(&discovery.asker, trouble_of_handshake(end));
     }
 
     /// The upstream is modern, and this is what it says of itself.
@@ -286,7 +293,7 @@ impl<C: Clone> Bridge<C> {
     /// The upstream does not answer as a modern one would.
     fn not_discovered(
         &mut self,
-        discovery: Box<Discovery<C>>,
+        discovery: Discovery<C>,
         code: Option<i64>,
         supported: &[String],
         said: &[u8],
@@ -296,11 +303,11 @@ impl<C: Clone> Bridge<C> {
             // It names the very revision that it was asked in: once more, as the specification has it.
             let resent = Discovery {
                 resent: true,
-                ..*discovery
+                ..discovery
             };
             return self.discover(Box::new(resent));
         }
-        let Discovery { asker, before, .. } = *discovery;
+        let Discovery { asker, before, .. } = discovery;
         let unknown = code == Some(era::UNSUPPORTED_VERSION)
             && !supported.is_empty()
             && !modern
@@ -382,18 +389,7 @@ impl<C: Clone> Bridge<C> {
                 self.phase = Phase::Fresh;
                 self.fail(id, &trouble);
             }
-            Asker::Ferry(_) => {
-                let text = Trouble::handshake(&trouble.text).text;
-                let executed = Executed::No;
-                self.own_initialize_failed(
-                    &Trouble {
-                        text,
-                        executed,
-                        ..trouble
-                    },
-                    None,
-                );
-            }
+            Asker::Ferry(_) => self.own_initialize_failed(&trouble, None),
         }
     }
 }

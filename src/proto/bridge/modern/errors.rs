@@ -3,9 +3,9 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::super::Bridge;
 use super::super::trouble::{Executed, Reason, Trouble};
 use super::super::vocabulary::About;
-use super::super::{Bridge, Counted};
 use crate::proto::era;
 use crate::proto::jsonrpc::{Id, Message};
 use crate::proto::object::Object;
@@ -55,6 +55,10 @@ impl<C: Clone> Bridge<C> {
                 data.and_then(|data| needed(data.get("requiredCapabilities")?))
                     .unwrap_or(said)
             ),
+            Some(era::HEADER_MISMATCH) if !request.tools_refreshed => format!(
+                "the upstream found that the headers and the body of the request differ ({said}). Something between \
+                 mcp-ferry and the server may change one of them"
+            ),
             Some(era::HEADER_MISMATCH) => format!(
                 "the upstream found that the headers and the body of the request differ ({said}), even after its list of \
                  tools was read again. Its definition of the tool may contradict what it checks"
@@ -93,11 +97,6 @@ impl<C: Clone> Bridge<C> {
             answer.text_with_id(id_text)
         };
         self.deliver(text, About::Outcome(id.clone()));
-    }
-
-    /// Something came that this era has no place for.
-    pub(in super::super) fn out_of_place(&mut self) {
-        self.count(Counted::InvalidUpstreamMessage);
     }
 }
 

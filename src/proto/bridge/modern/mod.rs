@@ -18,8 +18,10 @@ pub(super) mod rounds;
 mod subscriptions;
 mod tools;
 
+use bytes::Bytes;
+
 use super::ledger::Place;
-use super::trouble::{Executed, Reason, Trouble};
+use super::trouble::{self, Executed, Reason, Trouble};
 use super::vocabulary::{About, CallId, Counted, Verb};
 use super::{Bridge, Notice, Purpose, Queued};
 use crate::proto::era::{self, Era};
@@ -73,7 +75,8 @@ impl<C: Clone> Bridge<C> {
             return;
         };
         // A repetition is a request of its own (2026-07-28, "Multi Round-Trip Requests" and the changelog).
-        let again = request.sent || request.rounds.is_some() || request.replayed;
+        let again =
+            request.sent || request.rounds.is_some() || request.replayed || request.tools_refreshed;
         request.wire_id = again.then(|| Id::String(format!("ferry:call:{number}").into()));
         let parameters = self.modern.tools.of(&request.message);
         let composed = self
@@ -100,7 +103,7 @@ impl<C: Clone> Bridge<C> {
     /// The level that the client set, as JSON text.
     fn log_level(&self) -> Option<Box<str>> {
         let text = self.remembered.level.as_deref()?;
-        let message = Message::parse(bytes::Bytes::copy_from_slice(text.as_bytes())).ok()?;
+        let message = Message::parse(Bytes::copy_from_slice(text.as_bytes())).ok()?;
         message.param("level").map(|(_, level)| level.into())
     }
 
@@ -148,7 +151,7 @@ impl<C: Clone> Bridge<C> {
     pub(super) fn modern_notice_parts(
         &self,
         message: &Message,
-    ) -> Option<(bytes::Bytes, Vec<super::Mirrored>)> {
+    ) -> Option<(Bytes, Vec<super::Mirrored>)> {
         self.modern.client.notification(message)
     }
 
@@ -170,8 +173,9 @@ impl<C: Clone> Bridge<C> {
             }
             Some(other) => {
                 let text = format!(
-                    "the upstream answered with a result of the kind {other}, which clients of older revisions cannot take; \
-                     the request may have been executed"
+                    "the upstream answered with a result of a kind that clients of older revisions cannot take{}; the request \
+                     may have been executed",
+                    trouble::excerpt(other.trim_matches('"').as_bytes())
                 );
                 self.let_linger(via);
                 let trouble = Trouble::new(Reason::UpstreamInvalid, Executed::Unknown, text);
@@ -190,11 +194,7 @@ impl<C: Clone> Bridge<C> {
         }
         let version = self.client_version();
         let text = results::for_client(answer, &request.message, version);
-        let text = if self.settings.downgrade_content {
-            content::downgraded(text, request.message.method(), version)
-        } else {
-            text
-        };
+        let text = self.downgraded(text, &request.message);
         let text = match Message::parse(text) {
             Ok(message) if message.id_text() != request.message.id_text() => {
                 message.text_with_id(request.message.id_text())
@@ -204,6 +204,14 @@ impl<C: Clone> Bridge<C> {
         };
         self.deliver(text, About::Outcome(id.clone()));
         self.let_linger(via);
+    }
+
+    /// A result with content that the client can show, where the operator wants that.
+    pub(super) fn downgraded(&self, result: Bytes, request: &Message) -> Bytes {
+        if !self.settings.downgrade_content {
+            return result;
+        }
+        content::downgraded(result, request.method(), self.client_version())
     }
 
     fn note_invalid_tool(&mut self, why: &str) {
@@ -220,41 +228,41 @@ impl<C: Clone> Bridge<C> {
     pub(super) fn other_era_refused(
         &mut self,
         id: &Id,
+        spoken: Era,
         answer: Option<&Message>,
         refusal: &super::Refusal,
     ) -> bool {
-        if !self.is_modern() {
-            let (code, supported) = errors::code_and_versions(&refusal.body);
-            let shown = era::shown_by_error(refusal.status, code, &supported);
+        let (code, supported) = errors::code_and_versions(&refusal.body);
+        let shown = era::shown_by_error(refusal.status, code, &supported);
+        if spoken == Era::Handshake {
             // Only an error of the modern range is no answer of a handshake server.
             let modern = matches!(code, Some(-32099..=-32020));
-            return modern && self.other_era(id, shown);
+            return modern && self.other_era(id, spoken, shown);
         }
         if let Some(answer) = answer
             && self.tools_changed(id, answer)
         {
             return true;
         }
-        let (code, supported) = errors::code_and_versions(&refusal.body);
-        self.other_era(id, era::shown_by_error(refusal.status, code, &supported))
+        self.other_era(id, spoken, shown)
     }
 
     /// An error that says that the upstream is of the other era by now: the request is sent again, once, the other way.
     pub(super) fn era_changed(&mut self, id: &Id, answer: &Message, status: u16) -> bool {
         let (code, supported) = errors::code_and_versions(answer.text());
-        self.other_era(id, era::shown_by_error(status, code, &supported))
+        let shown = era::shown_by_error(status, code, &supported);
+        self.other_era(id, Era::Modern, shown)
     }
 
-    fn other_era(&mut self, id: &Id, shown: Option<Era>) -> bool {
-        let Some(shown) = shown.filter(|shown| *shown != self.era && !self.settings.era_fixed)
-        else {
+    /// `spoken` is the era that the request was said in: another one may have noticed the change already.
+    fn other_era(&mut self, id: &Id, spoken: Era, shown: Option<Era>) -> bool {
+        let Some(shown) = shown.filter(|shown| *shown != spoken && !self.settings.era_fixed) else {
             return false;
         };
         let Some(request) = self.ledger.get(id).filter(|request| !request.replayed) else {
             return false;
         };
         let generation = request.generation;
-        self.count(Counted::EraChanged);
         // Nothing belongs to a session that the upstream could still know.
         self.replay(id, generation);
         self.take_for(shown, generation);
@@ -278,6 +286,7 @@ impl<C: Clone> Bridge<C> {
         if generation != self.session.generation {
             return;
         }
+        self.count(Counted::EraChanged);
         self.era = era;
         self.lose_session(generation);
         self.phase = super::Phase::Fresh;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::super::ledger::Request;
 use super::super::trouble::{Executed, Reason, Trouble};
 use super::super::vocabulary::Mirrored;
-use super::rounds::Rounds;
+use super::rounds::{self, Rounds};
 use crate::proto::era;
 use crate::proto::jsonrpc::{Id, Message, quote};
 use crate::proto::mirror::{self, Parameter};
@@ -123,8 +123,11 @@ impl Envelope {
         let mut params = params_of(message)?;
         let meta = self.meta(params.get("_meta"), level);
         params.set("_meta", meta);
-        params.remove("inputResponses");
-        params.remove("requestState");
+        if rounds::may_ask(message.method()) {
+            // Of these an old client knows nothing; elsewhere they are some extension's own.
+            params.remove("inputResponses");
+            params.remove("requestState");
+        }
         if let Some(rounds) = &request.rounds {
             add_answers(&mut params, rounds);
         }
@@ -167,7 +170,8 @@ impl Envelope {
 
 fn params_of(message: &Message) -> Result<Object<'_>, Trouble> {
     match message.params() {
-        None => Ok(Object::default()),
+        // Several older libraries write `null` where they have none.
+        None | Some("null") => Ok(Object::default()),
         Some(params) => Object::parse(params)
             .ok_or_else(|| unfit("\"params\" is not an object, as MCP wants it")),
     }
@@ -189,7 +193,8 @@ fn headers(
     parameters: &[Parameter],
 ) -> Result<Vec<Mirrored>, Trouble> {
     // The specification has no encoding for the method's header.
-    if !method.bytes().all(|byte| matches!(byte, 0x21..=0x7e)) {
+    let fits = method.len() <= mirror::MAX_VALUE;
+    if !fits || !method.bytes().all(|byte| matches!(byte, 0x21..=0x7e)) {
         return Err(unfit("the method's name cannot stand in a header"));
     }
     let mut headers = vec![header(era::METHOD_HEADER, method)];

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use super::super::ledger::{Origin, Place};
-use super::super::trouble::{Executed, Reason, Trouble};
+use super::super::trouble::{self, Executed, Reason, Trouble};
 use super::super::vocabulary::{About, Counted};
 use super::super::{Asked, Bridge, MAX_ASKED, Queued, client};
 use super::request::Can;
@@ -128,15 +128,18 @@ impl<C: Clone> Bridge<C> {
         } else {
             0
         };
-        let wait = self.wait_before(rounds.empty);
+        let place = match rounds.empty {
+            0 => Place::Asking,
+            1 => Place::Queued,
+            more => Place::RetryAt(self.now + self.wait_before(more)),
+        };
         let numbers: Vec<u64> = rounds.questions.iter().map(|it| it.number).collect();
         if let Some(request) = self.ledger.get_mut(id) {
             request.rounds = Some(Box::new(rounds));
-            request.place = if texts.is_empty() {
-                Place::RetryAt(self.now + wait)
-            } else {
-                Place::Asking
-            };
+            request.place = place;
+        }
+        if place == Place::Queued {
+            self.queue.push_back(Queued::Request(id.clone()));
         }
         self.release_post_of(id);
         for (number, text) in numbers.into_iter().zip(texts) {
@@ -145,14 +148,10 @@ impl<C: Clone> Bridge<C> {
         }
     }
 
+    /// How long to wait before a call is sent again that had so many rounds without a question.
     fn wait_before(&mut self, empty: u32) -> Duration {
-        match empty {
-            0 | 1 => Duration::ZERO,
-            more => {
-                let doubled = FIRST_WAIT.saturating_mul(1 << (more - 2).min(8));
-                self.jitter(doubled.min(LAST_WAIT))
-            }
-        }
+        let doubled = FIRST_WAIT.saturating_mul(1 << empty.saturating_sub(2).min(8));
+        self.jitter(doubled.min(LAST_WAIT))
     }
 
     fn release_post_of(&mut self, id: &Id) {
@@ -173,7 +172,8 @@ impl<C: Clone> Bridge<C> {
         let count = requests.iter().count();
         if count > MAX_QUESTIONS || self.asked.len() + count > MAX_ASKED {
             let text = format!(
-                "the upstream asks for {count} things at once before it answers; at most {MAX_QUESTIONS} are put to a client"
+                "the upstream asks for {count} things at once before it answers; a client is asked {MAX_QUESTIONS} at most for \
+                 one call, and {MAX_ASKED} for all of them"
             );
             let reason = Reason::TooManyQuestions;
             return Err(Trouble::new(reason, Executed::Unknown, text));
@@ -186,7 +186,8 @@ impl<C: Clone> Bridge<C> {
             let kind = Kind::of(&asks, &params.clone().unwrap_or_default());
             let Some(kind) = kind else {
                 return Err(invalid(&format!(
-                    "it asks for {asks:?}, which no revision has"
+                    "it asks for what no revision has{}",
+                    trouble::excerpt(asks.as_bytes())
                 )));
             };
             if let Some(lacking) = kind.lacking(self.modern.client.can) {
@@ -266,10 +267,15 @@ impl<C: Clone> Bridge<C> {
                 question.answer = Some(r#"{"action":"cancel"}"#.into());
             }
             None => {
+                let what = if answer.is_error() {
+                    "refused"
+                } else {
+                    "answered with something else"
+                };
                 let text = format!(
-                    "the upstream asked the client for something before it answers, and the client refused{}; the request \
+                    "the upstream asked the client for something before it answers, and the client {what}{}; the request \
                      may have been executed in part",
-                    super::super::trouble::excerpt(answer.text())
+                    trouble::excerpt(answer.text())
                 );
                 let trouble = Trouble::new(Reason::InputRefused, Executed::Unknown, text);
                 return self.fail(id, &trouble);
@@ -297,9 +303,14 @@ impl<C: Clone> Bridge<C> {
     }
 }
 
+/// Whether an upstream may ask before it answers such a request.
+pub(super) fn may_ask(method: &str) -> bool {
+    matches!(method, "tools/call" | "prompts/get" | "resources/read")
+}
+
 /// Whether a round can be played at all.
 fn may_go_on<T>(rounds: &Rounds, method: &str, asked: Vec<T>) -> Result<Vec<T>, Trouble> {
-    if !matches!(method, "tools/call" | "prompts/get" | "resources/read") {
+    if !may_ask(method) {
         return Err(invalid(&format!("it asks for input to answer {method}")));
     }
     if asked.is_empty() && rounds.state.is_none() {

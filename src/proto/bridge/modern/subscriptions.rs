@@ -147,9 +147,9 @@ impl<C: Clone> Bridge<C> {
             return;
         };
         match streams.barred {
-            Some(Barred::NotOffered) => return self.fail_awaited("does not offer it"),
+            Some(Barred::NotOffered) => return self.fail_awaited(),
             Some(Barred::Unauthorized(refused)) if refused == credential => {
-                return self.fail_awaited("refused the credentials");
+                return self.fail_awaited();
             }
             _ => {}
         }
@@ -166,7 +166,7 @@ impl<C: Clone> Bridge<C> {
             let listed: Vec<&str> = uris.iter().map(AsRef::as_ref).collect();
             filter.set("resourceSubscriptions", object::array(&listed));
         }
-        let id = format!("ferry:listen:{}", self.last_call + 1);
+        let id = listen_id(self.last_call + 1);
         let filter = filter.to_string();
         let params = [("notifications", filter.as_str())];
         let own = self.modern.client.own(&id, "subscriptions/listen", &params);
@@ -269,6 +269,10 @@ impl<C: Clone> Bridge<C> {
 
     /// The upstream ended the stream by answering the request: well, or with an error.
     pub(in super::super) fn subscriptions_answered(&mut self, call: CallId, answer: &Message) {
+        let ours = Id::String(listen_id(call.0).into());
+        if answer.id() != Some(&ours) && !(answer.id().is_none() && answer.is_error()) {
+            return self.count(Counted::LateAnswer);
+        }
         let (code, _) = super::errors::code_and_versions(answer.text());
         let barred = (code == Some(era::METHOD_NOT_FOUND)).then_some(Barred::NotOffered);
         self.abort(call);
@@ -316,19 +320,29 @@ impl<C: Clone> Bridge<C> {
             self.modern.subscriptions.again = Some(now + wait);
         }
         if next.is_some() {
-            self.fail_awaited("did not open the stream that carries it");
+            self.fail_awaited();
         }
     }
 
     /// What waits for a stream learns that there is none.
-    fn fail_awaited(&mut self, why: &str) {
+    fn fail_awaited(&mut self) {
+        let why = match self.modern.subscriptions.barred {
+            None => "did not open the stream that carries it. Try again",
+            Some(Barred::NotOffered) => "does not offer it",
+            Some(Barred::Unauthorized(_)) => "refused the credentials. Log in again",
+        };
         let waiting: Vec<Id> = self.awaited().map(|(id, _)| id.clone()).collect();
         for id in waiting {
-            let text = format!("the resource was not subscribed to: the upstream {why}. Try again");
+            let text = format!("the resource was not subscribed to: the upstream {why}");
             let trouble = Trouble::new(Reason::UpstreamRefused, Executed::No, text);
             self.fail(&id, &trouble);
         }
     }
+}
+
+/// What the request for the stream in this exchange is called.
+fn listen_id(call: u64) -> String {
+    format!("ferry:listen:{call}")
 }
 
 /// The resources that an acknowledgement names.

@@ -77,6 +77,7 @@ impl Tools {
                     let news =
                         self.warned.len() < MAX_TOOLS && self.warned.insert(name.as_str().into());
                     if news {
+                        let name: String = name.chars().take(100).collect();
                         warnings.push(format!(
                             "the upstream's tool {name:?} is left out of tools/list: {why}"
                         ));
@@ -186,10 +187,13 @@ impl<C: Clone> Bridge<C> {
     /// that is so.
     pub(super) fn tools_changed(&mut self, id: &Id, answer: &Message) -> bool {
         let (code, _) = code_and_versions(answer.text());
+        // The upstream may be of the other era by now: then its tools are asked for when it is known again.
+        let modern = self.is_modern();
         let Some(request) = self.ledger.get_mut(id) else {
             return false;
         };
-        let again = code == Some(era::HEADER_MISMATCH)
+        let again = modern
+            && code == Some(era::HEADER_MISMATCH)
             && request.message.method() == "tools/call"
             && !request.tools_refreshed;
         if again {

@@ -93,6 +93,7 @@ impl Stage {
             Way::Translated => ("legacy", ferry.url("/sse"), vec![ferry.id()]),
         };
         let mut command = tools.load(mode, &url, upstream);
+        command.args(kind.switches());
         command.args(["--pids", &joined(&measured)]);
         command.args(["--connections", &load.connections.to_string()]);
         command.args(["--in-flight", &load.in_flight.to_string()]);

@@ -8,10 +8,24 @@ pub enum Upstream {
     StatelessJson,
     StatelessSse,
     StatefulSse,
+    ModernJson,
 }
 
 impl Upstream {
-    pub const ALL: [Self; 3] = [Self::StatelessJson, Self::StatelessSse, Self::StatefulSse];
+    pub const ALL: [Self; 4] = [
+        Self::StatelessJson,
+        Self::StatelessSse,
+        Self::StatefulSse,
+        Self::ModernJson,
+    ];
+
+    /// What the load generator must know to speak to it without a ferry that translates.
+    pub fn switches(self) -> &'static [&'static str] {
+        match self {
+            Self::ModernJson => &["--modern"],
+            _ => &[],
+        }
+    }
 
     /// The word its command line knows.
     pub fn mode(self) -> &'static str {
@@ -19,6 +33,7 @@ impl Upstream {
             Self::StatelessJson => "stateless-json",
             Self::StatelessSse => "stateless-sse",
             Self::StatefulSse => "stateful-sse",
+            Self::ModernJson => "modern-json",
         }
     }
 
@@ -27,6 +42,7 @@ impl Upstream {
             Self::StatelessJson => "stateless JSON",
             Self::StatelessSse => "stateless SSE",
             Self::StatefulSse => "stateful SSE",
+            Self::ModernJson => "2026-07-28 JSON",
         }
     }
 }

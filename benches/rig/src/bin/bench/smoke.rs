@@ -68,6 +68,7 @@ fn notices_wrong_answers(tools: &Tools) -> Result<()> {
             ("legacy", ferry.url("/sse")),
         ] {
             let mut command = tools.load(mode, &url, &spoiling);
+            command.args(upstream.switches());
             command.args([
                 "--connections",
                 "2",

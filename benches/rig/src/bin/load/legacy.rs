@@ -21,6 +21,10 @@ pub async fn run(plan: &Plan) -> Result<String> {
             .initialize(&mut connection)
             .await
             .context("initialize")?;
+        client
+            .list_tools(&mut connection)
+            .await
+            .context("tools/list")?;
         let waiting = Rc::new(RefCell::new(Vec::new()));
         for slot in 0..plan.in_flight {
             waiting.borrow_mut().push(Slot::default());
@@ -162,6 +166,20 @@ impl Client {
             .await?;
         message::post(&mut request, &self.prefix, INITIALIZED);
         accepted(posting, &request, &mut reply).await
+    }
+
+    /// What clients do before they call a tool.
+    async fn list_tools(&mut self, posting: &mut Connection) -> Result<()> {
+        const ANSWER: &[u8] = br#"{"jsonrpc":"2.0","id":0,"result":{"tools":[]}}"#;
+        let (mut request, mut reply) = (Vec::new(), Vec::new());
+        let body = br#"{"jsonrpc":"2.0","id":0,"method":"tools/list"}"#;
+        message::post(&mut request, &self.prefix, body);
+        accepted(posting, &request, &mut reply).await?;
+        let check = |got: &[u8]| match got == ANSWER {
+            true => Ok(()),
+            false => Err(wrong(got, ANSWER)),
+        };
+        self.stream.event(|event| check(event.data)).await
     }
 
     /// One call with nothing else in flight.

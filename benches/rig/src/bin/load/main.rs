@@ -2,7 +2,8 @@
 //!
 //! `load plain|legacy --url URL --connections N --in-flight K --warm-ms MS --window-ms MS --stats URL [--pids 1,2] [--known 3]`
 //!     keeps K calls in flight on each of N connections for a while and measures a window of it. `plain` posts to a
-//!     Streamable HTTP endpoint, one call at a time on N×K keep-alive connections; `legacy` opens N streams at
+//!     Streamable HTTP endpoint, one call at a time on N×K keep-alive connections, with `--modern` as clients of
+//!     2026-07-28 do; `legacy` opens N streams at
 //!     `GET /sse`, posts on N×K keep-alive connections and takes the answers from the streams.
 //! `load idle --url URL --connections N --stats URL --pid PID --upstream-pid PID --still-ms MS`
 //!     opens and initializes N legacy connections, holds them, leaves, and reads the server's memory at each stage.

@@ -33,6 +33,7 @@ pub async fn run(plan: &Plan) -> Result<String> {
 struct Caller {
     connection: Connection,
     index: usize,
+    modern: bool,
     prefix: Vec<u8>,
     body: Vec<u8>,
     request: Vec<u8>,
@@ -43,6 +44,17 @@ impl Caller {
     async fn open(plan: &Plan, index: usize) -> Result<Self> {
         let mut connection = Connection::open(plan.url.address, 0).await?;
         let (mut request, mut answer) = (Vec::new(), Vec::new());
+        if plan.modern {
+            return Ok(Self {
+                connection,
+                index,
+                modern: true,
+                prefix: message::modern_prefix(&plan.url, ACCEPT),
+                body: Vec::new(),
+                request,
+                answer,
+            });
+        }
         let prefix = message::post_prefix(&plan.url, ACCEPT, None);
         message::post(&mut request, &prefix, &message::initialize(CURRENT));
         let head = connection.exchange(&request, &mut answer).await?;
@@ -59,6 +71,7 @@ impl Caller {
         Ok(Self {
             connection,
             index,
+            modern: false,
             prefix,
             body: Vec::new(),
             request,
@@ -68,14 +81,22 @@ impl Caller {
 
     async fn call(&mut self, id: u64) -> Result<()> {
         self.body.clear();
-        message::call(&mut self.body, self.index, id);
+        if self.modern {
+            message::modern_call(&mut self.body, self.index, id);
+        } else {
+            message::call(&mut self.body, self.index, id);
+        }
         message::post(&mut self.request, &self.prefix, &self.body);
         let head = self
             .connection
             .exchange(&self.request, &mut self.answer)
             .await?;
         self.body.clear();
-        message::answer(&mut self.body, self.index, id);
+        if self.modern {
+            message::modern_answer(&mut self.body, self.index, id);
+        } else {
+            message::answer(&mut self.body, self.index, id);
+        }
         if head.status == 200 && self.answer == self.body {
             return Ok(());
         }

@@ -13,6 +13,8 @@ pub struct Plan {
     pub url: Url,
     pub connections: usize,
     pub in_flight: usize,
+    /// Whether plain calls are made without a handshake.
+    pub modern: bool,
     warm: Duration,
     window: Duration,
     stats: Url,
@@ -27,6 +29,7 @@ impl Plan {
             url: args.need("url")?,
             connections: args.need("connections")?,
             in_flight: args.need("in-flight")?,
+            modern: args.has("modern"),
             warm: Duration::from_millis(args.need("warm-ms")?),
             window: Duration::from_millis(args.need("window-ms")?),
             stats: args.need("stats")?,
