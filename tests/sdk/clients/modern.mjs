@@ -1,19 +1,13 @@
 // The scenarios before a server of 2026-07-28 only, as the TypeScript clients run them; `modern.py` holds the same ones under
-// the same names. They come on top of those of `scenarios.mjs`, and look at what such servers do in another way: what they
-// ask, what they tell unasked, what they mirror in headers, and what of all that reached the server (`GET /control`).
+// the same names. They come on top of those of `scenarios.mjs` and look at what such servers do in another way: what they
+// tell unasked, what they mirror in headers, what becomes of results that old clients do not know, and what of all that
+// reached the server (`GET /control`). What they ask of a client is in `rounds.mjs`.
 import assert from 'node:assert/strict';
 import { listening, noteOf, run, until } from './scenarios.mjs';
 
 // The requests the server saw that carry the nonce.
-const seen = async (control, nonce) =>
+export const seen = async (control, nonce) =>
   (await control('state')).requests.filter(({ params }) => JSON.stringify(params).includes(nonce));
-
-// What a call that must fail says, as an error or as a result that is marked as one.
-async function failure(peer, tool, text) {
-  const reply = await peer.call(tool, { text }).catch(error => ({ failed: true, text: error.message }));
-  assert.ok(reply.failed, `${tool} answered ${reply.text}`);
-  return reply.text;
-}
 
 const values = ['plain', 'Zürich 漢字 👩‍👩‍👧', ' padded ', '=?base64?AA==?=', '', 'two\r\nlines', '\ttab', 'a,b;c="d"', '\u007f'];
 const counts = [42, 0, -7, 9007199254740991];
@@ -69,137 +63,6 @@ export const modern = {
     const { posts } = await control('state');
     for (let turn = 0; turn < 5; turn++) await run(peer, dialect.echo, `${nonce}-${turn}`);
     assert.equal((await control('state')).posts - posts, 5, 'requests upstream for five calls');
-  },
-
-  async 'elicit-twice'({ peer, nonce, control }) {
-    const reply = 'answer to first $ / answer to second $';
-    await run(peer, { tool: 'elicit-twice', args: { text: '$' }, reply }, nonce);
-    const rounds = await seen(control, nonce);
-    assert.equal(rounds.length, 3, 'requests upstream');
-    assert.equal(new Set(rounds.map(({ id }) => id)).size, 3, 'ids');
-    const [first, second, third] = rounds.map(({ params }) => params);
-    assert.equal(first.requestState ?? first.inputResponses, undefined);
-    assert.deepEqual(second.inputResponses, { one: { action: 'accept', content: { answer: `answer to first ${nonce}` } } });
-    assert.deepEqual(Object.keys(third.inputResponses), ['other']);
-    assert.notEqual(second.requestState, third.requestState);
-  },
-
-  async 'many-inputs'({ peer, nonce, control }) {
-    const text = `inputs ${nonce}`;
-    const reply = `answer to ${text} / sampled ${text} / ["file:///rig/${peer.nonce}"]`;
-    await run(peer, { tool: 'survey', args: { text }, reply }, nonce);
-    assert.equal((await seen(control, nonce)).length, 2, 'requests upstream');
-  },
-
-  async 'rounds-at-once'({ peer, dialect, nonce }) {
-    const calls = [1, 2, 3].map(async turn => {
-      const text = `${nonce}-${turn}`;
-      const reply = `answer to ${text} / sampled ${text} / ["file:///rig/${peer.nonce}"]`;
-      await run(peer, { tool: 'survey', args: { text }, reply }, nonce);
-    });
-    await Promise.all([...calls, run(peer, dialect.echo, nonce)]);
-  },
-
-  // A call tells of its progress before it asks and after it has been answered: to its caller, it is one call.
-  async 'progress-in-rounds'({ peer, nonce }) {
-    const seen = [];
-    let released;
-    const onprogress = ({ progress }) => {
-      seen.push(progress);
-      if (progress === 2) released = run(peer, { tool: 'release', args: { key: '$' } }, nonce);
-    };
-    await run(peer, { tool: 'working', args: { text: '$' }, reply: 'answer to $' }, nonce, { onprogress });
-    await released;
-    assert.deepEqual(seen, [1, 2]);
-  },
-
-  // No server holds a round: another one can take the answer.
-  async 'restart-mid-round'({ dialect, nonce, open, plan, control }) {
-    const peer = await open(plan.url, nonce);
-    const held = `hold ${nonce}`;
-    const reply = plan.asks === 'elicit' ? `answer to ${held}` : `sampled ${held}`;
-    const call = run(peer, { tool: plan.asks, args: { text: held }, reply }, nonce);
-    await until('the client to be asked', () => peer.user.asked.includes(held));
-    await control('restart');
-    peer.user.letGo();
-    await call;
-    await peer.close();
-  },
-
-  // A state and no question: the call is repeated without troubling the client.
-  async 'state-only'({ peer, nonce, control }) {
-    const asked = peer.user.asked.length;
-    await run(peer, { tool: 'later', args: { text: '$' }, reply: '$' }, nonce);
-    assert.equal((await seen(control, nonce)).length, 2, 'requests upstream');
-    assert.equal(peer.user.asked.length, asked);
-  },
-
-  async 'prompt-asks'({ peer, nonce }) {
-    assert.equal(await peer.prompt('asks', { text: nonce }), `answer to ${nonce}`);
-  },
-  async 'resource-asks'({ peer, nonce }) {
-    assert.equal(await peer.read(`mem://asks/${nonce}`), `answer to ${nonce}`);
-  },
-
-  // The revision before wanted an id with it, and a handler that finds none refuses.
-  async 'elicit-by-url'({ nonce, open, plan }) {
-    const peer = await open(plan.url, nonce, { byUrl: true });
-    await run(peer, { tool: 'elicit-url', args: { text: '$' }, reply: 'accept' }, nonce);
-    assert.deepEqual(peer.user.asked, [nonce, `https://example.com/${nonce}`]);
-    await peer.close();
-  },
-
-  async 'elicit-declined'({ peer, nonce }) {
-    for (const action of ['decline', 'cancel']) {
-      await run(peer, { tool: 'elicit', args: { text: `${action} $` }, reply: action }, nonce);
-    }
-  },
-
-  // The revision has no place for a client's error: an elicitation that fails is one that was cancelled, and a sampling
-  // that fails fails the call, with the client's own words.
-  async 'elicit-fails'({ peer, nonce }) {
-    await run(peer, { tool: 'elicit', args: { text: 'refuse $' }, reply: 'cancel' }, nonce);
-  },
-  async 'sampling-fails'({ peer, dialect, nonce }) {
-    assert.match(await failure(peer, 'sample', `refuse ${nonce}`), /the rig refuses/);
-    await run(peer, dialect.echo, nonce);
-  },
-
-  async 'cannot-elicit'({ dialect, nonce, open, plan }) {
-    const peer = await open(plan.url, nonce, { bare: true });
-    assert.match(await failure(peer, 'elicit', nonce), /elicitation/i);
-    assert.match(await failure(peer, 'sample', nonce), /sampling/i);
-    await run(peer, dialect.echo, nonce);
-    await peer.close();
-  },
-
-  async 'cancel-mid-round'({ peer, dialect, nonce, plan, control }) {
-    const stop = new AbortController();
-    const held = `hold ${nonce}`;
-    const outcome = peer.call(plan.asks, { text: held }, { signal: stop.signal }).then(
-      reply => `answered ${reply.text}`,
-      () => 'rejected',
-    );
-    await until('the client to be asked', () => peer.user.asked.includes(held));
-    stop.abort('the rig changed its mind');
-    assert.equal(await outcome, 'rejected');
-    peer.user.letGo();
-    await run(peer, dialect.echo, `${nonce}-echo`);
-    assert.deepEqual((await seen(control, held)).map(({ state }) => state), ['ended'], 'requests upstream');
-  },
-
-  async 'leave-mid-round'({ dialect, nonce, open, plan, control }) {
-    const peer = await open(plan.url, nonce);
-    const held = `hold ${nonce}`;
-    const outcome = peer.call(plan.asks, { text: held }).catch(() => 'gone');
-    await until('the client to be asked', () => peer.user.asked.includes(held));
-    await peer.close();
-    assert.equal(await outcome, 'gone');
-    peer.user.letGo();
-    const other = await open(plan.url, nonce);
-    await run(other, dialect.echo, `${nonce}-echo`);
-    await other.close();
-    assert.equal((await seen(control, held)).length, 1, 'requests upstream');
   },
 
   // Every argument that a tool wants in a header is there, as it is in the body; one call stays one request. An old client

@@ -15,6 +15,7 @@ import anyio
 
 import modern
 import py_peers
+import rounds
 import scenarios
 
 # 2.x warns that roots, sampling and logging are deprecated; old servers are what this rig is about.
@@ -52,7 +53,8 @@ async def main(plan):
                         peer=peer, nonce=nonce, plan=plan, dialect=plan["dialect"], control=control, open=open_peer
                     )
                     python_name = name.replace("-", "_")
-                    scenario = getattr(modern, python_name, None) or getattr(scenarios, python_name)
+                    places = (scenarios, modern, rounds)
+                    scenario = next(getattr(place, python_name) for place in places if hasattr(place, python_name))
                     await scenario(context)
             except Exception as error:
                 detail = scenarios.flat(error)[:600]

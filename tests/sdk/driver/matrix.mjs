@@ -30,7 +30,7 @@ const always = [
   'restart',
 ];
 
-// What only a server of 2026-07-28 does, see `clients/modern.mjs`.
+// What only a server of 2026-07-28 does, see `clients/modern.mjs` and `rounds.mjs`.
 const besides = [
   'instructions',
   'log-level',
@@ -77,6 +77,7 @@ const chosen = {
 const passing = ['ts-2.4.0-http', 'py-1.30.0-http', 'ts-2.4.0-modern', 'py-2.3.0-modern'];
 
 export function isRun(client, server, all) {
+  if (server.direct && client.modern) return false; // it speaks the old transport only
   if (all && !(client.speaks && !server.modernOnly)) return true;
   return chosen[server.name]?.includes(client.name) ?? !passing.includes(client.name);
 }
