@@ -1,6 +1,6 @@
 """The Python SDKs of the rig behind one small face, so that `scenarios.py` is written once.
 
-Each peer is a real client over its SDK's own legacy SSE transport. A peer lives in a task of its own,
+Each peer is a real client over a transport of its own SDK. A peer lives in a task of its own,
 because the SDKs insist that a session is left in the task that entered it.
 """
 
@@ -20,18 +20,46 @@ def either(thing, *names):
     return next(getattr(thing, name) for name in names if hasattr(thing, name))
 
 
-# Answers that name what was asked, so that a reply of another client's cannot pass for one's own.
-def sampled(params):
-    content = params.messages[-1].content
-    content = content[0] if isinstance(content, list) else content
-    said = types.TextContent(type="text", text=f"sampled {content.text}")
-    return types.CreateMessageResult(role="assistant", content=said, model="rig")
+class User:
+    """What the user of a client does with what a server asks.
+
+    The first word of the question says it, and the answers name what was asked, so that a reply of another client's
+    cannot pass for one's own.
+    """
+
+    def __init__(self):
+        self.asked = []
+        self.held = anyio.Event()
+
+    async def refuses(self, question):
+        self.asked.append(question)
+        if question.startswith("hold "):
+            await self.held.wait()
+        return question.startswith("refuse ")
+
+    async def samples(self, _context, params):
+        content = params.messages[-1].content
+        content = content[0] if isinstance(content, list) else content
+        if await self.refuses(content.text):
+            return REFUSED
+        said = types.TextContent(type="text", text=f"sampled {content.text}")
+        return types.CreateMessageResult(role="assistant", content=said, model="rig")
+
+    async def elicits(self, _context, params):
+        if await self.refuses(params.message):
+            return REFUSED
+        if getattr(params, "url", None):
+            self.asked.append(params.url)
+            return types.ElicitResult(action="accept")
+        action = params.message.split(" ", 1)[0]
+        if action in ("decline", "cancel"):
+            return types.ElicitResult(action=action)
+        schema = either(params, "requestedSchema", "requested_schema")
+        field = next(iter(schema["properties"]))
+        return types.ElicitResult(action="accept", content={field: f"answer to {params.message}"})
 
 
-def elicited(params):
-    schema = either(params, "requestedSchema", "requested_schema")
-    field = next(iter(schema["properties"]))
-    return types.ElicitResult(action="accept", content={field: f"answer to {params.message}"})
+REFUSED = types.ErrorData(code=-32603, message="the rig refuses")
 
 
 def roots_of(nonce):
@@ -41,9 +69,11 @@ def roots_of(nonce):
 class Peer:
     """`mcp` 1.9 and later through ClientSession, 2.3 also through the high-level Client."""
 
-    def __init__(self, url, nonce, high_level=False, **transport):
-        self.nonce, self.high_level = nonce, high_level
-        self.sse = lambda: sse_client(url, **transport)
+    def __init__(self, transport, nonce, high_level=False, bare=False):
+        self.transport, self.nonce = transport, nonce
+        self.high_level = high_level  # a mode of `mcp.Client`
+        self.bare = bare  # a client that can do nothing for a server, and says so
+        self.user = User()
         self.notes = []  # (method, params)
         self.last_error = None
         self._leave, self._left = anyio.Event(), anyio.Event()
@@ -73,37 +103,34 @@ class Peer:
         if self.high_level:
             from mcp import Client
 
-            async with Client(self.sse(), **self.callbacks()) as client:
+            async with Client(self.transport(), mode=self.high_level, **self.callbacks()) as client:
                 self.server, self.version = client.server_info.name, client.protocol_version
-                self.capabilities = client.server_capabilities
+                self.capabilities, self.instructions = client.server_capabilities, client.instructions
                 yield client
             return
-        async with self.sse() as streams, ClientSession(*streams, **self.callbacks()) as session:
+        async with self.transport() as streams, ClientSession(*streams[:2], **self.callbacks()) as session:
             self.take(await session.initialize())
             yield session
 
     def take(self, answer):
         self.server = either(answer, "serverInfo", "server_info").name
         self.version = either(answer, "protocolVersion", "protocol_version")
-        self.capabilities = answer.capabilities
+        self.capabilities, self.instructions = answer.capabilities, getattr(answer, "instructions", None)
 
     def callbacks(self):
-        async def sample(_context, params):
-            return sampled(params)
-
         async def roots(_context):
             return roots_of(self.nonce)
-
-        async def elicit(_context, params):
-            return elicited(params)
 
         async def heard(message):
             if isinstance(message, Exception):
                 self.last_error = message
             self.note(getattr(message, "root", message))
 
-        made = {"sampling_callback": sample, "list_roots_callback": roots, "message_handler": heard}
-        return made | ({"elicitation_callback": elicit} if hasattr(types, "ElicitResult") else {})
+        made = {"message_handler": heard}
+        if not self.bare:
+            made |= {"sampling_callback": self.user.samples, "list_roots_callback": roots}
+            made |= {"elicitation_callback": self.user.elicits} if hasattr(types, "ElicitResult") else {}
+        return made
 
     def note(self, message):
         if hasattr(message, "method"):
@@ -156,6 +183,9 @@ class Peer:
     async def subscribe(self, uri):
         await self.api.subscribe_resource(uri_of(uri))
 
+    async def unsubscribe(self, uri):
+        await self.api.unsubscribe_resource(uri_of(uri))
+
     async def call_and_cancel(self, tool, arguments, begun):
         """Starts the call, waits for `begun`, then gives the call up and tells the server."""
         async with anyio.create_task_group() as group:
@@ -175,7 +205,7 @@ class Peer12(Peer):
 
     @asynccontextmanager
     async def connected(self):
-        async with self.sse() as streams, ClientSession(*streams) as session:
+        async with self.transport() as streams, ClientSession(*streams) as session:
             async with anyio.create_task_group() as group:
                 group.start_soon(self.listen, session)
                 self.take(await session.initialize())
@@ -206,6 +236,46 @@ class Peer12(Peer):
         return self.outcome(await self.api.send_request(types.ClientRequest(request), types.CallToolResult))
 
 
-def peer(name, url, nonce, **transport):
+class ModernPeer(Peer):
+    """2026-07-28, where a client opens a stream for what it wants to be told."""
+
+    @asynccontextmanager
+    async def connected(self):
+        async with super().connected() as self.client, anyio.create_task_group() as self.streams:
+            self.subscriptions = {}
+            await self.listen(tools_list_changed=True)
+            yield self.client
+            self.streams.cancel_scope.cancel()
+
+    async def listen(self, **what):
+        scope, opened = anyio.CancelScope(), anyio.Event()
+
+        async def hear():
+            with scope:
+                async with self.client.listen(**what) as stream:
+                    opened.set()
+                    async for _event in stream:  # the message handler has heard it, too
+                        pass
+
+        self.streams.start_soon(hear)
+        await opened.wait()
+        return scope
+
+    async def subscribe(self, uri):
+        self.subscriptions[uri] = await self.listen(resource_subscriptions=[uri])
+
+    async def unsubscribe(self, uri):
+        self.subscriptions.pop(uri).cancel()
+
+
+def peer(name, url, nonce, bare=False, **transport):
+    if name.endswith("-modern"):
+        from mcp.client.streamable_http import streamable_http_client
+
+        return ModernPeer(lambda: streamable_http_client(url), nonce, "auto", bare)
+    if name.endswith("-http"):
+        from mcp.client.streamable_http import streamablehttp_client
+
+        return Peer(lambda: streamablehttp_client(url, **transport), nonce, bare=bare)
     made = Peer12 if VERSION < (1, 9) else Peer
-    return made(url, nonce, high_level=name.endswith("-Client"), **transport)
+    return made(lambda: sse_client(url, **transport), nonce, "auto" if name.endswith("-Client") else False, bare)

@@ -13,7 +13,9 @@ from types import SimpleNamespace
 
 import anyio
 
+import modern
 import py_peers
+import rounds
 import scenarios
 
 # 2.x warns that roots, sampling and logging are deprecated; old servers are what this rig is about.
@@ -31,8 +33,8 @@ async def main(plan):
 
     async with anyio.create_task_group() as homes:
 
-        async def open_peer(url, nonce, **transport):
-            made = py_peers.peer(plan["client"], url, nonce, **transport)
+        async def open_peer(url, nonce, **options):
+            made = py_peers.peer(plan["client"], url, nonce, **options)
             await homes.start(made.live)
             return made
 
@@ -50,7 +52,10 @@ async def main(plan):
                     context = SimpleNamespace(
                         peer=peer, nonce=nonce, plan=plan, dialect=plan["dialect"], control=control, open=open_peer
                     )
-                    await getattr(scenarios, name.replace("-", "_"))(context)
+                    python_name = name.replace("-", "_")
+                    places = (scenarios, modern, rounds)
+                    scenario = next(getattr(place, python_name) for place in places if hasattr(place, python_name))
+                    await scenario(context)
             except Exception as error:
                 detail = scenarios.flat(error)[:600]
                 if peer and peer.last_error:

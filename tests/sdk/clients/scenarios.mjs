@@ -30,19 +30,19 @@ function expectReply(text, step, nonce) {
   assert.ok(text === wanted, `reply is ${text.length} characters ${JSON.stringify(text.slice(0, 120))}, wanted ${wanted.length}`);
 }
 
-async function run(peer, step, nonce, options) {
+export async function run(peer, step, nonce, options) {
   const reply = await peer.call(step.tool, fill(step.args ?? {}, nonce), options);
   assert.equal(reply.failed, step.failed ?? false, `isError, reply ${JSON.stringify(reply.text.slice(0, 300))}`);
   if (step.reply !== undefined || step.contains !== undefined) expectReply(reply.text, step, nonce);
   return reply.text;
 }
 
-const noteOf = (peer, method, matches = () => true) =>
+export const noteOf = (peer, method, matches = () => true) =>
   peer.notes.find(note => note.method === method && matches(note.params ?? {}));
 
 // The listen stream opens some time after the handshake, and what a server says before is lost; so the
 // server is asked for a list_changed again and again until one arrives.
-async function listening({ peer, dialect, nonce }) {
+export async function listening({ peer, dialect, nonce }) {
   const { trigger, method } = dialect.listChanged;
   const count = () => peer.notes.filter(note => note.method === method).length;
   const before = count();
@@ -193,7 +193,10 @@ export const scenarios = {
     const before = new Set((await control('state')).sessions);
     const peer = await open(plan.url, nonce);
     await run(peer, dialect.echo, nonce);
-    const mine = (await control('state')).sessions.filter(id => !before.has(id));
+    // A listen stream, which is all of a session that a modern server has, opens some time after the handshake.
+    const added = async () => (await control('state')).sessions.filter(id => !before.has(id));
+    await until('a session more at the server', async () => (await added()).length);
+    const mine = await added();
     assert.equal(mine.length, 1, `the server should have one session more, not ${mine.length}`);
     await peer.close();
     await until('the session to end upstream', async () => !(await control('state')).sessions.includes(mine[0]));

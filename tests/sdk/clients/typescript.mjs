@@ -1,11 +1,14 @@
 // One process per client and server: runs every scenario of the plan with one TypeScript SDK and prints
 // a JSON line per scenario. `node typescript.mjs PLAN` where PLAN is the JSON text made by the driver.
 import { randomUUID } from 'node:crypto';
-import { scenarios } from './scenarios.mjs';
+import * as more from './modern.mjs';
+import { rounds } from './rounds.mjs';
+import * as always from './scenarios.mjs';
 import { opener } from './ts-peers.mjs';
 
 const plan = JSON.parse(process.argv[2]);
 const open = await opener(plan.client);
+const scenarios = { ...always.scenarios, ...more.modern, ...rounds, ...more.dual, ...more.changing };
 
 const control = async verb => {
   const answer = await fetch(`${plan.control}/${verb}`, { method: 'POST' });

@@ -4,18 +4,31 @@ const any = /.*/;
 const wayBack = /^(sampling|elicitation|roots|ping-client)$/;
 const pushed = /^(subscribe|list-changed)$/;
 const notified = /^(progress|logging)$/;
+const asksForElicitation = /^(elicitation|elicit-.*|many-inputs|rounds-at-once|progress-in-rounds|.*-asks)$/;
 
 const rules = [
-  [/^(ts-1\.0|ts-1\.10|py-1\.2|py-1\.9)/, any, /^elicitation$/, 'the client SDK is older than elicitation'],
-  [/^py-1\.2/, any, /^sampling$/, 'the client SDK cannot declare sampling'],
+  [/^(ts-1\.0|ts-1\.10|py-1\.2|py-1\.9)/, any, asksForElicitation, 'the client SDK is older than elicitation'],
+  [/^py-1\.2/, any, /^(sampling|sampling-fails|.*-mid-round)$/, 'the client SDK cannot declare sampling'],
+  [/^(ts-1\.0|py-1\.2)/, any, /^instructions$/, 'the client SDK does not tell its user the instructions'],
   [/^py-1\.2/, any, /^cancel$/, 'the client SDK has no cancel notification'],
   [/^py-/, any, /^reconnect$/, 'Python clients do not reconnect: the session is over when its stream is'],
   [/^(ts-1\.0|ts-1\.10|py-1\.2|py-1\.9)/, any, /^early-close$/, 'before 2025-11-25 a server may not close a stream early'],
 
-  [/-http$/, any, /^reconnect$/, 'the modern transport has no one stream to lose'],
+  [/^ts-2\.4\.0(-auto|-http)?$/, any, /^missing-resource$/, 'the client SDK shows its user one code, whichever it got'],
+
+  [/-(http|modern)$/, any, /^reconnect$/, 'the modern transport has no one stream to lose'],
   [/-http$/, /^json-lines$/, any, 'modern SDKs do not take JSON lines; the ferry passes them through unchanged'],
   [/-http$/, /stateless/, /^cancel$/, 'the cancel reaches another instance than the call'],
   [/-http$/, any, /^restart$/, 'a modern client is told 404 and starts its own new session'],
+
+  [/-modern$/, any, /^(ping-server|logging|log-level)$/, 'the revision has no such request'],
+  [/^ts-.*-modern$/, any, /^progress-in-rounds$/, 'the SDK tells its caller of the first progress twice, without a ferry too'],
+  [/-modern$/, any, /^plain-results$/, 'a client of that revision gets all of it'],
+  [/-modern$/, any, /^(elicit-fails|.*-mid-round)$/, 'between the rounds nobody but the SDK itself waits for the answer'],
+  [/-modern$/, any, /^(leave|restart)$/, 'the SDK does not open its listen stream again, and sessions there are none'],
+
+  [any, /-modern$/, /^ping-client$/, 'in that revision servers cannot ping'],
+  [any, /-modern$/, /^early-close$/, 'in that revision replies cannot be resumed'],
 
   [any, /^everything$/, /^ping-client$/, 'no tool of it pings the client'],
   [any, /^everything$/, /^(cancel|leave-mid-call)$/, 'its long operation does not tell whether it was cancelled'],

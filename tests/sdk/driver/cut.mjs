@@ -1,8 +1,11 @@
 // A TCP relay between a client and the ferry whose connections can be cut all at once, as a router, a
-// sleeping laptop or an idle timeout does it.
+// sleeping laptop or an idle timeout does it, and that remembers what it last carried to the client.
 import { connect, createServer } from 'node:net';
 
+const KEPT = 1 << 20; // bytes that the ferry last sent
+
 export async function cuttable(port) {
+  let wire = '';
   const live = new Set();
   const server = createServer(near => {
     const far = connect(port, '127.0.0.1');
@@ -12,6 +15,7 @@ export async function cuttable(port) {
       socket.on('error', () => {});
       socket.on('close', () => (near.destroy(), far.destroy(), live.delete(pair)));
     }
+    far.on('data', chunk => (wire = (wire + chunk.toString('latin1')).slice(-KEPT)));
     near.pipe(far).pipe(near);
   });
   await new Promise((resolve, reject) => server.once('error', reject).listen(0, '127.0.0.1', resolve));
@@ -23,5 +27,11 @@ export async function cuttable(port) {
     }
     return count;
   };
-  return { port: server.address().port, cut, close: () => (cut(), server.close()) };
+  // What came since the last time this was asked.
+  const read = () => {
+    const text = Buffer.from(wire, 'latin1').toString();
+    wire = '';
+    return text;
+  };
+  return { port: server.address().port, cut, read, close: () => (cut(), server.close()) };
 }

@@ -1,9 +1,11 @@
 // One server of the matrix with its ferry, its cuttable relay and the small control endpoint through
 // which a client process asks for what only the outside can do: `state` (what the server knows), `cut`
-// (the client's TCP connections), `restart` (kill the server and start it on the same port).
+// (the client's TCP connections), `wire` (what went to the client over them), `restart` (kill the server
+// and start it on the same port), `become/NAME` (and start another one there).
 import { createServer } from 'node:http';
 import { inapplicable } from './applicable.mjs';
 import { cuttable } from './cut.mjs';
+import { servers } from './peers.mjs';
 import { Program, freePort } from './processes.mjs';
 
 export class Lane {
@@ -18,7 +20,7 @@ export class Lane {
       this.frontPort = this.port;
     } else {
       const upstream = `http://127.0.0.1:${this.port}/mcp`;
-      const command = [this.ferryBin, '--upstream', upstream, '--listen', '127.0.0.1:0'];
+      const command = [this.ferryBin, '--upstream', upstream, '--listen', '127.0.0.1:0', ...(this.server.flags ?? [])];
       this.ferry = new Program(`ferry before ${this.name}`, command);
       const [, port] = await this.ferry.line(/listening on http:\/\/127\.0\.0\.1:(\d+)/);
       this.frontPort = Number(port);
@@ -33,8 +35,7 @@ export class Lane {
     await new Promise((resolve, reject) => this.endpoint.once('error', reject).listen(0, '127.0.0.1', resolve));
   }
 
-  async startServer(port) {
-    const { command, foreign } = this.server;
+  async startServer(port, { command, foreign } = this.server) {
     this.sessions.clear();
     this.upstream = new Program(`server ${this.name}`, command, {
       cwd: this.root,
@@ -50,7 +51,8 @@ export class Lane {
     this.port = Number(told);
   }
 
-  async answer(verb) {
+  async answer(asked) {
+    const [verb, name] = asked.split('/');
     switch (verb) {
       case 'state': {
         if (this.server.foreign) return { sessions: [...this.sessions] };
@@ -60,9 +62,15 @@ export class Lane {
       }
       case 'cut':
         return { cut: this.relay.cut() };
+      case 'wire':
+        return { wire: this.relay.read() };
       case 'restart':
         await this.upstream.end('SIGKILL');
         await this.startServer(this.port);
+        return {};
+      case 'become':
+        await this.upstream.end('SIGKILL');
+        await this.startServer(this.port, servers[name]);
         return {};
       default:
         throw new Error(`unknown verb ${verb}`);
@@ -80,7 +88,10 @@ export class Lane {
       control: at(this.endpoint.address().port),
       dialect: this.server.dialect,
       pushes: !inapplicable(client.name, this.name, 'list-changed'),
-      asksItself: client.modern || this.direct || false,
+      // The question that its SDK can be held at.
+      asks: inapplicable(client.name, this.name, 'elicitation') ? 'sample' : 'elicit',
+      speaks: client.speaks,
+      asksItself: this.direct || (client.modern && !(this.server.modernOnly && !client.speaks)) || false,
     };
   }
 

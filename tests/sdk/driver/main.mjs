@@ -4,13 +4,14 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { inapplicable } from './applicable.mjs';
 import { Lane } from './lane.mjs';
-import { clients, scenarios, servers } from './peers.mjs';
+import { isRun, scenariosOf } from './matrix.mjs';
+import { clients, servers } from './peers.mjs';
 import { Program } from './processes.mjs';
 
 const CLIENT_SECONDS = 600; // all scenarios of one client and one server
 
 const { values: options } = parseArgs({
-  options: { only: { type: 'string' }, lanes: { type: 'string', default: '4' }, direct: { type: 'boolean' } },
+  options: { only: { type: 'string' }, lanes: { type: 'string', default: '4' }, direct: { type: 'boolean' }, all: { type: 'boolean' } },
 });
 
 // `ts-*×everything×crowd`: glob patterns for client, server and scenario, each may be left out.
@@ -31,7 +32,7 @@ function report(client, server, scenario, outcome, detail = '', ms) {
 }
 
 async function runClient(lane, client) {
-  const wanted = scenarios.filter(scenario => onlyScenario.test(scenario));
+  const wanted = scenariosOf(client, lane.server, options.all).filter(scenario => onlyScenario.test(scenario));
   const open = new Set();
   for (const scenario of wanted) {
     const reason = inapplicable(client.name, lane.name, scenario);
@@ -74,7 +75,7 @@ async function runLane(name, server, chosen) {
   const lane = new Lane(name, server, { root, ferry, direct: options.direct });
   try {
     await lane.start();
-    for (const client of chosen) await runClient(lane, client);
+    for (const client of chosen) if (isRun(client, server, options.all)) await runClient(lane, client);
     if (lane.ferry) await afterwards(lane);
   } catch (error) {
     report('(all)', name, 'lane', 'FAIL', `${error.stack}`.replaceAll('\n', ' | '));

@@ -29,6 +29,16 @@ class World:
         self.gates = {}
         self.subscribed = {}  # session object id -> uris; sessions of this rig are few and short
 
+    def gate(self, key):
+        """What holds a call until another call opens the gate of that key; it can be opened from now on."""
+        gate = self.gates[key] = anyio.Event()
+
+        async def opened():
+            with anyio.fail_after(30):
+                await gate.wait()
+
+        return opened()
+
 
 class EventStore:
     """Keeps every event, so that a stream closed early or lost can be resumed."""
@@ -54,14 +64,33 @@ class Answer(BaseModel):
     answer: str
 
 
-def register(mcp, world, types, Context, ToolError):
-    """Adds tools, prompt, resource and completion; handlers of the low level are the caller's."""
+def adder(mcp, Context):
+    """A decorator that adds a tool; the context is recognised by its annotation, which here differs per SDK."""
 
     def tool(function):
-        # The context is recognised by its annotation, which here differs per SDK.
         if "ctx" in function.__annotations__:
             function.__annotations__["ctx"] = Context
         return mcp.tool(structured_output=False)(function)
+
+    return tool
+
+
+def register(mcp, world, types, Context, ToolError, more=dict):
+    """Adds tools, prompt, resource and completion; handlers of the low level are the caller's.
+
+    `more` makes what only this server can tell at GET /control.
+    """
+    register_ordinary(mcp, world, types, Context, ToolError)
+    register_asking(mcp, world, types, Context)
+
+    @mcp.custom_route("/control", methods=["GET"])
+    async def control(_request):
+        return JSONResponse(report(world) | {"sessions": list(mcp.session_manager._server_instances)} | more())
+
+
+def register_ordinary(mcp, world, types, Context, ToolError):
+    """What needs nothing of the client, and so is the same in every revision."""
+    tool = adder(mcp, Context)
 
     @tool
     def echo(text: str) -> str:
@@ -92,11 +121,10 @@ def register(mcp, world, types, Context, ToolError):
 
     @tool
     async def progress(steps: int, key: str, ctx: "Context") -> str:
-        gate = world.gates[key] = anyio.Event()
+        opened = world.gate(key)
         for done in range(1, steps + 1):
             await ctx.report_progress(done, steps)
-        with anyio.fail_after(30):
-            await gate.wait()
+        await opened
         return "done"
 
     @tool
@@ -106,8 +134,26 @@ def register(mcp, world, types, Context, ToolError):
 
     @tool
     async def log(text: str, ctx: "Context") -> str:
-        await ctx.session.send_log_message("error", text, related_request_id=ctx.request_id)
+        for level, data in (("debug", f"quiet {text}"), ("error", text)):
+            await ctx.session.send_log_message(level, data, related_request_id=ctx.request_id)
         return "logged"
+
+    @mcp.resource("mem://counter")
+    def counter() -> str:
+        return str(world.counter)
+
+    @mcp.prompt()
+    def greet(name: str) -> str:
+        return f"Hello, {name}!"
+
+    @mcp.completion()
+    async def complete(ref, argument, context):
+        return types.Completion(values=[name for name in NAMES if name.startswith(argument.value)])
+
+
+def register_asking(mcp, world, types, Context):
+    """What asks or tells the client something of its own accord, over the session."""
+    tool = adder(mcp, Context)
 
     @tool
     async def sample(text: str, ctx: "Context") -> str:
@@ -145,28 +191,10 @@ def register(mcp, world, types, Context, ToolError):
         await anyio.sleep(0.3)
         return text
 
-    @mcp.resource("mem://counter")
-    def counter() -> str:
-        return str(world.counter)
 
-    @mcp.prompt()
-    def greet(name: str) -> str:
-        return f"Hello, {name}!"
-
-    @mcp.completion()
-    async def complete(ref, argument, context):
-        return types.Completion(values=[name for name in NAMES if name.startswith(argument.value)])
-
-    @mcp.custom_route("/control", methods=["GET"])
-    async def control(_request):
-        return JSONResponse(
-            {
-                "level": world.level,
-                "running": sorted(world.running),
-                "cancelled": sorted(world.cancelled),
-                "sessions": list(mcp.session_manager._server_instances),
-            }
-        )
+def report(world):
+    """What GET /control tells of any server."""
+    return {"level": world.level, "running": sorted(world.running), "cancelled": sorted(world.cancelled)}
 
 
 def session_key(session):

@@ -1,4 +1,4 @@
-"""A Python `mcp` 2.3 server with the rig's tool set; stateful, SSE, resumable."""
+"""A Python `mcp` 2.3 server with the rig's tool set; stateful, SSE, resumable; of both eras, as that SDK is."""
 
 import warnings
 
@@ -7,6 +7,7 @@ from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.streamable_http import EventMessage
 
+from py_recorder import Recorder
 from py_tools import EventStore, World, register, serve, session_key
 
 # Logging and roots are deprecated in 2026-07-28; old clients are what this rig is about.
@@ -14,7 +15,7 @@ warnings.simplefilter("ignore", DeprecationWarning)
 
 world = World()
 mcp = MCPServer("rig-python", log_level="WARNING")
-register(mcp, world, types, Context, ToolError)
+register(mcp, world, types, Context, ToolError, more=lambda: {"eras": recorder.eras})
 low = mcp._lowlevel_server
 
 
@@ -30,4 +31,5 @@ async def set_level(_ctx, params):
 
 low.add_request_handler("resources/subscribe", types.SubscribeRequestParams, subscribe)
 low.add_request_handler("logging/setLevel", types.SetLevelRequestParams, set_level)
-serve(mcp.streamable_http_app(event_store=EventStore(EventMessage), retry_interval=100))
+recorder = Recorder(mcp.streamable_http_app(event_store=EventStore(EventMessage), retry_interval=100))
+serve(recorder)

@@ -60,10 +60,10 @@ export class World {
     };
   }
 
-  // Answers the side channel; false means the request is not for it.
-  control(req, res) {
+  // Answers the side channel; false means the request is not for it. `more` is what only this server knows.
+  control(req, res, more = {}) {
     if (new URL(req.url, 'http://localhost').pathname !== '/control') return false;
-    res.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(this.report()));
+    res.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ ...this.report(), ...more }));
     return true;
   }
 }
