@@ -172,9 +172,6 @@ impl<C: Clone> Bridge<C> {
         };
         self.remembered.initialize = Some(request.message.as_str().into());
         self.remembered.client_version = requested_version(&request.message);
-        // The client begins anew, and knows that it does.
-        self.remembered.level = None;
-        self.remembered.subscriptions.clear();
         self.retire_session();
         self.phase = Phase::Initializing;
         if self.is_modern() {
@@ -260,6 +257,7 @@ impl<C: Clone> Bridge<C> {
     /// The answer to the client's `initialize`, as the client shall see it, and what follows from it.
     pub(super) fn initialized(&mut self, answer: &Message, session: Option<Box<str>>) -> Bytes {
         self.adopt_session(answer, session);
+        self.remembered.forget_settings();
         self.phase = Phase::Open;
         let asked = self
             .remembered

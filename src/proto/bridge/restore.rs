@@ -35,6 +35,14 @@ pub(super) struct Remembered {
     pub(super) replaced: bool,
 }
 
+impl Remembered {
+    /// The client has shaken hands anew: what it set before is over, as it would be with a server.
+    pub(super) fn forget_settings(&mut self) {
+        self.level = None;
+        self.subscriptions.clear();
+    }
+}
+
 impl<C: Clone> Bridge<C> {
     /// After the ferry confirmed its own handshake: log level and subscriptions that the lost session knew.
     pub(super) fn own_initialized_answered(&mut self, call: CallId, accepted: bool) {

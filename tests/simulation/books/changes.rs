@@ -71,8 +71,9 @@ impl Changes {
         self.early |= version < "2025-03-26";
     }
 
-    /// The client has made a handshake: what it knew before is its own affair.
+    /// The client has made a handshake: what it knew before is its own affair, and what it asked for is over.
     pub(super) fn starts_over(&mut self) {
+        self.subscribed.clear();
         self.unheard.clear();
         self.takes = true;
     }

@@ -248,7 +248,10 @@ impl Books {
                 "logging/setLevel" => self.level = Some(request.detail.clone()),
                 "resources/subscribe" => self.changes.subscribed(&request.detail),
                 "resources/unsubscribe" => self.changes.unsubscribed(&request.detail),
-                "initialize" => self.changes.starts_over(),
+                "initialize" => {
+                    self.level = None;
+                    self.changes.starts_over();
+                }
                 _ => {}
             }
         }

@@ -257,6 +257,7 @@ impl<C: Clone> Bridge<C> {
         self.become_modern(answer);
         match asker {
             Asker::Client(id) => {
+                self.remembered.forget_settings();
                 let version = self.client_version();
                 let settings = &self.settings;
                 let result = results::initialize_result(answer, version, settings.listen);
