@@ -36,6 +36,8 @@ pub struct Plan {
     /// Whether the ferry listens for changes, and how often there are some.
     pub listen: bool,
     pub changes: usize,
+    /// Whether its list of tools contradicts what it checks.
+    pub contradicts: bool,
     /// Modern answers that ask for input first.
     pub rounds: usize,
     /// Whether it numbers the events of its streams, and hands out again what came behind a number.
@@ -102,6 +104,7 @@ impl Plan {
                 .unwrap_or(&Taken::AsLearnt),
             listen: random.percent(90),
             changes: pick(random, &[0, 5, 20, 40]),
+            contradicts: random.percent(4),
             rounds: pick(random, &[0, 30, 60, 97]),
             numbers: random.percent(65),
             replays: random.percent(65),

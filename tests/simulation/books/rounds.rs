@@ -85,6 +85,7 @@ impl Books {
 
     /// A call carries the answers and the state of its own last round, all of them and nothing else.
     pub(super) fn check_round(&self, index: usize, text: &str, params: &Value) -> Check {
+        let renamed = text.contains(r#""id":"ferry:call:"#);
         let request = &self.requests[index];
         let nothing = Round::default();
         let round = request.round.as_ref().unwrap_or(&nothing);
@@ -92,6 +93,9 @@ impl Books {
         let same = state.is_none_or(|state| text.contains(&format!(r#""requestState":{state}"#)));
         if !same || state.is_some() != params.get("requestState").is_some() {
             return Err(format!("{params} is not in the state of {round:?}"));
+        }
+        if request.round.is_some() && !renamed {
+            return Err(format!("repeated under its old id: {params}"));
         }
         let answers = params["inputResponses"].as_object();
         if answers.map_or(0, serde_json::Map::len) != round.questions.len()

@@ -41,7 +41,10 @@ impl World {
 
     /// A request whose headers do not fit, or which needs what its client cannot do, is not run.
     fn lacks_something(&mut self, key: Key, exchange: &Exchange) -> bool {
-        let wanted = format!("mcp-param-region{}", self.server.tools);
+        let wanted = match self.plan.contradicts {
+            true => "mcp-param-never".to_owned(),
+            false => format!("mcp-param-region{}", self.server.tools),
+        };
         let header = exchange.header.as_ref();
         let error = if exchange.wants_header && header != Some(&wanted) {
             self.saw("headers do not fit");
