@@ -8,8 +8,9 @@
 //!
 //! | word | meaning |
 //! | --- | --- |
-//! | connection | one legacy client's `GET /sse`, keyed by a [`ConnectionId`](store::ConnectionId) that is never logged |
-//! | session | the upstream's `Mcp-Session-Id`, where it gives one |
+//! | connection | one legacy client's `GET /sse`, keyed by a [`ConnectionId`](store::ConnectionId) that is never logged; or one bridged client's session on `/mcp`, keyed likewise |
+//! | session | the upstream's `Mcp-Session-Id`, where it gives one; on `/mcp`, where a client is bridged, the ferry's |
+//! | front | what a connection's client speaks to: a stream and POSTs beside it, or the MCP endpoint |
 //! | exchange | one HTTP request to the upstream and its answer |
 //! | bridge | the pure state machine that translates one connection |
 //! | handshake era | 2024-11-05 to 2025-11-25: `initialize`, maybe a session |
@@ -24,10 +25,10 @@
 //! | layer | module | what it is |
 //! | --- | --- | --- |
 //! | 0 | [`proto`] | every rule of the protocol, without IO, clock or randomness |
-//! | 1 | [`config`], [`error`], [`metrics`], [`logging`], [`health`], [`budget`] | what the operator says, what went wrong, what is counted |
+//! | 1 | [`config`], [`error`], [`metrics`], [`logging`], [`health`], [`budget`], [`outlet`] | what the operator says, what went wrong, what is counted; an answer on its way |
 //! | 2 | [`tap`] | watching what crosses, without touching it |
 //! | 3 | [`upstream`], [`store`] | how bytes reach the server; who owns a connection |
-//! | 4 | [`conn`] | one legacy connection as a task |
+//! | 4 | [`conn`] | one connection as a task: the core that all have, and the two kinds of clients |
 //! | 5 | [`server`] | listeners, routes, guards, pass-through, shutdown |
 //! | 6 | [`demo`] | all of it in one process, to be looked at |
 //!
@@ -44,6 +45,22 @@
 //! 5. The bridge asks to deliver; the connection's task writes the event to the client's socket, which hyper gave up
 //!    when it had read the GET.
 //! 6. The client goes: the bridge cancels what is in flight, answers what the upstream has asked, ends the session.
+//!
+//! # One request on `/mcp`
+//!
+//! [`server`] looks at its head and decides whose it is (`server::mcp`). Requests of the modern revisions pass, and so do
+//! those of handshake clients whom the upstream understands: streamed, untouched, unread. A handshake client before a
+//! modern-only upstream (or with `--mcp bridge`) gets a session instead: [`conn::begin`] starts its task with its
+//! `initialize`, and each later request that names the session is delivered to it through the [`store`]. The bridge is the
+//! same as behind `/sse`; what differs is the front. Each POST with a request has an answer of its own, written through an
+//! [`outlet`], and the bridge says with each message which request it is about
+//! ([`About`](proto::bridge::About)). As long as nobody knows what the upstream speaks, an `initialize` passes and its
+//! answer is looked at (`server::probe`).
+//!
+//! A session's rules, where the transport leaves a choice: the outcome of one request alone is a JSON text, anything else
+//! an event stream, which also begins after a quiet `--keep-alive`; no event ids, so nothing is resumed; an answer that its
+//! client gives up is no cancel, and its outcome is dropped and counted, because the listen stream must not carry
+//! responses; everything else without a stream of its own waits for the client to listen.
 //!
 //! # The two eras
 //!
@@ -69,7 +86,7 @@
 //!
 //! | what | bound |
 //! | --- | --- |
-//! | streams open at once | `--max-connections`, of one address `--max-connections-per-peer`; one more gets 503 |
+//! | connections at once | `--max-connections`, of one address `--max-connections-per-peer`; one more gets 503 |
 //! | other sockets open at once | `--max-sockets`; one more gets 503 |
 //! | what all connections together hold | `--max-buffered`: above 85 % no new streams, above 95 % no new messages, and clients that do not read for a second are closed ([`budget`]) |
 //! | head of a request | 64 KiB and 100 headers; a larger one gets 431 |
@@ -82,7 +99,10 @@
 //! | a header that repeats a part of a message | [`proto::mirror::MAX_VALUE`]; a longer one is an error |
 //! | tools whose arguments go into headers | 1,024 of a connection, read in 64 pages at most |
 //! | one message of the upstream | `--max-message`; a larger one is skipped, its request gets a JSON-RPC error |
-//! | events that wait for a client to read | `--client-buffer`, then its upstream is not read; after `--client-stall-timeout` it is closed |
+//! | events that wait for a client to read | `--client-buffer`, on all answers of a session together, then its upstream is not read; after `--client-stall-timeout` the stream or answer is closed |
+//! | messages that wait for a session's client to listen | [`conn::MAX_BACKLOG`] of [`conn::MAX_BACKLOG_BYTES`]; the oldest notifications go first |
+//! | sessions whose clients do nothing | `--mcp-session-idle` |
+//! | an `initialize` on `/mcp`, and its answer, that are looked at before they pass | 64 KiB each |
 //! | POSTs that wait for a connection's task | [`store::MAILBOX`] |
 //! | a socket's read and write buffers | 64 KiB each; a stream's socket has none, see the client's buffer |
 //! | a refusal of the upstream | 1 MiB of its body is kept |
@@ -110,6 +130,7 @@ pub mod error;
 pub mod health;
 pub mod logging;
 pub mod metrics;
+pub mod outlet;
 pub mod proto;
 pub mod server;
 pub mod store;

@@ -25,6 +25,9 @@ pub enum Counter {
     Posts,
     /// Messages put on legacy streams.
     Delivered,
+    /// Messages for the client of a session that had nowhere to go: a notification while too many waited for it to
+    /// listen, the outcome of a call that it had left.
+    Undelivered,
     /// Exchanges started upstream on behalf of legacy clients.
     UpstreamCalls,
     /// Requests passed through unchanged.

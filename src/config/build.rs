@@ -55,6 +55,7 @@ fn serve(flags: Serve, names: &Names, color: bool) -> Result<Config, Refused> {
     Ok(Config {
         listen: flags.places.listen,
         upstream,
+        mcp: flags.paths.mcp,
         paths,
         guard: Guard {
             trusted_proxies: flags.paths.trusted_proxy,
@@ -74,6 +75,7 @@ fn serve(flags: Serve, names: &Names, color: bool) -> Result<Config, Refused> {
             socket_idle_timeout: clients.socket_idle_timeout,
             body_timeout: clients.body_timeout,
             max_stream_age: clients.max_stream_age,
+            mcp_session_idle: clients.mcp_session_idle,
             drain_delay: clients.drain_delay,
             drain_timeout: clients.drain_timeout,
             max_connections: clients.max_connections,

@@ -18,7 +18,7 @@ use super::http::{
     public_url, upstream_url,
 };
 use super::values::{count, duration, size};
-use super::{CredentialBinding, EndpointForm, LogFormat, UpstreamEra};
+use super::{CredentialBinding, EndpointForm, LogFormat, McpMode, UpstreamEra};
 use crate::proto::era::Era;
 
 const ABOUT: &str =
@@ -105,9 +105,16 @@ pub(super) struct PathFlags {
     /// Where legacy clients post their messages
     #[arg(long, value_name = "PATH", default_value = "/messages", value_parser = path)]
     pub(super) messages_path: String,
-    /// What is passed through to the upstream unchanged
+    /// The MCP endpoint, as newer clients know it; see --mcp
     #[arg(long, value_name = "PATH", default_value = "/mcp", value_parser = path)]
     pub(super) mcp_path: String,
+    /// What clients that begin with initialize get on --mcp-path: auto, pass or bridge
+    ///
+    /// Requests of 2026-07-28 and later always pass untouched. pass: the others do too. bridge: each of the others gets a
+    /// session of the ferry's, translated as for a legacy client. auto: they pass where the upstream understands them, and
+    /// are bridged where it speaks 2026-07-28 only, which is learnt from its answer to the first initialize.
+    #[arg(long, value_name = "MODE", default_value = "auto", value_parser = mcp_mode)]
+    pub(super) mcp: McpMode,
     /// The path prefix that clients see and a proxy in front has cut off
     ///
     /// Trusted proxies may also send it as X-Forwarded-Prefix.
@@ -214,7 +221,7 @@ pub(super) struct Clients {
     pub(super) keep_alive: Duration,
     /// Open legacy connections, over all clients (1 to 1000000)
     ///
-    /// Each needs up to two file descriptors.
+    /// Each needs up to two file descriptors. A session that the ferry bridges on --mcp-path counts as one.
     #[arg(long, value_name = "NUMBER", default_value = "20000", value_parser = count("1", "1000000"))]
     pub(super) max_connections: usize,
     /// Open legacy connections of one address, loopback and trusted proxies excepted (1 to 1000000)
@@ -261,6 +268,12 @@ pub(super) struct Clients {
     /// For platforms that cut streams after a time of their own. Without it streams have no end.
     #[arg(long, value_name = "DURATION", value_parser = duration("10s", "168h"))]
     pub(super) max_stream_age: Option<Duration>,
+    /// How long a session that the ferry bridges on --mcp-path may be idle before it ends (10s to 168h)
+    ///
+    /// Idle is one without a request in flight, an open answer or an open listen stream. Its client is told 404 then, and
+    /// begins another.
+    #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = duration("10s", "168h"))]
+    pub(super) mcp_session_idle: Duration,
     /// How long SIGTERM leaves everything as it is but readiness, so that balancers notice (0s to 5m)
     ///
     /// It comes before --drain-timeout. SIGINT, which a person sends, does without.
@@ -340,6 +353,18 @@ fn endpoint_form(text: &str) -> Result<EndpointForm, String> {
         "absolute-url" => Ok(EndpointForm::AbsoluteUrl),
         _ => Err(format!(
             "{} is none of absolute-path, relative, absolute-url",
+            super::values::quoted(text)
+        )),
+    }
+}
+
+fn mcp_mode(text: &str) -> Result<McpMode, String> {
+    match text.trim() {
+        "auto" => Ok(McpMode::Auto),
+        "pass" => Ok(McpMode::Pass),
+        "bridge" => Ok(McpMode::Bridge),
+        _ => Err(format!(
+            "{} is none of auto, pass, bridge",
             super::values::quoted(text)
         )),
     }

@@ -56,6 +56,8 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// The MCP server behind the ferry.
     pub upstream: Upstream,
+    /// What becomes of handshake clients on the MCP path.
+    pub mcp: McpMode,
     /// What the ferry's own URLs look like.
     pub paths: Paths,
     /// Who may call, and whose word on the original request counts.
@@ -137,7 +139,7 @@ pub struct Paths {
     pub sse: String,
     /// Where legacy clients post messages.
     pub messages: String,
-    /// The path that is passed through to the upstream.
+    /// The MCP endpoint, as newer clients know it.
     pub mcp: String,
     /// What a proxy in front has cut off: empty, or like `/x`. When only `public_url` is given and has a path, this
     /// is that path.
@@ -157,6 +159,18 @@ pub enum EndpointForm {
     Relative,
     /// `https://host/x/messages?sessionId=…`; `public_url` is there.
     AbsoluteUrl,
+}
+
+/// What becomes of clients of the handshake revisions on the MCP path. Requests of the modern revisions always pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum McpMode {
+    /// They pass, except before an upstream that speaks the modern revisions only: there each gets a session of the
+    /// ferry's.
+    Auto,
+    /// They pass.
+    Pass,
+    /// Each gets a session of the ferry's.
+    Bridge,
 }
 
 /// Who may call, and whose word on the original request counts.
@@ -210,6 +224,8 @@ pub struct Limits {
     pub max_stream_age: Option<Duration>,
     /// How long a shutdown that a supervisor asked for leaves everything as it is but readiness.
     pub drain_delay: Duration,
+    /// How long a session of the ferry's on the MCP path may go without a request, an open answer or a listener.
+    pub mcp_session_idle: Duration,
     /// How long shutdown waits for what is in flight.
     pub drain_timeout: Duration,
     /// Open legacy connections, over all clients.

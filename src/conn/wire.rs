@@ -4,9 +4,9 @@
 //! (16 KiB a socket), and because the connection's own task can write an event without waking another. What is left of
 //! HTTP/1.1 here is the response head and the chunked coding (RFC 9112 §7.1).
 //!
-//! Bound: the task stops reading the upstream while `limit` bytes wait ([`Wire::has_room`]); what one turn of reading
-//! brings on top of that is bounded by the upstream reader. So one slow client pauses its own upstream and nobody
-//! else's.
+//! Bound: the task stops reading the upstream while `--client-buffer` bytes wait ([`Wire::waiting`]); what one turn of
+//! reading brings on top of that is bounded by the upstream reader. So one slow client pauses its own upstream and
+//! nobody else's.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, IoSlice};
@@ -34,7 +34,6 @@ pub(super) struct Wire {
     pieces: VecDeque<Bytes>,
     /// Their sum.
     bytes: usize,
-    limit: usize,
     /// When bytes were last written, or put where none waited.
     moved: Instant,
     ended: bool,
@@ -42,13 +41,12 @@ pub(super) struct Wire {
 
 impl Wire {
     /// A stream that begins with `head`, the response head; `chunked` says which coding it announces.
-    pub(super) fn new(socket: TcpStream, head: Bytes, chunked: bool, limit: usize) -> Self {
+    pub(super) fn new(socket: TcpStream, head: Bytes, chunked: bool) -> Self {
         let mut wire = Self {
             socket: Some(socket),
             chunked,
             pieces: VecDeque::new(),
             bytes: 0,
-            limit,
             moved: Instant::now(),
             ended: false,
         };
@@ -91,11 +89,6 @@ impl Wire {
         self.socket = None;
         self.pieces = VecDeque::new();
         self.bytes = 0;
-    }
-
-    /// Whether more may be read from the upstream. When not, a poll that writes makes room.
-    pub(super) fn has_room(&self) -> bool {
-        self.bytes < self.limit
     }
 
     /// Bytes that wait for the client to read.

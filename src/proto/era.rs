@@ -57,7 +57,9 @@ impl fmt::Display for Era {
     }
 }
 
-/// JSON-RPC: the message is no valid request.
+/// JSON-RPC: the message is no request.
+pub const INVALID_REQUEST: i64 = -32600;
+/// JSON-RPC: the parameters are not those of the method.
 pub const INVALID_PARAMS: i64 = -32602;
 /// JSON-RPC: the method does not exist.
 pub const METHOD_NOT_FOUND: i64 = -32601;

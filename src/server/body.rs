@@ -1,4 +1,5 @@
-//! The bodies that the server sends through hyper: a text of its own, or what an upstream sends through.
+//! The bodies that the server sends through hyper: a text of its own, what an upstream sends through, or what a session
+//! writes.
 
 use std::fmt;
 use std::pin::Pin;
@@ -9,6 +10,9 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
 
+use super::socket::Passing;
+use crate::outlet::Reader;
+
 /// The body of any response. A guard lives as long as the body, not as the handler that made it.
 pub(super) struct Body {
     kind: Kind,
@@ -17,7 +21,10 @@ pub(super) struct Body {
 
 enum Kind {
     Text(Full<Bytes>),
-    Passed(Incoming),
+    /// What was read of it already, and the rest.
+    Passed(Bytes, Incoming),
+    /// In this order: the socket is not passing any more when the writer learns that its reader has gone.
+    Written(#[expect(dead_code, reason = "held")] Passing, Reader),
 }
 
 /// A body broke off.
@@ -44,10 +51,18 @@ impl Body {
         }
     }
 
-    pub(super) fn passed(body: Incoming, guard: Box<dyn Send + Sync>) -> Self {
+    /// `first` was read of the upstream's body already.
+    pub(super) fn passed(first: Bytes, body: Incoming, guard: Box<dyn Send + Sync>) -> Self {
         Self {
-            kind: Kind::Passed(body),
+            kind: Kind::Passed(first, body),
             _guard: Some(guard),
+        }
+    }
+
+    pub(super) fn written(passing: Passing, reader: Reader) -> Self {
+        Self {
+            kind: Kind::Written(passing, reader),
+            _guard: None,
         }
     }
 }
@@ -64,21 +79,33 @@ impl HttpBody for Body {
             Kind::Text(body) => Pin::new(body)
                 .poll_frame(cx)
                 .map_err(|never| match never {}),
-            Kind::Passed(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Upstream),
+            Kind::Passed(first, body) if first.is_empty() => {
+                Pin::new(body).poll_frame(cx).map_err(BodyError::Upstream)
+            }
+            Kind::Passed(first, _) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(first))))),
+            Kind::Written(_, reader) => reader
+                .poll_piece(cx)
+                .map(|piece| Some(Ok(Frame::data(piece?)))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Text(body) => body.is_end_stream(),
-            Kind::Passed(body) => body.is_end_stream(),
+            Kind::Passed(first, body) => first.is_empty() && body.is_end_stream(),
+            Kind::Written(_, reader) => reader.left() == Some(0),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Kind::Text(body) => body.size_hint(),
-            Kind::Passed(body) => body.size_hint(),
+            Kind::Passed(first, body) if first.is_empty() => body.size_hint(),
+            Kind::Passed(..) => SizeHint::default(),
+            Kind::Written(_, reader) => match reader.left() {
+                Some(left) => SizeHint::with_exact(u64::try_from(left).unwrap_or(u64::MAX)),
+                None => SizeHint::default(),
+            },
         }
     }
 }

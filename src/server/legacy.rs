@@ -2,30 +2,26 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt;
-use hyper::body::{Body as _, Incoming};
-use hyper::header::{self, HeaderMap, HeaderValue};
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::header::HeaderValue;
 use hyper::http::request::Parts;
 use hyper::{Request, Response, Version};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::body::Body;
-use super::gauge::Held;
-use super::peers::{Counted, Peer};
+use super::intake::{self, Place};
 use super::respond::{self, Refused};
 use super::socket::Socket;
 use super::{Server, cors};
-use crate::budget::{Pressure, Share};
 use crate::config::EndpointForm;
 use crate::conn::{self, Opening};
 use crate::metrics::Counter;
 use crate::proto::bridge::Answer;
 use crate::proto::era;
-use crate::proto::jsonrpc::{self, Message};
 use crate::proto::sse;
-use crate::store::{Binding, ConnectionId, Post};
+use crate::store::{Binding, ConnectionId, Front, Post};
 
 /// The parameter that names the connection, first as the ferry writes it, then as other servers do.
 const ID_PARAMETERS: [&str; 3] = ["sessionId", "session_id", "sessionid"];
@@ -34,7 +30,7 @@ const ID_PARAMETERS: [&str; 3] = ["sessionId", "session_id", "sessionid"];
 #[derive(Debug)]
 pub(super) struct Granted {
     opening: Opening,
-    place: (Held, Option<Counted>),
+    place: Place,
 }
 
 impl Granted {
@@ -51,16 +47,11 @@ pub(super) fn grant(
     socket: &Socket,
     origin: Option<&HeaderValue>,
 ) -> Result<Granted, Refused> {
-    if !accepts_events(&head.headers) {
+    if !intake::accepts(&head.headers, "text/event-stream") {
         return Err(Refused::NotAcceptable);
     }
-    if server.shared.budget.pressure() >= Pressure::High {
-        server.shared.metrics.add(Counter::ConnectionsRefused);
-        return Err(Refused::NoMemory);
-    }
     let claim = server.forwarding.claim(&head.headers, socket.peer);
-    let place = place(server, Peer::of(claim.address))
-        .inspect_err(|_| server.shared.metrics.add(Counter::ConnectionsRefused))?;
+    let place = intake::place(server, claim.address)?;
     let id = ConnectionId::random()
         .map_err(|_| Refused::Internal("the system gave no randomness for a connection id"))?;
     let prefix = server.forwarding.prefix(&head.headers, socket.peer);
@@ -76,22 +67,10 @@ pub(super) fn grant(
         id,
         label: server.next_label(),
         query: query_for_upstream(head.uri.query()),
-        version: text(&head.headers, era::VERSION_HEADER).map(Into::into),
+        version: intake::text(&head.headers, era::VERSION_HEADER).map(Into::into),
         binding: Binding::new(server.credential_binding, claim),
     };
     Ok(Granted { opening, place })
-}
-
-/// A place among the streams that may be open, over all clients and of this one.
-fn place(server: &Server, peer: Peer) -> Result<(Held, Option<Counted>), Refused> {
-    let limits = &server.shared.limits;
-    let held = server.streams.hold(limits.max_connections);
-    let held = held.ok_or(Refused::Full)?;
-    let most = limits.max_connections_per_peer;
-    match server.streams_by_peer.hold(peer, most) {
-        Ok(counted) => Ok((held, counted)),
-        Err(()) => Err(Refused::FullForPeer(most)),
-    }
 }
 
 /// The response head of a stream. `X-Accel-Buffering` says "do not buffer" to nginx and to those that learnt it from
@@ -118,27 +97,19 @@ pub(super) async fn post(
     let (head, body) = request.into_parts();
     let id = connection_id(head.uri.query()).ok_or(Refused::NoConnectionId)?;
     let recipient = ConnectionId::parse(id)
-        .and_then(|id| server.shared.store.find(&id))
+        .and_then(|id| server.shared.store.find(&id, Front::Stream))
         .filter(|recipient| {
             let claim = server.forwarding.claim(&head.headers, socket.peer);
             recipient.binding.admits(claim)
         })
-        .ok_or_else(|| missed(server, &head.headers, socket))?;
-    check_content_type(&head.headers)?;
-    let limits = &server.shared.limits;
-    let mut share = Share::new(&server.shared.budget);
-    if share.pressure() == Pressure::Critical {
-        return Err(Refused::NoMemory);
-    }
-    let collecting = collect(body, limits.max_request_body, &mut share);
-    let body = tokio::time::timeout(limits.body_timeout, collecting)
-        .await
-        .map_err(|_| Refused::BodyTimeout)??;
-    let (messages, batch) = parse(body)?;
+        .ok_or_else(|| intake::missed(server, &head.headers, socket, Refused::UnknownConnection))?;
+    intake::check_content_type(&head.headers)?;
+    let (body, share) = intake::collect(server, body).await?;
+    let (messages, batch) = intake::parse(body)?;
     server.shared.metrics.add(Counter::Posts);
     let (forwarded, credential) = server.forwarding.of_post(&head.headers, socket.peer);
     let (answer, answered) = oneshot::channel();
-    let version = text(&head.headers, era::VERSION_HEADER).map(Into::into);
+    let version = intake::text(&head.headers, era::VERSION_HEADER).map(Into::into);
     let post = Post {
         messages,
         batch,
@@ -146,6 +117,7 @@ pub(super) async fn post(
         version,
         forwarded,
         answer,
+        outlet: None,
     };
     if !recipient.deliver(post).await {
         return Err(Refused::UnknownConnection);
@@ -165,34 +137,6 @@ pub(super) async fn post(
         // The connection ended before it took the POST.
         Ok(Answer::Gone) | Err(_) => Err(Refused::UnknownConnection),
     }
-}
-
-/// The id is unknown. A few such POSTs are a client that did not see its stream end; many are no client.
-fn missed(server: &Server, headers: &HeaderMap, socket: &Socket) -> Refused {
-    let address = server.forwarding.client(headers, socket.peer);
-    if server.misses.add(Peer::of(address)) {
-        server.shared.metrics.add(Counter::MissesRefused);
-        Refused::TooManyMisses
-    } else {
-        Refused::UnknownConnection
-    }
-}
-
-fn accepts_events(headers: &HeaderMap) -> bool {
-    let mut accepts = headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .peekable();
-    if accepts.peek().is_none() {
-        return true;
-    }
-    accepts.flat_map(|value| value.split(',')).any(|range| {
-        let media = range.split(';').next().unwrap_or_default().trim();
-        ["text/event-stream", "text/*", "*/*"]
-            .iter()
-            .any(|wanted| media.eq_ignore_ascii_case(wanted))
-    })
 }
 
 /// The address of the `endpoint` event, in the form that was asked for. Built from configuration and the id only.
@@ -265,68 +209,6 @@ fn query_for_upstream(query: Option<&str>) -> Option<Arc<str>> {
     }
 }
 
-fn check_content_type(headers: &HeaderMap) -> Result<(), Refused> {
-    let value = text(headers, "content-type").unwrap_or("(nothing)");
-    let media = value.split(';').next().unwrap_or_default().trim();
-    if !media.eq_ignore_ascii_case("application/json") {
-        return Err(Refused::ContentType(format!(
-            "{:?}",
-            media.chars().take(80).collect::<String>()
-        )));
-    }
-    match text(headers, "content-encoding") {
-        Some(coding) if !coding.eq_ignore_ascii_case("identity") => {
-            Err(Refused::ContentType("an encoded body".to_owned()))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Reads a body whole, within a bound. A body of one piece is not copied.
-async fn collect(mut body: Incoming, limit: usize, share: &mut Share) -> Result<Bytes, Refused> {
-    if body.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
-        return Err(Refused::TooLarge(limit));
-    }
-    let mut first = Bytes::new();
-    let mut rest = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| Refused::BodyBroken)?.into_data() else {
-            continue;
-        };
-        if first.len() + rest.len() + data.len() > limit {
-            return Err(Refused::TooLarge(limit));
-        }
-        if first.is_empty() && rest.is_empty() {
-            first = data;
-        } else {
-            rest.extend_from_slice(&std::mem::take(&mut first));
-            rest.extend_from_slice(&data);
-        }
-        share.set(first.len() + rest.len());
-        if share.pressure() == Pressure::Critical {
-            return Err(Refused::NoMemory);
-        }
-    }
-    Ok(if rest.is_empty() {
-        first
-    } else {
-        rest.freeze()
-    })
-}
-
-fn parse(body: Bytes) -> Result<(Vec<Message>, bool), Refused> {
-    if !jsonrpc::is_array(&body) {
-        return Ok((vec![Message::parse(body).map_err(Refused::Parse)?], false));
-    }
-    let texts = jsonrpc::batch(&body).map_err(Refused::Parse)?;
-    let messages: Result<Vec<Message>, _> = texts.into_iter().map(Message::parse).collect();
-    Ok((messages.map_err(Refused::Parse)?, true))
-}
-
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get(name).and_then(|value| value.to_str().ok())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -357,27 +239,5 @@ mod tests {
         );
         assert_eq!(query_for_upstream(Some("sessionId=1")), None);
         assert_eq!(query_for_upstream(None), None);
-    }
-
-    #[test]
-    fn only_json_is_taken() {
-        let check = |value: &'static str| {
-            check_content_type(&HeaderMap::from_iter([(
-                header::CONTENT_TYPE,
-                HeaderValue::from_static(value),
-            )]))
-        };
-        assert!(
-            check("application/json").is_ok() && check("Application/JSON; charset=utf-8").is_ok()
-        );
-        for wrong in [
-            "text/plain",
-            "application/jsonx",
-            "application/x-www-form-urlencoded",
-            "",
-        ] {
-            assert!(check(wrong).is_err(), "{wrong}");
-        }
-        assert!(check_content_type(&HeaderMap::new()).is_err());
     }
 }

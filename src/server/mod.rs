@@ -16,10 +16,14 @@ mod cors;
 mod forward;
 mod gauge;
 mod guard;
+mod intake;
 mod legacy;
+mod mcp;
 mod modern;
 mod peers;
+mod probe;
 mod respond;
+mod session;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -40,7 +44,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
 use crate::budget::Budget;
-use crate::config::{Config, CredentialBinding, Paths};
+use crate::config::{Config, CredentialBinding, McpMode, Paths};
 use crate::conn::Shared;
 use crate::error::Error;
 use crate::metrics::Metrics;
@@ -84,6 +88,7 @@ pub enum Shutdown {
 #[derive(Debug)]
 struct Server {
     shared: Arc<Shared>,
+    mcp: McpMode,
     paths: Paths,
     guard: Guard,
     forwarding: Forwarding,
@@ -145,6 +150,7 @@ impl Bound {
             streams_by_peer: Arc::default(),
             misses: Misses::default(),
             credential_binding: config.guard.credential_binding,
+            mcp: config.mcp,
             paths: config.paths,
             shared: Arc::new(shared),
             streams: Arc::default(),
@@ -400,7 +406,7 @@ async fn answer(
                 Ok(())
             };
             match judged {
-                Ok(()) => modern::pass(server, request, socket).await,
+                Ok(()) => mcp::serve(server, request, socket).await,
                 Err(refused) => Err(refused),
             }
         }

@@ -4,62 +4,76 @@
 //! change. Works for every revision, because it looks at none of it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
+use http_body_util::Either;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
-use hyper::{Method, Request, Response, Version};
+use hyper::http::{request, response};
+use hyper::{Method, Request, Response, StatusCode, Version};
 
 use super::body::Body;
 use super::forward::strip_hop_by_hop;
 use super::gauge::Held;
 use super::respond::Refused;
-use super::socket::Socket;
+use super::socket::{Passing, Socket};
 use super::{Server, cors};
 use crate::metrics::Counter;
-use crate::upstream::{PassError, Upload};
+use crate::upstream::{PassError, RequestBody, Upload};
 
-/// An exchange of a socket with the upstream, until its last byte has come.
-struct Passing {
-    socket: Arc<Socket>,
-    _held: Option<Held>,
+/// The upstream's answer, before anything of its body was read.
+pub(super) struct Passed {
+    pub(super) head: response::Parts,
+    pub(super) body: Incoming,
+    /// In this order: whoever waits for the second looks at the first.
+    guard: (Passing, Option<Held>),
 }
 
-impl Passing {
-    fn new(socket: &Arc<Socket>, held: Option<Held>) -> Self {
-        socket.passing.store(true, Ordering::Release);
-        Self {
-            socket: Arc::clone(socket),
-            _held: held,
-        }
+impl Passed {
+    pub(super) fn is_bad_request(&self) -> bool {
+        self.head.status == StatusCode::BAD_REQUEST
     }
 }
 
-impl Drop for Passing {
-    fn drop(&mut self) {
-        // Before what is held is let go: whoever waits for that looks at this.
-        self.socket.passing.store(false, Ordering::Release);
-    }
-}
-
+/// Passes a request and its answer.
 pub(super) async fn pass(
     server: &Arc<Server>,
     request: Request<Incoming>,
     socket: &Arc<Socket>,
 ) -> Result<Response<Body>, Refused> {
-    let (mut head, body) = request.into_parts();
+    let passed = begin(server, request, socket).await?;
+    answer(server, passed, Bytes::new())
+}
+
+/// Sends a client's request through, as it comes.
+pub(super) async fn begin(
+    server: &Arc<Server>,
+    request: Request<Incoming>,
+    socket: &Arc<Socket>,
+) -> Result<Passed, Refused> {
+    let (head, body) = request.into_parts();
+    let body = Upload::new(Bytes::new(), body, || socket.upload());
+    send(server, head, Either::Right(body), socket).await
+}
+
+/// Sends a client's request through with this body.
+pub(super) async fn send(
+    server: &Arc<Server>,
+    mut head: request::Parts,
+    body: RequestBody,
+    socket: &Arc<Socket>,
+) -> Result<Passed, Refused> {
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return Err(Refused::Method("GET, POST, DELETE"));
     }
     server.shared.metrics.add(Counter::PassedThrough);
     // A listen stream has no end to wait for; everything else is finished before the process stops.
     let held = (head.method != Method::GET).then(|| server.in_flight());
-    let guard = Passing::new(socket, held.flatten());
+    let guard = (Passing::new(socket), held.flatten());
     server
         .forwarding
         .prepare_request(&mut head.headers, socket.peer)?;
     let upstream = &server.shared.upstream;
-    let body = Upload::new(body, || socket.upload());
     let answer = upstream
         .pass(head.method, head.uri.query(), head.headers, body)
         .await;
@@ -67,7 +81,22 @@ pub(super) async fn pass(
         PassError::Client => Refused::BodyBroken,
         PassError::Upstream(why) => Refused::Upstream(upstream.shown(), why),
     })?;
-    let (mut head, body) = response.into_parts();
+    let (head, body) = response.into_parts();
+    Ok(Passed { head, body, guard })
+}
+
+/// The upstream's answer as the client's: as it is. `first` was read of its body already.
+pub(super) fn answer(
+    server: &Server,
+    passed: Passed,
+    first: Bytes,
+) -> Result<Response<Body>, Refused> {
+    let upstream = &server.shared.upstream;
+    let Passed {
+        mut head,
+        body,
+        guard,
+    } = passed;
     head.version = Version::HTTP_11;
     if server.cors.is_some() {
         cors::silence(&mut head.headers);
@@ -87,7 +116,7 @@ pub(super) async fn pass(
     }
     Ok(Response::from_parts(
         head,
-        Body::passed(body, Box::new(guard)),
+        Body::passed(first, body, Box::new(guard)),
     ))
 }
 

@@ -8,7 +8,8 @@ use hyper::{Response, StatusCode};
 
 use super::body::Body;
 use crate::proto::bridge::Refusal;
-use crate::proto::jsonrpc::ParseError;
+use crate::proto::era;
+use crate::proto::jsonrpc::{self, ParseError};
 
 /// Why a request is refused by the ferry itself.
 #[derive(Debug)]
@@ -57,6 +58,16 @@ pub(super) enum Refused {
     NoMemory,
     /// The address has asked for unknown connections too often.
     TooManyMisses,
+    /// The request names no session, and does not begin one.
+    NoSession,
+    /// The request names a session that is not there.
+    UnknownSession,
+    /// The `MCP-Protocol-Version` is none that a session speaks.
+    Version(String),
+    /// The session's client listens already.
+    Listening,
+    /// No new sessions: the process is stopping.
+    ShuttingDown,
     /// A queue of this connection is full.
     Busy,
     /// No connection to the upstream, or none that yields an answer; the address and the reason.
@@ -68,7 +79,9 @@ pub(super) enum Refused {
 impl Refused {
     fn status(&self) -> StatusCode {
         match self {
-            Self::NoRoute { .. } | Self::UnknownConnection => StatusCode::NOT_FOUND,
+            Self::NoRoute { .. } | Self::UnknownConnection | Self::UnknownSession => {
+                StatusCode::NOT_FOUND
+            }
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoConnectionId
             | Self::BodyBroken
@@ -76,15 +89,20 @@ impl Refused {
             | Self::Invalid(_)
             | Self::NoHost
             | Self::TwoHosts
+            | Self::NoSession
+            | Self::Version(_)
             | Self::Connection => StatusCode::BAD_REQUEST,
+            Self::Listening => StatusCode::CONFLICT,
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             Self::ContentType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Host(_) | Self::Origin(_) => StatusCode::FORBIDDEN,
-            Self::Full | Self::FullForPeer(_) | Self::NoMemory | Self::Busy => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Full
+            | Self::FullForPeer(_)
+            | Self::NoMemory
+            | Self::ShuttingDown
+            | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::TooManyMisses => StatusCode::TOO_MANY_REQUESTS,
             Self::Upstream(..) => StatusCode::BAD_GATEWAY,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -100,7 +118,11 @@ impl Refused {
             Self::Method(allow) => {
                 headers.insert(header::ALLOW, HeaderValue::from_static(allow));
             }
-            Self::Full | Self::FullForPeer(_) | Self::NoMemory | Self::Busy => {
+            Self::Full
+            | Self::FullForPeer(_)
+            | Self::NoMemory
+            | Self::ShuttingDown
+            | Self::Busy => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             Self::TooManyMisses => {
@@ -111,6 +133,23 @@ impl Refused {
             }
             _ => {}
         }
+        response
+    }
+
+    /// The response to a client that takes the ferry for a Streamable HTTP server: the same in a JSON-RPC error, as
+    /// servers have it (2025-11-25, "Sending Messages to the Server").
+    pub(super) fn rpc_response(&self) -> Response<Body> {
+        let code = match self {
+            Self::Parse(ParseError::Envelope(_)) => era::INVALID_REQUEST,
+            Self::Parse(_) => era::PARSE_ERROR,
+            _ if self.status().is_client_error() => era::INVALID_REQUEST,
+            _ => era::INTERNAL_ERROR,
+        };
+        let text = jsonrpc::error_response("null", code, &format!("mcp-ferry: {self}"), None);
+        let mut response = self.response();
+        *response.body_mut() = Body::text(text);
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(header::CONTENT_TYPE, json);
         response
     }
 }
@@ -148,6 +187,11 @@ impl fmt::Display for Refused {
             ),
             Self::NoMemory => f.write_str("connections hold as much memory as they may (--max-buffered); try again in a while"),
             Self::TooManyMisses => f.write_str("too many unknown connections were asked for from this address; wait a minute"),
+            Self::NoSession => f.write_str("the request names no session (Mcp-Session-Id); begin with initialize"),
+            Self::UnknownSession => f.write_str("there is no session with this Mcp-Session-Id; it may have ended. Begin another with initialize"),
+            Self::Version(version) => write!(f, "the MCP-Protocol-Version {version:?} is none that a session speaks"),
+            Self::Listening => f.write_str("this session has an open listen stream already"),
+            Self::ShuttingDown => f.write_str("the proxy is shutting down and begins no new sessions; try again"),
             Self::Busy => f.write_str("too many messages wait on this connection; try again later"),
             Self::Upstream(address, why) => write!(f, "the upstream {address} cannot be reached ({why})"),
             Self::Internal(what) => f.write_str(what),
@@ -180,6 +224,13 @@ pub(super) fn accepted() -> Response<Body> {
         header::CONTENT_TYPE,
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
+    response
+}
+
+/// A response without a body.
+pub(super) fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::text(bytes::Bytes::new()));
+    *response.status_mut() = status;
     response
 }
 

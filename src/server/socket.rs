@@ -148,6 +148,25 @@ impl Socket {
     }
 }
 
+/// An answer of a socket that goes on while the upstream, or whoever writes it, has more; until its last byte has come.
+#[derive(Debug)]
+pub(super) struct Passing(Arc<Socket>);
+
+impl Passing {
+    pub(super) fn new(socket: &Arc<Socket>) -> Self {
+        socket.passing.store(true, Ordering::Release);
+        Self(Arc::clone(socket))
+    }
+}
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        // The time between two requests begins here.
+        self.0.moved.store(self.0.age(), Ordering::Relaxed);
+        self.0.passing.store(false, Ordering::Release);
+    }
+}
+
 /// A request is being handled.
 #[derive(Debug)]
 pub(super) struct Serving(Arc<Socket>);

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::outlet::Outlet;
 use crate::proto::bridge::Answer;
 use crate::proto::jsonrpc::Message;
 use crate::upstream::Forwarded;
@@ -82,6 +83,10 @@ impl fmt::Debug for ConnectionId {
 pub enum Delivery {
     /// A POST of its client.
     Posted(Post),
+    /// The client of a session listens for what no request asks for.
+    Listen(Listener),
+    /// The client of a session ends it.
+    Leave,
     /// The process is stopping: finish. Those that are idle end within this time, not all at once.
     Drain(Duration),
     /// The time to finish is over.
@@ -103,6 +108,26 @@ pub struct Post {
     pub forwarded: Arc<Forwarded>,
     /// How it is to be answered.
     pub answer: oneshot::Sender<Answer>,
+    /// Where the outcomes of its requests go, where each POST has an answer of its own.
+    pub outlet: Option<Outlet>,
+}
+
+/// A stream for what no request asks for.
+#[derive(Debug)]
+pub struct Listener {
+    /// The stream.
+    pub outlet: Outlet,
+    /// Whether it was taken: a session has one at a time.
+    pub taken: oneshot::Sender<bool>,
+}
+
+/// What a connection's client speaks to; an id is good for one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Front {
+    /// The legacy transport: its stream, and POSTs that name it in their query.
+    Stream,
+    /// The MCP endpoint: requests that name it in `Mcp-Session-Id`.
+    Session,
 }
 
 /// A connection's mailbox. The deliveries are boxed because an empty mailbox has room for many.
@@ -114,16 +139,19 @@ pub struct Recipient {
     mailbox: Mailbox,
     /// Who may post on it.
     pub binding: Arc<Binding>,
+    front: Front,
 }
 
 impl Recipient {
     /// Hands over a POST. `false` when the connection has ended meanwhile: the POST was not taken, and its answer will
     /// never come.
     pub async fn deliver(&self, post: Post) -> bool {
-        self.mailbox
-            .send(Box::new(Delivery::Posted(post)))
-            .await
-            .is_ok()
+        self.hand(Delivery::Posted(post)).await
+    }
+
+    /// Hands over anything. `false` when the connection has ended meanwhile.
+    pub async fn hand(&self, delivery: Delivery) -> bool {
+        self.mailbox.send(Box::new(delivery)).await.is_ok()
     }
 }
 
@@ -136,10 +164,14 @@ pub enum Store {
 
 impl Store {
     /// Registers a connection with its owner's mailbox, and who may use it.
-    pub fn claim(&self, id: ConnectionId, mailbox: Mailbox, binding: Binding) {
-        let binding = Arc::new(binding);
+    pub fn claim(&self, id: ConnectionId, mailbox: Mailbox, binding: Binding, front: Front) {
+        let recipient = Recipient {
+            mailbox,
+            binding: Arc::new(binding),
+            front,
+        };
         match self {
-            Self::Memory(memory) => memory.claim(id, Recipient { mailbox, binding }),
+            Self::Memory(memory) => memory.claim(id, recipient),
         }
     }
 
@@ -150,12 +182,13 @@ impl Store {
         }
     }
 
-    /// Finds the connection that an id names. `None` when the id is unknown.
+    /// Finds the connection that an id names on this front. `None` when the id is unknown there.
     #[must_use]
-    pub fn find(&self, id: &ConnectionId) -> Option<Recipient> {
-        match self {
+    pub fn find(&self, id: &ConnectionId, front: Front) -> Option<Recipient> {
+        let found = match self {
             Self::Memory(memory) => memory.find(id),
-        }
+        };
+        found.filter(|recipient| recipient.front == front)
     }
 
     /// Tells every connection of this process that it is to finish; the idle ones end spread over the given time.

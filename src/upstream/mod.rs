@@ -157,13 +157,13 @@ impl Upstream {
         method: Method,
         query: Option<&str>,
         headers: HeaderMap,
-        body: Upload,
+        body: RequestBody,
     ) -> Result<Response<Incoming>, PassError> {
         if let Some(why) = self.breaker.objection(false) {
             return Err(PassError::Upstream(why));
         }
         let sessionless = !headers.contains_key(era::SESSION_HEADER);
-        let mut request = Request::new(Either::Right(body));
+        let mut request = Request::new(body);
         *request.method_mut() = method;
         *request.uri_mut() = with_query(&self.endpoint(), query);
         *request.headers_mut() = headers;

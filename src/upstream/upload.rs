@@ -12,15 +12,22 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 /// the body has come to its end, or nobody wants the rest.
 #[derive(Debug)]
 pub struct Upload {
+    /// What was read of it already.
+    first: Bytes,
     body: Incoming,
     under_way: Option<Arc<AtomicBool>>,
 }
 
 impl Upload {
-    /// A body; `begin` raises the flag and hands it over, if there is anything to wait for.
-    pub fn new(body: Incoming, begin: impl FnOnce() -> Arc<AtomicBool>) -> Self {
+    /// A body, of which `first` was read already; `begin` raises the flag and hands it over, if there is anything to wait
+    /// for.
+    pub fn new(first: Bytes, body: Incoming, begin: impl FnOnce() -> Arc<AtomicBool>) -> Self {
         let under_way = (!body.is_end_stream()).then(begin);
-        Self { body, under_way }
+        Self {
+            first,
+            body,
+            under_way,
+        }
     }
 
     fn end(&mut self) {
@@ -39,6 +46,9 @@ impl Body for Upload {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = self.get_mut();
+        if !this.first.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut this.first)))));
+        }
         let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
         if this.body.is_end_stream() || !matches!(frame, Some(Ok(_))) {
             this.end();
@@ -47,11 +57,17 @@ impl Body for Upload {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.first.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let mut hint = self.body.size_hint();
+        let first = u64::try_from(self.first.len()).unwrap_or(u64::MAX);
+        match hint.exact() {
+            Some(rest) => hint.set_exact(rest.saturating_add(first)),
+            None => hint.set_lower(hint.lower().saturating_add(first)),
+        }
+        hint
     }
 }
 

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The table of `src/lib.rs`: a module may name what stands in lower layers. `lib.rs` and `main.rs` put it together.
-const LAYERS: [(&str, usize); 13] = [
+const LAYERS: [(&str, usize); 14] = [
     ("proto", 0),
     ("config", 1),
     ("error", 1),
@@ -15,6 +15,7 @@ const LAYERS: [(&str, usize); 13] = [
     ("logging", 1),
     ("health", 1),
     ("budget", 1),
+    ("outlet", 1),
     ("tap", 2),
     ("upstream", 3),
     ("store", 3),

@@ -32,6 +32,7 @@ mod leaving;
 mod legacy_front;
 mod listening;
 mod malformed;
+mod mcp_front;
 mod memory;
 mod modern_bad_input;
 mod passthrough;

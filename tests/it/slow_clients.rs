@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mcp_ferry::config::McpMode;
 use serde_json::json;
 
 use crate::support::clock::Clock;
@@ -44,7 +45,7 @@ async fn a_head_has_its_own_time_however_long_the_socket_was_idle() {
 #[tokio::test]
 async fn a_passed_through_body_that_stops_coming_ends_its_socket_and_its_exchange() {
     let mut upstream = Upstream::silent().await;
-    let ferry = Ferry::start(upstream.url()).await;
+    let ferry = Ferry::with(upstream.url(), |config| config.mcp = McpMode::Pass).await;
     let clock = Clock::stop();
     let mut wire = Wire::connect(ferry.address).await;
     let head = "POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n";

@@ -44,8 +44,11 @@ async fn a_request_body_crosses_as_it_comes() {
     let url = format!("http://{address}/mcp").parse().expect("a URL");
     let ferry = Ferry::start(url).await;
     let mut client = Wire::connect(ferry.address).await;
-    let chunked = [("Transfer-Encoding", "chunked")];
-    client.write(&request("POST", "/mcp", &chunked, b"")).await;
+    let headers = [
+        ("Transfer-Encoding", "chunked"),
+        ("MCP-Protocol-Version", "2026-07-28"),
+    ];
+    client.write(&request("POST", "/mcp", &headers, b"")).await;
     let (socket, _) = within("a connection", listener.accept())
         .await
         .expect("accept");

@@ -85,7 +85,8 @@ impl World {
             }
             57..60 => self.on_confirms(number),
             60..72 => self.cancel(number),
-            72..78 => self.batch(number),
+            72 => self.post_stale_answer(number),
+            73..78 => self.batch(number),
             78..80 => self.initialize(number),
             80..83 => self.duplicate(number),
             83 => self.discover(number),
@@ -147,13 +148,20 @@ impl World {
 
     /// The client shakes hands, as it should at first.
     pub fn initialize(&mut self, number: usize) -> Check {
-        let versions = ["2024-11-05", "2025-03-26", "2025-06-18"];
+        let versions = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
         let version = *self.random.pick(&versions).unwrap_or(&"");
+        let capabilities = match self.random.below(8) {
+            0 => "{}",
+            1 => r#"{"sampling":{}}"#,
+            _ => r#"{"sampling":{},"elicitation":{},"roots":{"listChanged":true}}"#,
+        };
         let index = self.request(number, true, true);
+        let books = &mut self.connections[number].books;
+        books.initializes(index, version);
         let request = &self.connections[number].books.requests[index];
         let (id, nonce) = (&request.id, &request.nonce);
         let text = format!(
-            r#"{{"jsonrpc":"2.0","id":{id},"method":"initialize","params":{{"protocolVersion":"{version}","n":"{nonce}"}}}}"#
+            r#"{{"jsonrpc":"2.0","id":{id},"method":"initialize","params":{{"protocolVersion":"{version}","capabilities":{capabilities},"n":"{nonce}"}}}}"#
         );
         self.post(number, &[text], false, vec![index])
     }
@@ -177,23 +185,51 @@ impl World {
     fn request_text(&mut self, number: usize) -> (usize, String) {
         let methods = [
             ("tools/call", false),
+            ("tools/call", false),
             ("vendor/thing", false),
             ("tools/list", true),
+            ("prompts/get", true),
             ("resources/read", true),
             ("logging/setLevel", true),
             ("resources/subscribe", true),
+            ("resources/subscribe", true),
             ("resources/unsubscribe", true),
+            ("ping", true),
+            ("vendor/größe", false),
         ];
         let (method, safe) = *self.random.pick(&methods).unwrap_or(&("", false));
         let index = self.request(number, false, safe);
+        let uri = format!("u:{}", index % 3);
+        let name = *self.random.pick(&["region", "plain"]).unwrap_or(&"");
+        let value = *self
+            .random
+            .pick(&["west", "größer", " =?base64?"])
+            .unwrap_or(&"");
+        let level = *self.random.pick(&["debug", "error"]).unwrap_or(&"");
+        let more = match method {
+            "tools/call" => format!(r#""name":"{name}","arguments":{{"region":"{value}"}},"#),
+            "prompts/get" => format!(r#""name":"{value}","#),
+            "logging/setLevel" => format!(r#""level":"{level}","#),
+            _ => format!(r#""uri":"{uri}","#),
+        };
+        let more = match self.random.percent(3) {
+            true => format!(r#"{more}"requestState":"mine","inputResponses":{{}},"#),
+            false => more,
+        };
         let books = &mut self.connections[number].books;
-        let uri = index % 3;
         if method == "resources/subscribe" {
-            books.subscribed.insert(format!("u:{uri}"));
+            books.subscribed.insert(uri.clone());
         }
-        let (id, nonce) = (&books.requests[index].id, &books.requests[index].nonce);
+        let request = &mut books.requests[index];
+        request.method = method.to_owned();
+        request.detail = if method == "logging/setLevel" {
+            level.to_owned()
+        } else {
+            uri
+        };
+        let (id, nonce) = (&request.id, &request.nonce);
         let text = format!(
-            r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{{"uri":"u:{uri}","n":"{nonce}"}}}}"#
+            r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{{{more}"n":"{nonce}"}}}}"#
         );
         (index, text)
     }
@@ -254,15 +290,37 @@ impl World {
 
     /// The client answers a question, or something that nobody asked.
     pub fn on_answers(&mut self, number: usize, id: &str) -> Check {
+        let shape = self.random.below(10);
         let books = &mut self.connections[number].books;
         let nonce = books.nonce();
-        let does = books.answers(id, &nonce);
-        let said = match self.random.percent(70) {
-            true => format!(r#""result":{{"n":"{nonce}"}}"#),
-            false => format!(r#""error":{{"code":-1,"message":"no","data":{{"n":"{nonce}"}}}}"#),
+        let does = books.answers(id, &nonce, shape < 7);
+        let said = match shape {
+            0..7 => format!(r#""result":{{"n":"{nonce}"}}"#),
+            7 => format!(r#""result":["{nonce}"]"#),
+            _ => format!(r#""error":{{"code":-1,"message":"no","data":{{"n":"{nonce}"}}}}"#),
         };
         let text = format!(r#"{{"jsonrpc":"2.0","id":{id},{said}}}"#);
+        if self.faults && self.random.percent(10) {
+            // Twice, or late: nobody asks any more.
+            let at = self.now + Duration::from_millis(self.random.next() % 4000);
+            self.queue.push(at, Event::Answers(number, id.to_owned()));
+        }
         self.post_with(number, &[text], false, vec![], does)
+    }
+
+    fn post_stale_answer(&mut self, number: usize) -> Check {
+        let id = format!("\"ferry:{}\"", self.random.below(8) + 1);
+        self.on_answers(number, &id)
+    }
+
+    /// With the storm over, every question is answered in the end.
+    pub fn answer_all(&mut self) {
+        for number in 0..self.connections.len() {
+            for id in self.connections[number].books.asked.keys() {
+                self.queue
+                    .push(self.now, Event::Answers(number, id.clone()));
+            }
+        }
     }
 
     fn post(&mut self, number: usize, texts: &[String], batch: bool, indexes: Vec<usize>) -> Check {

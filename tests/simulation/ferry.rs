@@ -6,8 +6,11 @@ use std::time::{Duration, Instant};
 
 use mcp_ferry::proto::bridge::{Answer, Bridge, CallId, Input, Output, Settings, Verb};
 
+use mcp_ferry::proto::era::Era;
+
 use crate::books::{Asks, Books, Check};
 use crate::client::Client;
+use crate::plan::Taken;
 use crate::queue::{Event, Piece};
 use crate::reading::Reader;
 use crate::server::Link;
@@ -43,7 +46,15 @@ impl World {
     /// A client opens a stream.
     pub fn open(&mut self, returns: bool) -> usize {
         let number = self.connections.len();
+        let (era, era_fixed) = match self.plan.taken {
+            Taken::AsLearnt => (self.learnt.unwrap_or(Era::Handshake), false),
+            Taken::For(era) => (era, false),
+            Taken::Fixed(era) => (era, true),
+        };
         let settings = Settings {
+            era,
+            era_fixed,
+            listen: self.plan.listen,
             max_in_flight: self.plan.max_in_flight,
             request_timeout: self.plan.request_timeout,
             request_idle_timeout: self.plan.request_idle_timeout,
@@ -51,9 +62,11 @@ impl World {
             ..Settings::default()
         };
         let client = Client::new(returns, self.plan.acts, &mut self.random);
+        let mut books = Books::new(number, self.plan.stateful, self.plan.request_timeout);
+        books.listens_at_all = self.plan.listen;
         self.connections.push(Connection {
             bridge: Bridge::new(settings, self.now),
-            books: Books::new(number, self.plan.stateful, self.plan.request_timeout),
+            books,
             client,
             readers: BTreeMap::new(),
             inbox: VecDeque::new(),
@@ -81,7 +94,11 @@ impl World {
         while let Some(output) = self.connections[number].bridge.poll_output() {
             self.note(number, || shown(&output));
             match &output {
-                Output::Learnt(era) => self.saw(&format!("Learnt {era}")),
+                Output::Learnt(era) => {
+                    self.learnt = Some(*era);
+                    self.saw(&format!("Learnt {era}"));
+                }
+                Output::Warn(_) => self.saw("warned"),
                 Output::Count(what) => self.saw(&format!("{what:?}")),
                 Output::Answer(_, Answer::Gone) => self.saw("POST behind the end"),
                 Output::Answer(_, Answer::Refused(_)) => self.saw("POST refused"),
@@ -221,7 +238,12 @@ fn shown(output: &Output<(usize, u64)>) -> String {
                 Verb::Post(text) => String::from_utf8_lossy(text).into_owned(),
                 other => format!("{other:?}"),
             };
-            format!(">> #{} session={session} cred={credential} {verb}", call.0)
+            let version = exchange.version.as_deref().unwrap_or("-");
+            let headers: Vec<_> = exchange.mirrored.iter().skip(1).collect();
+            format!(
+                ">> #{} session={session} version={version} cred={credential} {headers:?} {verb}",
+                call.0
+            )
         }
         Output::Deliver(text, _) => format!("< {}", String::from_utf8_lossy(text)),
         Output::Answer(post, answer) => format!("< p{} {answer:?}", post.0),

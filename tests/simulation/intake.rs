@@ -64,8 +64,11 @@ impl World {
                 self.input(number, Input::Reply(call, reply))
             }
             Piece::Refused(refusal, lost) => {
-                if let Some(exchange) = connection.books.closed(call).filter(|_| lost) {
-                    connection.books.refused(&exchange);
+                if let Some(exchange) = connection.books.closed(call) {
+                    connection.books.turned_down(&exchange, refusal.status);
+                    if lost {
+                        connection.books.refused(&exchange);
+                    }
                 }
                 let reply = Reply::Refused(Box::new(refusal));
                 self.input(number, Input::Reply(call, reply))
@@ -112,10 +115,10 @@ impl World {
                 }
                 Reply::Oversized => over = said.next().is_none(),
                 Reply::End(end) => {
-                    if let Some(exchange) = books.closed(call)
-                        && matches!(end, End::Unreached(_))
-                    {
-                        books.unreached(&exchange);
+                    match (books.closed(call), end) {
+                        (Some(exchange), End::Unreached(_)) => books.unreached(&exchange),
+                        (Some(exchange), End::WrongType(_)) => books.turned_down(&exchange, 415),
+                        _ => {}
                     }
                     over |= !matches!(end, End::Complete);
                 }
@@ -164,6 +167,9 @@ impl Books {
         let name = exchange.session.as_ref();
         if let Some(session) = name.and_then(|name| self.sessions.get_mut(name)) {
             session.refused = true;
+        }
+        if let Kind::Request(index) = exchange.kind {
+            self.requests[index].pending = false;
         }
     }
 }

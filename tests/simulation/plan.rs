@@ -2,7 +2,20 @@
 
 use std::time::Duration;
 
+use mcp_ferry::proto::era::Era;
+
 use crate::random::Random;
+
+/// What the ferry takes the upstream for when a client connects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// For nothing in particular, or for what an earlier connection learnt.
+    AsLearnt,
+    /// For this, rightly or wrongly, until it shows something else.
+    For(Era),
+    /// The same, whatever it shows.
+    Fixed(Era),
+}
 
 /// Drawn once per seed. Shares are of a hundred.
 #[derive(Clone, Debug)]
@@ -14,6 +27,17 @@ pub struct Plan {
     pub storm: Duration,
     /// Whether the upstream gives sessions.
     pub stateful: bool,
+    /// Whether it is of the modern era at first, how often it is replaced by one of the other era, and whether it takes
+    /// what is said in either.
+    pub modern: bool,
+    pub flips: usize,
+    pub dual: bool,
+    pub taken: Taken,
+    /// Whether the ferry listens for changes, and how often there are some.
+    pub listen: bool,
+    pub changes: usize,
+    /// Modern answers that ask for input first.
+    pub rounds: usize,
     /// Whether it numbers the events of its streams, and hands out again what came behind a number.
     pub numbers: bool,
     pub replays: bool,
@@ -60,6 +84,25 @@ impl Plan {
             acts: pick(random, &[4, 8, 12, 20]),
             storm: seconds(random, &[5, 20, 60, 180]),
             stateful: random.percent(78),
+            modern: random.percent(45),
+            flips: pick(random, &[0, 0, 0, 0, 1, 2, 3]),
+            dual: random.percent(5),
+            taken: *random
+                .pick(&[
+                    Taken::AsLearnt,
+                    Taken::AsLearnt,
+                    Taken::AsLearnt,
+                    Taken::AsLearnt,
+                    Taken::AsLearnt,
+                    Taken::For(Era::Modern),
+                    Taken::For(Era::Handshake),
+                    Taken::Fixed(Era::Modern),
+                    Taken::Fixed(Era::Handshake),
+                ])
+                .unwrap_or(&Taken::AsLearnt),
+            listen: random.percent(90),
+            changes: pick(random, &[0, 5, 20, 40]),
+            rounds: pick(random, &[0, 30, 60, 97]),
             numbers: random.percent(65),
             replays: random.percent(65),
             failures: pick(random, &[0, 3, 10, 25]),
@@ -72,7 +115,7 @@ impl Plan {
             usual: *random.pick(&[1, 5, 40]).unwrap_or(&1),
             rare: *random.pick(&[10, 200, 4000]).unwrap_or(&10),
             late: pick(random, &[0, 0, 10, 50]),
-            max_message: pick(random, &[400, 2000]),
+            max_message: pick(random, &[800, 2000]),
             client_buffer: pick(random, &[200, 2000, 1 << 20]),
             max_in_flight: pick(random, &[2, 8, 128]),
             request_timeout: seconds(random, &[7, 60, 3600]),

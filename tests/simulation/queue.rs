@@ -44,6 +44,10 @@ pub enum Event {
     Restarts,
     /// It is there again.
     Started,
+    /// It is replaced by one of the other era.
+    Flips,
+    /// Something changes there: a resource, or a list.
+    Changes,
     /// One session is forgotten.
     Forgets,
     /// The ferry is told to stop; its time to finish is over.

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use mcp_ferry::proto::bridge::Input;
+use mcp_ferry::proto::era::Era;
 
 use crate::books::Check;
 use crate::ferry::Connection;
@@ -33,6 +34,8 @@ pub struct World {
     pub queue: Queue,
     pub connections: Vec<Connection>,
     pub server: Server,
+    /// What the ferry learnt last of the upstream's era.
+    pub learnt: Option<Era>,
     /// Whether the upstream does things wrong; whether clients act of their own accord.
     pub faults: bool,
     pub storm: bool,
@@ -50,6 +53,7 @@ impl World {
     pub fn new(seed: u64, now: Instant, log: bool) -> Self {
         let mut random = Random::new(seed);
         let plan = Plan::draw(&mut random);
+        let modern = plan.modern;
         Self {
             random,
             log: log.then(|| format!("{plan:?}\n")),
@@ -58,7 +62,8 @@ impl World {
             began: now,
             queue: Queue::default(),
             connections: Vec::new(),
-            server: Server::new(),
+            server: Server::new(modern),
+            learnt: None,
             faults: true,
             storm: true,
             drained: false,
@@ -91,6 +96,14 @@ impl World {
             let at = self.now + some_time(&mut self.random);
             self.queue.push(at, Event::Restarts);
         }
+        for _ in 0..self.plan.flips {
+            let at = self.now + some_time(&mut self.random);
+            self.queue.push(at, Event::Flips);
+        }
+        for _ in 0..self.plan.changes {
+            let at = self.now + some_time(&mut self.random);
+            self.queue.push(at, Event::Changes);
+        }
         for _ in 0..self.plan.forgets {
             let at = self.now + some_time(&mut self.random);
             self.queue.push(at, Event::Forgets);
@@ -108,14 +121,27 @@ impl World {
             self.on_reads(number).map_err(|why| named(number, &why))?;
         }
         self.calm_down();
-        let quiet = |world: &Self| world.connections.iter().all(|it| it.books.is_quiet());
+        self.answer_all();
+        let still = |it: &Connection| it.books.is_quiet() && it.books.listens_rightly();
+        let quiet = |world: &Self| world.connections.iter().all(still);
         let end = self.now + CALM;
         if self.until(end, quiet)? {
-            return Ok(());
+            return self.changes_in_the_calm();
         }
-        let noisy = self.connections.iter().find(|it| !it.books.is_quiet());
-        let books = noisy.map(|it| (it.books.number, &it.books.live, &it.books.posts));
+        let noisy = self.connections.iter().find(|it| !still(it));
+        let books = noisy.map(|it| &it.books);
+        let books = books.map(|it| (it.number, &it.live, &it.posts, it.listening()));
         Err(format!("still in flight with a calm upstream: {books:?}"))
+    }
+
+    /// Everything changes once more: it reaches everybody who subscribed to it.
+    fn changes_in_the_calm(&mut self) -> Check {
+        self.until(self.now + ARRIVAL, |_| false)?;
+        for uri in 0..3 {
+            self.resource_changes(uri);
+        }
+        self.until(self.now + ARRIVAL, |_| false)?;
+        self.each(|world, number| world.connections[number].books.heard_of_changes())
     }
 
     /// Every client leaves, in one way or another.
@@ -211,6 +237,16 @@ impl World {
             Event::Reaches(_) | Event::Works(..) if self.silent => Ok(()),
             Event::Restarts => {
                 self.on_restarts();
+                Ok(())
+            }
+            Event::Flips => {
+                self.on_flips();
+                Ok(())
+            }
+            Event::Changes => {
+                if self.storm {
+                    self.on_changes();
+                }
                 Ok(())
             }
             Event::Started => {

@@ -35,7 +35,7 @@ impl<C: Clone> Bridge<C> {
             self.settings.version_hint = version;
         }
         self.latest = Some((context.clone(), credential));
-        let hold = self.proven != Some(credential);
+        let hold = self.settings.hold_proven || self.proven != Some(credential);
         if hold {
             let initialize = messages
                 .iter()
@@ -228,7 +228,9 @@ impl<C: Clone> Bridge<C> {
     /// Sends a notification or an answer upstream.
     pub(super) fn send_notice(&mut self, session: &Session, notice: Notice<C>) -> CallId {
         let (context, credential) = (notice.origin.context.clone(), notice.origin.credential);
-        let modern = self.is_modern().then_some(&notice.message);
+        // An answer goes to the session that asked, which may be one of an upstream that was replaced since.
+        let modern = session.version.as_deref() == Some(era::MODERN_VERSION);
+        let modern = modern.then_some(&notice.message);
         let parts = modern.and_then(|message| self.modern_notice_parts(message));
         let (text, mirrored) = parts.unwrap_or_else(|| (notice.message.text().clone(), Vec::new()));
         let (purpose, verb) = (Purpose::Notice(notice), Verb::Post(text));

@@ -53,7 +53,7 @@ use modern::Modern;
 use modern::discover::Discovery;
 pub use modern::rounds::{MAX_QUESTIONS, MAX_ROUNDS};
 use restore::Remembered;
-use trouble::Trouble;
+use trouble::{Executed, Trouble};
 pub use vocabulary::{
     About, Answer, Body, CallId, Counted, End, Exchange, Input, Mirrored, Output, PostId, Posted,
     Refusal, Reply, Verb,
@@ -81,6 +81,9 @@ pub struct Settings {
     pub hold: Duration,
     /// The same for `initialize`.
     pub hold_initialize: Duration,
+    /// Whether POSTs whose credential is proven are held too. For a front whose answers wait for the upstream anyway: a
+    /// credential that has expired becomes an HTTP status there at once.
+    pub hold_proven: bool,
     /// How long a handshake of the ferry's own may take, and how long `notifications/initialized` may hold up others.
     pub handshake_timeout: Duration,
     /// How long the farewell to the upstream may take, once the client is gone.
@@ -107,6 +110,7 @@ impl Default for Settings {
             request_idle_timeout: Duration::from_secs(900),
             hold: Duration::from_secs(1),
             hold_initialize: Duration::from_secs(3),
+            hold_proven: false,
             handshake_timeout: Duration::from_secs(30),
             leave_timeout: Duration::from_secs(5),
             version_hint: None,
@@ -383,6 +387,12 @@ impl<C: Clone> Bridge<C> {
         self.ledger.len()
     }
 
+    /// Whether this request of the client has had no outcome yet.
+    #[must_use]
+    pub fn awaits(&self, id: &Id) -> bool {
+        self.ledger.contains_key(id)
+    }
+
     /// Bytes of the client's messages that wait here: requests until their outcome, others until they are upstream.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
@@ -551,6 +561,11 @@ impl<C: Clone> Bridge<C> {
         };
         self.release_post(request.origin.post);
         self.count(Counted::FerryError);
+        let mut trouble = trouble.clone();
+        if request.rounds.is_some() || request.resent {
+            // An upstream that asks for input has begun; of a first attempt that was lost nobody knows.
+            trouble.executed = Executed::Unknown;
+        }
         self.deliver(
             trouble.response(request.message.id_text()),
             About::Outcome(id.clone()),

@@ -283,6 +283,8 @@ impl<C: Clone> Bridge<C> {
             }
         } else if !answer.is_error() {
             self.remember(&request.message);
+            // Since it was asked, another upstream may have become the one that tells of changes.
+            self.adjust_subscriptions();
             text = self.downgraded(text, &request.message);
         }
         if answer.id_text() != request.message.id_text() {

@@ -1,26 +1,13 @@
-//! A legacy client on raw sockets: every byte of its stream is looked at, and anything but the narrow form that all
-//! known clients accept fails the test.
+//! A legacy client on raw sockets: every byte of its stream is looked at.
 
 use std::net::SocketAddr;
 
-use bytes::BytesMut;
 use serde_json::{Value, json};
 
 use super::clock::{Clock, within};
-use super::http::{Closed, Head, Response, Wire, exchange, find, request};
-
-/// One piece of the stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Item {
-    /// An `endpoint` event.
-    Endpoint(String),
-    /// A `message` event: the text of its one data line.
-    Message(String),
-    /// A comment line.
-    KeepAlive,
-    /// The last chunk: the stream ended cleanly.
-    End,
-}
+use super::http::{Closed, Head, Response, Wire, exchange, request};
+pub(crate) use super::stream::Item;
+use super::stream::Stream;
 
 /// One client: its open stream, and where it posts to.
 #[derive(Debug)]
@@ -29,10 +16,7 @@ pub(crate) struct Client {
     pub(crate) head: Head,
     /// The data of the `endpoint` event.
     pub(crate) endpoint: String,
-    wire: Wire,
-    text: BytesMut,
-    /// How much of `text` holds no end of an event.
-    searched: usize,
+    stream: Stream,
 }
 
 impl Client {
@@ -61,9 +45,7 @@ impl Client {
             address,
             head,
             endpoint: String::new(),
-            wire,
-            text: BytesMut::new(),
-            searched: 0,
+            stream: Stream::new(wire),
         };
         match client.next().await {
             Item::Endpoint(endpoint) => client.endpoint = endpoint,
@@ -92,80 +74,22 @@ impl Client {
 
     /// The next piece of the stream.
     pub(crate) async fn next(&mut self) -> Item {
-        within("something on the stream", self.try_next())
-            .await
-            .expect("the stream ends with its last chunk")
+        self.stream.next().await
     }
 
     /// The same without a bound, for whoever has one; an `Err` says that the stream broke off.
     pub(crate) async fn try_next(&mut self) -> Result<Item, Closed> {
-        loop {
-            if let Some(item) = self.take() {
-                return Ok(item);
-            }
-            match self.wire.chunk().await? {
-                Some(data) => self.text.extend_from_slice(&data),
-                None => {
-                    assert!(
-                        self.text.is_empty(),
-                        "ended within an event: {:?}",
-                        self.text
-                    );
-                    return Ok(Item::End);
-                }
-            }
-        }
+        self.stream.try_next().await
     }
 
-    fn take(&mut self) -> Option<Item> {
-        if self.text.starts_with(b":") {
-            if self.text.len() < 2 {
-                return None;
-            }
-            assert_eq!(&self.text[..2], b":\n", "{:?}", self.text);
-            let _ = self.text.split_to(2);
-            // A comment followed by an empty line would stall Java clients for good.
-            assert!(!self.text.starts_with(b"\n"), "{:?}", self.text);
-            return Some(Item::KeepAlive);
-        }
-        let Some(end) = find(&self.text[self.searched..], b"\n\n") else {
-            self.searched = self.text.len().saturating_sub(1);
-            return None;
-        };
-        let end = end + std::mem::take(&mut self.searched);
-        let block = self.text.split_to(end + 2);
-        let text = std::str::from_utf8(&block[..end]).expect("UTF-8");
-        let lines: Vec<&str> = text.split('\n').collect();
-        assert!(!text.contains('\r'), "{text:?}");
-        let [event, data] = lines[..] else {
-            panic!("an event of {} lines: {text:?}", lines.len());
-        };
-        let data = data.strip_prefix("data: ").expect("a data line").to_owned();
-        match event {
-            "event: endpoint" => Some(Item::Endpoint(data)),
-            "event: message" => Some(Item::Message(data)),
-            _ => panic!("an event of another kind: {text:?}"),
-        }
-    }
-
-    /// The text of the next message, keep-alives passed over. They are no reason to wait for longer.
+    /// The text of the next message, keep-alives passed over.
     pub(crate) async fn text(&mut self) -> String {
-        let text = async {
-            loop {
-                match self.try_next().await {
-                    Ok(Item::Message(text)) => return text,
-                    Ok(Item::KeepAlive) => {}
-                    other => panic!("{other:?} instead of a message"),
-                }
-            }
-        };
-        within("a message on the stream", text).await
+        self.stream.text().await
     }
 
     /// The next message.
     pub(crate) async fn message(&mut self) -> Value {
-        let text = self.text().await;
-        serde_json::from_str(&text).expect("JSON")
+        self.stream.message().await
     }
 
     /// The next message, which must be an error of the ferry's own for this id; returns it whole.
@@ -193,13 +117,7 @@ impl Client {
 
     /// The stream must end cleanly, after keep-alives at most.
     pub(crate) async fn ended(&mut self) {
-        loop {
-            match self.next().await {
-                Item::End => return,
-                Item::KeepAlive => {}
-                other => panic!("{other:?} instead of the end"),
-            }
-        }
+        self.stream.ended().await;
     }
 
     /// Posts a body to the endpoint.
@@ -240,7 +158,7 @@ impl Client {
 
     /// How much the kernel is to hold of what is not read.
     pub(crate) fn set_window(&self, bytes: usize) {
-        socket2::SockRef::from(&self.wire.socket)
+        socket2::SockRef::from(&self.stream.wire.socket)
             .set_recv_buffer_size(bytes)
             .expect("a buffer size");
     }

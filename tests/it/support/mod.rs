@@ -12,6 +12,8 @@ pub(crate) mod random;
 pub(crate) mod scene;
 pub(crate) mod script;
 pub(crate) mod servers;
+pub(crate) mod session;
+pub(crate) mod stream;
 pub(crate) mod tls;
 pub mod transcript;
 pub(crate) mod upstream;

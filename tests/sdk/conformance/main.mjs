@@ -1,11 +1,14 @@
 // Runs the official conformance suite in server mode twice, against a server and against the ferry's /mcp
 // before the same server, and compares scenario by scenario, check by check. A scenario passes here when
-// both runs say the same; what the suite thinks of the server itself is shown but not judged.
+// both runs say the same; what the suite thinks of the server itself is shown but not judged. Then the suite's
+// client mode, which is `clients.mjs`.
 import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Program, freePort } from '../driver/processes.mjs';
+import { clientScenarios } from './clients.mjs';
+import { sum, tell } from './tally.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const ferryBin = process.env.MCP_FERRY_BIN ?? fileURLToPath(new URL('../../../target/release/mcp-ferry', import.meta.url));
@@ -66,13 +69,6 @@ const verdict = checks => {
   return failed ? `${failed} of ${checks.length} failed` : 'passes';
 };
 
-let passed = 0;
-let failed = 0;
-const tell = (ok, message) => {
-  ok ? passed++ : failed++;
-  console.log(`${ok ? 'ok  ' : 'FAIL'} ${message}`);
-};
-
 async function compare({ name, suite, command, least, mended = {} }) {
   console.log(`\n${name}`);
   const server = new Program('server', command, { cwd: root, env: { PORT: String(await freePort()) } });
@@ -101,10 +97,10 @@ async function compare({ name, suite, command, least, mended = {} }) {
   } catch (error) {
     tell(false, `${error.stack}`);
   }
-  await ferry?.end();
+  await ferry?.end('SIGINT'); // without the delay that SIGTERM has
   await server.end('SIGKILL');
 }
 
 for (const subject of subjects) await compare(subject);
-console.log(`\n${passed} passed, ${failed} failed`);
-process.exitCode = failed === 0 && passed > 0 ? 0 : 1;
+await clientScenarios();
+process.exitCode = sum() ? 0 : 1;

@@ -11,8 +11,31 @@ impl Books {
             return;
         };
         match said {
-            Said::Notice(text) if !self.ended => self.due.push_back(text.clone()),
-            Said::Notice(_) | Said::Noise => {}
+            Said::Notice(text) | Said::Told(text) if !self.ended => {
+                self.due.push_back(text.clone())
+            }
+            Said::Notice(_) | Said::Told(_) | Said::Noise => {}
+            Said::Wants(round) => self.hear_wants(call, &exchange, round),
+            Said::Discovered(offers) => {
+                if exchange.kind != Kind::Discover {
+                    return;
+                }
+                self.open_gate(call);
+                self.serves_no_more(call);
+                self.changes.discovered(offers);
+            }
+            Said::Acknowledged(uris) => {
+                if let Some(exchange) = self.exchanges.get_mut(&call) {
+                    exchange.honoured = Some(uris.clone());
+                }
+            }
+            Said::Other => {
+                self.open_gate(call);
+                self.serves_no_more(call);
+                if let Kind::Request(index) = exchange.kind {
+                    self.requests[index].pending = false;
+                }
+            }
             Said::Answer(id, nonce, good) => self.hear_answer(call, &exchange, id, nonce, *good),
             Said::Question(index) => self.questions[*index].generation = exchange.generation,
             Said::Withdrawn(index) => self.questions[*index].withdrawn = true,
@@ -28,6 +51,9 @@ impl Books {
         nonce: &str,
         good: bool,
     ) {
+        if exchange.kind == Kind::Served {
+            return;
+        }
         // An error without an id, in the exchange of one request, can only mean that request.
         let nameless = id == "null" && !good;
         if exchange.kind == Kind::Initialize && (id == exchange.id || nameless) {
@@ -35,6 +61,7 @@ impl Books {
             self.open_gate(call);
             if good && shuts {
                 self.current = exchange.generation;
+                self.changes.shakes_hands();
                 if let Some(name) = &exchange.named {
                     let session = self.sessions.entry(name.clone());
                     session.and_modify(|session| session.adopted = true);

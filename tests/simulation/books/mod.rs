@@ -5,12 +5,16 @@
 //! Every message carries a nonce (`"n":"c3-17"`): the connection, and a number there. An answer to the wrong request is
 //! noticed even when ids are used again, and a message of another connection even when everything else fits.
 //!
-//! `records` are the entries, `heard` what the upstream says; `outputs` judges what a bridge asks for, `sent` its exchanges, `after` what must hold when all is over.
+//! `records` are the entries, `heard` what the upstream says; `outputs` judges what a bridge asks for, `sent` its exchanges, `after` what must hold when all is over. Of the modern era are `modern`, its
+//! requests; `rounds`, what it asks before it answers; `changes`, what it tells unasked.
 
 mod after;
+mod changes;
 mod heard;
+mod modern;
 mod outputs;
 mod records;
+mod rounds;
 mod sent;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -18,7 +22,10 @@ use std::time::{Duration, Instant};
 
 use mcp_ferry::proto::bridge::CallId;
 
+use changes::Changes;
+pub use changes::{Filter, Offers};
 pub use records::{Asks, Does, Exchange, Fate, Kind, Post, Question, Request, Said, Session};
+pub use rounds::Round;
 
 /// What is wrong, in words.
 pub type Check = Result<(), String>;
@@ -54,6 +61,15 @@ pub struct Books {
     /// GETs that were sent to listen, and what the client ever subscribed to.
     listens: usize,
     pub subscribed: BTreeSet<String>,
+    /// The same as the client knows it now, what the server promises, and what changed; whether the ferry listens at all.
+    changes: Changes,
+    pub listens_at_all: bool,
+    /// The log level that the client set.
+    level: Option<String>,
+    /// Whether anything was ever said in the modern revision.
+    modern: bool,
+    /// Requests whose questions were taken back in this step.
+    taken_back: Vec<usize>,
     /// Handshakes that were begun, and the last one that succeeded.
     generations: usize,
     current: usize,
@@ -110,6 +126,11 @@ impl Books {
         self.requests.push(Request {
             nonce,
             id,
+            method: String::new(),
+            detail: String::new(),
+            pending: false,
+            ever: false,
+            round: None,
             initialize,
             safe,
             fate: Fate::NotTaken,
@@ -155,6 +176,12 @@ impl Books {
             request.since = Some(post.since);
             self.live.insert(request.id.clone(), *index);
         }
+        if let Does::Answers(_, question) = &post.does
+            && let Some(index) = self.questions[*question].round
+        {
+            // The newest credential goes with the call.
+            self.requests[index].credential = post.credential;
+        }
         self.posts.insert(number, post);
     }
 
@@ -171,11 +198,12 @@ impl Books {
     }
 
     /// The client answers a question, if that id is one.
-    pub fn answers(&mut self, id: &str, nonce: &str) -> Does {
+    pub fn answers(&mut self, id: &str, nonce: &str, good: bool) -> Does {
         let Some(question) = self.asked.remove(id) else {
             return Does::Nothing;
         };
         self.questions[question].answer = Some(nonce.to_owned());
+        self.questions[question].refused = !good;
         Does::Answers(id.to_owned(), question)
     }
 
@@ -213,6 +241,7 @@ impl Books {
     pub fn execute(&mut self, index: usize) -> Check {
         let request = &mut self.requests[index];
         request.executed += 1;
+        request.ever = true;
         if request.promised {
             return Err(format!(
                 "{} is executed, and the client was told that it was not",
@@ -242,6 +271,8 @@ impl Books {
             session,
             generation: 0,
             answer: None,
+            refused: false,
+            round: None,
             answered: 0,
             tried: false,
             withdrawn: false,
@@ -257,8 +288,10 @@ impl Books {
 
     /// An exchange did not leave: the answer in it may be sent again.
     pub fn unreached(&mut self, exchange: &Exchange) {
-        if let Kind::Answer(question) = exchange.kind {
-            self.questions[question].answered -= 1;
+        match exchange.kind {
+            Kind::Answer(question) => self.questions[question].answered -= 1,
+            Kind::Request(index) => self.requests[index].pending = false,
+            _ => {}
         }
     }
 

@@ -21,9 +21,10 @@ impl Books {
                 self.asks.push(Asks::Start(call));
             }
             Output::Abort(call) => {
-                if self.closed(call).is_none() {
+                let Some(exchange) = self.closed(call) else {
                     return Err(format!("{call:?} is dropped and was not open"));
-                }
+                };
+                self.stops_listening(call, &exchange);
                 self.dropped.push(call);
                 self.asks.push(Asks::Drop(call));
             }
@@ -71,6 +72,7 @@ impl Books {
         self.cancelled.clear();
         self.drops.clear();
         self.dropped.clear();
+        self.check_questions()?;
         let (sure, most) = (self.live.len(), self.live.len() + self.loose.len());
         if !(sure..=most).contains(&bridge.in_flight()) {
             return Err(format!(
@@ -149,13 +151,19 @@ impl Books {
             return Err("delivered behind the end of the stream".to_owned());
         }
         self.own(text)?;
+        check_plain(text)?;
         let message: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        self.changes.delivered(&message);
         let id = message.get("id").map(Value::to_string);
         match (message.get("method").and_then(Value::as_str), id) {
             (Some("notifications/cancelled"), None) => {
                 let id = message["params"]["requestId"].to_string();
                 match self.asked.remove(&id) {
                     Some(question) if self.questions[question].withdrawn => Ok(()),
+                    Some(question) if self.questions[question].round.is_some() => {
+                        self.taken_back.extend(self.questions[question].round);
+                        Ok(())
+                    }
                     _ => Err(format!("taken back, and not asked: {text}")),
                 }
             }
@@ -171,6 +179,7 @@ impl Books {
                 let Some(question) = self.questions.iter().position(asked) else {
                     return Err(format!("nobody asked {text}"));
                 };
+                self.check_question(question)?;
                 if !id.starts_with("\"ferry:") || !self.shown.insert(id.clone()) {
                     return Err(format!("the id {id} is not fit for a question"));
                 }
@@ -185,7 +194,9 @@ impl Books {
     /// and not before there was a second session or a second listen stream.
     fn on_told(&mut self, method: &str, message: &Value) -> Check {
         let promised = match method {
-            "notifications/tools/list_changed" => true,
+            "notifications/tools/list_changed" => self.changes.promises("tools"),
+            "notifications/prompts/list_changed" => self.changes.promises("prompts"),
+            "notifications/resources/list_changed" => self.changes.promises("resources"),
             "notifications/resources/updated" => {
                 let uri = message["params"]["uri"].as_str().unwrap_or_default();
                 self.subscribed.contains(uri)
@@ -232,9 +243,18 @@ impl Books {
                 request.nonce
             ));
         }
+        if message.get("result").is_some() {
+            match request.method.as_str() {
+                "logging/setLevel" => self.level = Some(request.detail.clone()),
+                "resources/subscribe" => self.changes.subscribed(&request.detail),
+                "resources/unsubscribe" => self.changes.unsubscribed(&request.detail),
+                "initialize" => self.changes.starts_over(),
+                _ => {}
+            }
+        }
         if ferry["executed"] == "no" {
             request.promised = true;
-            if request.executed > 0 {
+            if request.ever {
                 return Err(format!(
                     "{} was executed, and the error says it was not: {message}",
                     request.nonce
@@ -255,5 +275,21 @@ impl Books {
             }
         }
         Ok(())
+    }
+}
+
+/// Nothing in it is of the modern era alone.
+fn check_plain(text: &str) -> Check {
+    let modern = [
+        "resultType",
+        "input_required",
+        "requestState",
+        "ttlMs",
+        "io.modelcontextprotocol/",
+        "\"odd\"",
+    ];
+    match modern.iter().find(|word| text.contains(**word)) {
+        Some(word) => Err(format!("{word} is not for the client: {text}")),
+        None => Ok(()),
     }
 }

@@ -1,8 +1,11 @@
 //! The entries of the books.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use mcp_ferry::proto::bridge::CallId;
+
+use super::{Filter, Offers, Round};
 
 /// What becomes of a request of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,9 +23,19 @@ pub enum Fate {
 pub struct Request {
     pub nonce: String,
     pub id: String,
+    pub method: String,
+    /// The resource that it is about, or the log level.
+    pub detail: String,
+    /// Whether it was sent, and the upstream has neither proven that it did nothing nor asked for input.
+    pub pending: bool,
+    /// Whether the upstream ever began to run it.
+    pub ever: bool,
+    /// What the upstream asked last before it answers.
+    pub round: Option<Round>,
     pub initialize: bool,
     pub safe: bool,
     pub fate: Fate,
+    /// How often the upstream ran it since it last asked for input.
     pub executed: u32,
     /// The client was told that it was not executed.
     pub promised: bool,
@@ -81,6 +94,10 @@ pub struct Question {
     pub generation: usize,
     /// What the client answered.
     pub answer: Option<String>,
+    /// Whether that was an error, or of the wrong shape.
+    pub refused: bool,
+    /// The request that is not answered before this is.
+    pub round: Option<usize>,
     /// How often an answer left for the upstream, and whether one was ever sent.
     pub answered: u32,
     pub tried: bool,
@@ -100,6 +117,11 @@ pub enum Kind {
     Listen,
     Resume(usize),
     Delete,
+    Discover,
+    ListTools,
+    Subscriptions,
+    /// What was for a request, and led to something else than its outcome.
+    Served,
 }
 
 /// An exchange that is open, as the ferry sees it.
@@ -117,6 +139,14 @@ pub struct Exchange {
     /// The session that its head named.
     pub named: Option<String>,
     pub generation: usize,
+    /// Whether it is said in the modern revision.
+    pub modern: bool,
+    /// Whether it is a call whose argument is wanted in a header, and the header that it is in.
+    pub wants_header: bool,
+    pub header: Option<String>,
+    /// What a subscriptions stream asks for, and what was acknowledged of the resources.
+    pub filter: Option<Filter>,
+    pub honoured: Option<BTreeSet<String>>,
 }
 
 /// Something that the upstream says, as the books want to know it. Each with its text as the ferry must read it.
@@ -129,6 +159,16 @@ pub enum Said {
     Question(usize),
     /// A question is taken back.
     Withdrawn(usize),
+    /// A notification of a modern stream, as the client must see it.
+    Told(String),
+    /// A modern upstream asks for this before it answers.
+    Wants(Round),
+    /// What a modern upstream says of itself.
+    Discovered(Offers),
+    /// A stream is acknowledged for these resources.
+    Acknowledged(BTreeSet<String>),
+    /// The request cannot be served like this: it was not run.
+    Other,
     /// Nothing that anybody may see.
     Noise,
     /// A JSON array of them.

@@ -29,6 +29,11 @@ impl Books {
             last_event_id: None,
             named: None,
             generation: known.map_or(self.generations, |session| session.generation),
+            modern: sent.version.as_deref() == Some("2026-07-28"),
+            wants_header: false,
+            header: None,
+            filter: None,
+            honoured: None,
         };
         match &sent.verb {
             Verb::Post(text) => {
@@ -43,7 +48,11 @@ impl Books {
                 if sent.repeated && !known && self.posted.contains_key(nonce) {
                     return Err(format!("{call:?} repeats nothing: {text}"));
                 }
-                self.on_post(call, &message, &mut exchange, now)?;
+                if exchange.modern {
+                    self.on_modern_post(call, text, &sent.mirrored, &mut exchange, now)?;
+                } else {
+                    self.on_post(call, &message, &mut exchange, now)?;
+                }
             }
             Verb::Get { last_event_id } => {
                 self.on_get(last_event_id.as_deref(), &mut exchange)?;
@@ -59,7 +68,14 @@ impl Books {
                 }
             }
         }
-        self.check_session(&exchange, sent.version.is_some())?;
+        if !exchange.modern {
+            if !sent.mirrored.is_empty() {
+                return Err(format!("headers of the modern era: {sent:?}"));
+            }
+            self.check_session(&exchange, sent.version.is_some())?;
+        } else if session.is_some() || !matches!(sent.verb, Verb::Post(_)) {
+            return Err(format!("nothing of the modern era: {sent:?}"));
+        }
         if self.exchanges.insert(call, exchange).is_some() {
             return Err(format!("{call:?} is used twice"));
         }
@@ -117,6 +133,7 @@ impl Books {
         exchange.kind = match (message["method"].as_str(), id) {
             (Some("initialize"), _) => {
                 exchange.request = found().filter(|_| !exchange.id.starts_with("\"ferry:"));
+                self.changes.begins_anew();
                 self.generations += 1;
                 exchange.generation = self.generations;
                 self.gate = Some((call, now));
@@ -145,6 +162,22 @@ impl Books {
             (None, Some(id)) => Kind::Answer(self.check_answer(message, &id, exchange)?),
             (None, None) => return Err(format!("sent nonsense: {message}")),
         };
+        if message["params"]["_meta"].is_object()
+            || (message["method"].is_null() && message.get("params").is_some())
+        {
+            return Err(format!("an envelope in the handshake era: {message}"));
+        }
+        self.check_turn(message, nonce, exchange, now)
+    }
+
+    /// Nothing is sent while a handshake is under way, and nothing overtakes anything.
+    pub(super) fn check_turn(
+        &mut self,
+        message: &Value,
+        nonce: Option<String>,
+        exchange: &Exchange,
+        now: Instant,
+    ) -> Check {
         let waits = matches!(
             exchange.kind,
             Kind::Request(_) | Kind::Notice | Kind::Restore
@@ -154,22 +187,36 @@ impl Books {
             return Err(format!("{message} is sent while {shut:?} shuts the gate"));
         }
         match nonce.filter(|_| matches!(exchange.kind, Kind::Request(_) | Kind::Notice)) {
+            // A call waits for the list of tools, a subscription for its stream.
+            Some(nonce)
+                if self.modern
+                    && (message["method"] == "tools/call"
+                        || message["method"] == "resources/subscribe") =>
+            {
+                self.sent.insert(nonce);
+                Ok(())
+            }
             Some(nonce) => self.check_order(nonce),
             None => Ok(()),
         }
     }
 
-    fn check_request(&mut self, index: usize, exchange: &mut Exchange) -> Check {
+    pub(super) fn check_request(&mut self, index: usize, exchange: &mut Exchange) -> Check {
         let request = &mut self.requests[index];
         if matches!(request.fate, Fate::Over | Fate::NotTaken) || self.ended {
             return Err(format!("{} is sent behind its outcome", request.nonce));
         }
-        if request.id != exchange.id {
+        let renamed = exchange.modern && exchange.id.starts_with("\"ferry:call:");
+        if request.id != exchange.id && !renamed {
             return Err(format!("{} is sent under {}", request.nonce, exchange.id));
         }
         if request.credential != exchange.credential {
             return Err(format!("{} has another's credential", request.nonce));
         }
+        if request.pending && !request.safe {
+            return Err(format!("{} is sent twice", request.nonce));
+        }
+        request.pending = true;
         request.sent_on = Some(exchange.session.clone());
         request.mark = None;
         exchange.request = Some(index);

@@ -1,5 +1,6 @@
 //! What the model upstream does for one request, and what it says meanwhile.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use mcp_ferry::proto::bridge::{Body, End};
@@ -38,6 +39,8 @@ pub struct Job {
     pub sequence: u32,
     pub numbered: bool,
     pub answered: bool,
+    /// Of a stream for changes: the resources that it carries, once that is said.
+    pub honoured: Option<BTreeSet<String>>,
     pub done: bool,
 }
 
@@ -49,18 +52,23 @@ impl Job {
     }
 
     pub fn listens(&self) -> bool {
-        self.exchange.kind == Kind::Listen
+        matches!(self.exchange.kind, Kind::Listen | Kind::Subscriptions)
+    }
+
+    /// Whether it is a stream for changes that is not acknowledged yet.
+    fn is_new_to_listening(&self) -> bool {
+        self.exchange.kind == Kind::Subscriptions && self.honoured.is_none()
     }
 }
 
 impl World {
     /// An answer begins.
     pub(super) fn start_job(&mut self, key: Key, exchange: &Exchange) {
-        let body = if exchange.kind == Kind::Listen {
+        let body = if matches!(exchange.kind, Kind::Listen | Kind::Subscriptions) {
             Body::Events
         } else if self.random.percent(self.plan.json) {
             Body::Json
-        } else if self.random.percent(self.plan.events) {
+        } else if exchange.modern || self.random.percent(self.plan.events) {
             Body::Events
         } else {
             Body::Lines
@@ -86,6 +94,7 @@ impl World {
             sequence: 0,
             numbered,
             answered: false,
+            honoured: None,
             done: false,
         });
         let place = self.server.jobs.len() - 1;
@@ -126,7 +135,7 @@ impl World {
         self.queue.push(at, Event::Works(place, at));
     }
 
-    fn go_on_later(&mut self, place: usize) {
+    pub(super) fn go_on_later(&mut self, place: usize) {
         let millis = match self.random.below(20) {
             _ if !self.faults => 20,
             0..10 => 5,
@@ -145,6 +154,9 @@ impl World {
             return;
         }
         job.next = None;
+        if job.is_new_to_listening() {
+            return self.acknowledge(place);
+        }
         if job.listens() && !self.faults {
             return;
         }
@@ -198,7 +210,7 @@ impl World {
             2 => self.answer_another(place),
             3 => self.withdraw(place),
             4 => self.several(place),
-            5 => return self.close(place, End::Complete),
+            5 => return self.stop_listening(place),
             6..=8 => return self.cut(place),
             // It goes on when the upstream calms down.
             9 => return,

@@ -2,9 +2,11 @@
 //! runs each request as a job, which says things over time on whatever exchange listens to it at the moment.
 //!
 //! `refusals` is what it does wrong before it answers, `jobs` what it does, `words` what it says, `streams` how that is
-//! written and resumed.
+//! written and resumed. `modern` is what it is like in the modern era, `eras` how it meets the other one.
 
+mod eras;
 mod jobs;
+mod modern;
 mod refusals;
 mod streams;
 mod words;
@@ -43,6 +45,9 @@ struct Session {
 #[derive(Debug)]
 pub struct Server {
     pub up: bool,
+    /// Its era, and how often its tools changed.
+    modern: bool,
+    tools: u32,
     pub links: BTreeMap<Key, Link>,
     sessions: BTreeMap<String, Session>,
     jobs: Vec<Job>,
@@ -63,9 +68,11 @@ impl Link {
 }
 
 impl Server {
-    pub fn new() -> Self {
+    pub fn new(modern: bool) -> Self {
         Self {
             up: true,
+            modern,
+            tools: 0,
             links: BTreeMap::new(),
             sessions: BTreeMap::new(),
             jobs: Vec::new(),
@@ -126,6 +133,10 @@ impl World {
             self.saw("connection refused");
             return Ok(());
         }
+        if exchange.modern != self.server.modern && !self.plan.dual {
+            self.refuse_other_era(key, &exchange);
+            return Ok(());
+        }
         if let Some(name) = &exchange.session {
             match self.server.sessions.get(name) {
                 Some(session) if session.owner != key.0 => {
@@ -141,6 +152,9 @@ impl World {
         }
         if self.faults && self.random.percent(self.plan.failures) {
             return self.fail(key, &exchange);
+        }
+        if exchange.modern {
+            return self.on_modern(key, &exchange);
         }
         match exchange.kind {
             Kind::Initialize | Kind::Request(_) | Kind::Restore => {
@@ -169,6 +183,9 @@ impl World {
             }
             Kind::Listen | Kind::Resume(_) => self.on_get(key, &exchange),
             Kind::Delete => self.end_session(key, &exchange),
+            Kind::Discover | Kind::ListTools | Kind::Subscriptions | Kind::Served => {
+                return Err(format!("not of the handshake era: {exchange:?}"));
+            }
         }
         Ok(())
     }
@@ -220,7 +237,14 @@ impl World {
         }
         self.note(usize::MAX, || "restarts".to_owned());
         self.saw("restart");
+        self.all_is_lost();
         self.server.up = false;
+        let time = *self.random.pick(&[50, 1000, 6000]).unwrap_or(&0);
+        let at = self.now + Duration::from_millis(time);
+        self.queue.push(at, Event::Started);
+    }
+
+    fn all_is_lost(&mut self) {
         self.server.sessions.clear();
         for job in &mut self.server.jobs {
             job.stop();
@@ -230,9 +254,6 @@ impl World {
         for key in open.map(|(key, _)| *key).collect::<Vec<_>>() {
             self.break_off(key);
         }
-        let time = *self.random.pick(&[50, 1000, 6000]).unwrap_or(&0);
-        let at = self.now + Duration::from_millis(time);
-        self.queue.push(at, Event::Started);
     }
 
     /// The upstream learns that the ferry dropped an exchange.

@@ -35,6 +35,11 @@ impl World {
         self.reply(key, Piece::Refused(refusal, lost));
     }
 
+    /// The request is not taken, and its session, if any, is none.
+    pub(super) fn refuse_as_lost(&mut self, key: Key, status: u16, body: &str) {
+        self.refuse_with(key, status, body, true);
+    }
+
     /// A session that the server does not know, in the words of several servers.
     pub(super) fn refuse_session(&mut self, key: Key) {
         let (status, body) = *self

@@ -29,6 +29,11 @@ impl World {
     pub(super) fn ask(&mut self, place: usize) {
         let job = &self.server.jobs[place];
         let (owner, session) = (job.owner, job.session.clone());
+        if job.exchange.modern {
+            // No request may come from a modern upstream.
+            let text = r#"{"jsonrpc":"2.0","id":1,"method":"roots/list"}"#;
+            return self.say(place, Said::Noise, text);
+        }
         let known = session.as_ref().map(|it| self.server.sessions.get_mut(it));
         let number = match known {
             Some(None) => return,
@@ -80,6 +85,9 @@ impl World {
     }
 
     pub(super) fn answer_text(&mut self, place: usize, id: &str, good: bool) -> (Said, String) {
+        if self.server.jobs[place].exchange.modern {
+            return self.modern_answer_text(place, id, good);
+        }
         let job = &self.server.jobs[place];
         let books = &mut self.connections[job.owner].books;
         let nonce = match job.exchange.request {

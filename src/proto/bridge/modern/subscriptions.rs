@@ -139,7 +139,8 @@ impl<C: Clone> Bridge<C> {
             return self.close_subscriptions();
         }
         let streams = &mut self.modern.subscriptions;
-        let fits = streams.current.as_ref().is_some_and(|it| it.uris == uris);
+        // One that carries what is awaited was not granted it.
+        let fits = !urgent && streams.current.as_ref().is_some_and(|it| it.uris == uris);
         if streams.next.is_some() || fits || (streams.again.is_some() && !urgent) {
             return;
         }

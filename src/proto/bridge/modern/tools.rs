@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::super::handshake::Phase;
 use super::super::ledger::Place;
 use super::super::vocabulary::{CallId, Counted, Verb};
 use super::super::{Bridge, Purpose, Queued};
@@ -112,6 +113,11 @@ impl<C: Clone> Bridge<C> {
         let Some(request) = self.ledger.get_mut(id) else {
             return;
         };
+        if self.phase != Phase::Open {
+            // A handshake began since the call was sent: behind the gate it is asked anew.
+            request.place = Place::Queued;
+            return self.queue.push_back(Queued::Request(id.clone()));
+        }
         request.tools_asked = true;
         request.place = Place::AwaitingTools;
         if self.modern.tools.listing.is_none() {
@@ -170,6 +176,8 @@ impl<C: Clone> Bridge<C> {
     pub(in super::super) fn tools_unanswered(&mut self, call: CallId) {
         if self.modern.tools.listing == Some(call) {
             self.modern.tools.listing = None;
+            // It is not asked again for each call: a list that the client reads, or a mismatch, corrects it.
+            self.modern.tools.complete = true;
             self.tools_known();
         }
     }

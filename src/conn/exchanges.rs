@@ -1,0 +1,180 @@
+//! A connection's exchanges with the upstream: begun as the bridge asks, polled in turn, their cookies kept, and all of it
+//! shown on the tap. Nothing here knows why an exchange is had.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use hyper::header::HeaderValue;
+use tracing::{debug, info};
+
+use super::Shared;
+use crate::metrics::Counter;
+use crate::proto::bridge::{CallId, End, Exchange, Reply, Verb};
+use crate::tap::{Label, Text, What};
+use crate::upstream::{Call, Forwarded, Jar, Outgoing};
+
+/// The open ones, and what all of them carry.
+pub(super) struct Exchanges {
+    shared: Arc<Shared>,
+    label: Label,
+    query: Option<Arc<str>>,
+    connection_id: Option<HeaderValue>,
+    calls: Vec<(CallId, Call)>,
+    replies: Vec<Reply>,
+    cookies: Jar,
+    /// Which exchange is polled first, so that a busy one does not starve the others.
+    turn: usize,
+}
+
+impl Exchanges {
+    /// `name` is the connection's towards the upstream, where that wants one.
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        label: Label,
+        query: Option<Arc<str>>,
+        name: &[u8],
+    ) -> Self {
+        let name: String = name.iter().map(|byte| format!("{byte:02x}")).collect();
+        let connection_id = shared
+            .upstream
+            .wants_connection_id()
+            .then(|| HeaderValue::try_from(name).ok())
+            .flatten();
+        Self {
+            shared: Arc::clone(shared),
+            label,
+            query,
+            connection_id,
+            calls: Vec::new(),
+            replies: Vec::new(),
+            cookies: Jar::default(),
+            turn: 0,
+        }
+    }
+
+    /// Bytes of messages that have not come whole.
+    pub(super) fn held(&self) -> usize {
+        self.calls.iter().map(|(_, call)| call.held()).sum()
+    }
+
+    /// Drops one, if it is open.
+    pub(super) fn abort(&mut self, id: CallId) {
+        self.calls.retain(|(call, _)| *call != id);
+    }
+
+    /// Polls the exchanges. Ready with the place of one that has replies, which are for [`Self::take`].
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
+        let count = self.calls.len();
+        for step in 0..count {
+            let place = (self.turn + step) % count;
+            if let Some((_, call)) = self.calls.get_mut(place)
+                && call.poll_replies(cx, &mut self.replies).is_ready()
+            {
+                self.turn = place + 1;
+                return Poll::Ready(place);
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Gives the replies of the exchange at this place.
+    pub(super) fn take(&mut self, place: usize, mut give: impl FnMut(CallId, Reply)) {
+        let Some((id, call)) = self.calls.get_mut(place) else {
+            return;
+        };
+        let id = *id;
+        if let Some(headers) = call.cookies.take() {
+            let uri = call.uri().clone();
+            self.cookies.store(&headers, &uri);
+        }
+        if matches!(self.replies.last(), Some(Reply::Refused(_) | Reply::End(_))) {
+            self.calls.swap_remove(place);
+            if self.calls.is_empty() {
+                // An idle connection keeps no room for exchanges.
+                self.calls = Vec::new();
+            }
+        }
+        let mut replies = std::mem::take(&mut self.replies);
+        for reply in replies.drain(..) {
+            self.show_reply(id, &reply);
+            give(id, reply);
+        }
+        self.replies = replies;
+    }
+
+    fn show_reply(&self, id: CallId, reply: &Reply) {
+        let call = id.0;
+        match reply {
+            Reply::Head { status, .. } => self.shared.bus.emit(self.label, || What::Status {
+                call,
+                status: *status,
+            }),
+            Reply::Refused(refusal) => {
+                debug!(call, status = refusal.status, "the upstream refused");
+                self.shared.bus.emit(self.label, || What::Status {
+                    call,
+                    status: refusal.status,
+                });
+            }
+            Reply::Message { text, .. } => {
+                self.shared.bus.emit(self.label, || What::FromUpstream {
+                    call,
+                    text: Text::of(text),
+                });
+            }
+            Reply::End(End::Complete) | Reply::Mark { .. } | Reply::Alive => {}
+            Reply::End(
+                End::Cut(why) | End::Unreached(why) | End::Lost(why) | End::WrongType(why),
+            ) => {
+                debug!(call, why, "an upstream exchange failed");
+                self.shared.bus.emit(self.label, || What::Failed {
+                    call,
+                    why: why.clone(),
+                });
+            }
+            Reply::Oversized => {
+                info!(
+                    call,
+                    "the upstream sent a message larger than --max-message; it was dropped"
+                );
+            }
+        }
+    }
+
+    /// Begins one that the bridge asks for.
+    pub(super) fn begin(&mut self, id: CallId, exchange: Exchange<Arc<Forwarded>>) {
+        self.shared.metrics.add(Counter::UpstreamCalls);
+        let Exchange {
+            verb,
+            session,
+            version,
+            mirrored,
+            context,
+            repeated,
+        } = exchange;
+        self.shared.bus.emit(self.label, || {
+            let (method, text) = match &verb {
+                Verb::Post(text) => ("POST", Some(Text::of(text))),
+                Verb::Get { .. } => ("GET", None),
+                Verb::Delete => ("DELETE", None),
+            };
+            What::ToUpstream {
+                call: id.0,
+                method,
+                text,
+            }
+        });
+        let outgoing = Outgoing {
+            verb,
+            session,
+            version,
+            mirrored,
+            forwarded: context,
+            cookies: self.cookies.header(self.shared.upstream.configured()),
+            query: self.query.clone(),
+            connection_id: self.connection_id.clone(),
+            repeated,
+        };
+        self.calls.push((id, self.shared.upstream.call(outgoing)));
+    }
+}

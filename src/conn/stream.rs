@@ -1,0 +1,256 @@
+//! One legacy connection as a task: its mailbox, its upstream exchanges and one timer go into the bridge, and what the
+//! bridge asks for is carried out; its client has one stream, the socket of its `GET /sse`.
+//!
+//! The task lives from that GET until the farewell to the upstream is over, which is a little longer than the client.
+//! There is no task per exchange: the few that are open are polled in turn. Nothing here knows a rule of the protocol.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tracing::{Instrument, debug, debug_span, info};
+
+use super::core::{Core, Origin, Towards};
+use super::wire::Wire;
+use super::{LAST_WORDS, Registration, SHORT_STALL, SHORT_STALL_BYTES, Shared};
+use crate::metrics::Counter;
+use crate::proto::sse;
+use crate::store::{Binding, ConnectionId, Delivery, Front, MAILBOX};
+use crate::tap::Label;
+
+/// What one connection begins with.
+#[derive(Debug)]
+pub struct Opening {
+    /// Its secret name.
+    pub id: ConnectionId,
+    /// Its name towards people.
+    pub label: Label,
+    /// The response head.
+    pub head: bytes::Bytes,
+    /// Whether the head announces the chunked coding; not towards HTTP/1.0.
+    pub chunked: bool,
+    /// The `endpoint` event, the first frame of the stream.
+    pub first: bytes::Bytes,
+    /// The query of the GET, to be repeated upstream.
+    pub query: Option<Arc<str>>,
+    /// The `MCP-Protocol-Version` header of the GET.
+    pub version: Option<Box<str>>,
+    /// Who may post on it.
+    pub binding: Binding,
+}
+
+/// Opens a connection on the socket that asked for it: registers it and starts its task. `guard` is dropped when all
+/// is over.
+pub fn open<G: Send + 'static>(
+    shared: &Arc<Shared>,
+    opening: Opening,
+    socket: TcpStream,
+    guard: G,
+) {
+    let Opening {
+        id,
+        label,
+        head,
+        chunked,
+        first,
+        query,
+        version,
+        binding,
+    } = opening;
+    let (mailbox, deliveries) = mpsc::channel(MAILBOX);
+    let registration = Registration::new(shared, id, label);
+    registration.claim(mailbox, binding, Front::Stream);
+    let mut wire = Wire::new(socket, head, chunked);
+    wire.push(first);
+    let origin = Origin {
+        label,
+        query,
+        version,
+        ages: true,
+        holds: false,
+    };
+    let connection = Connection {
+        core: Core::new(Arc::clone(shared), origin),
+        wire,
+        client_gone: false,
+        finished: false,
+    };
+    let span = debug_span!("connection", %label);
+    let task = async move {
+        let registration = registration;
+        connection.run(deliveries, &registration).await;
+        drop(registration);
+        drop(guard);
+    };
+    tokio::task::spawn(task.instrument(span));
+}
+
+/// What woke the task.
+enum Woken {
+    Delivery(Box<Delivery>),
+    /// The exchange at this place has replies.
+    Replies(usize),
+    ClientGone,
+    Time,
+}
+
+struct Connection {
+    core: Core,
+    wire: Wire,
+    client_gone: bool,
+    finished: bool,
+}
+
+impl Connection {
+    async fn run(
+        mut self,
+        mut deliveries: mpsc::Receiver<Box<Delivery>>,
+        registration: &Registration,
+    ) {
+        debug!("opened");
+        let mut timer = pin!(tokio::time::sleep_until(self.next_time()));
+        self.wire.write();
+        while !self.finished {
+            // The timer is only ever moved forward: one that fires early costs less than one that is reset each turn.
+            let next = self.next_time();
+            if next < timer.deadline() || timer.is_elapsed() {
+                timer.as_mut().reset(next);
+            }
+            let woken = poll_fn(|cx| {
+                if !self.wire.is_closed()
+                    && self.wire.poll_closed(cx).is_ready()
+                    && !self.client_gone
+                {
+                    return Poll::Ready(Woken::ClientGone);
+                }
+                if let Poll::Ready(Some(delivery)) = deliveries.poll_recv(cx) {
+                    return Poll::Ready(Woken::Delivery(delivery));
+                }
+                if let Poll::Ready(place) = self.poll_calls(cx) {
+                    return Poll::Ready(Woken::Replies(place));
+                }
+                timer.as_mut().poll(cx).map(|()| Woken::Time)
+            })
+            .await;
+            match woken {
+                Woken::Delivery(delivery) => self.on_delivery(*delivery),
+                Woken::Replies(place) => self.core.on_replies(place),
+                Woken::ClientGone => self.on_client_gone(registration),
+                Woken::Time => self.on_time(registration),
+            }
+            self.carry_out(registration);
+            self.wire.write();
+            self.core.account(self.wire.waiting());
+        }
+        // The farewell may be over before a slow client has read its last events.
+        let rest = poll_fn(|cx| {
+            if self.wire.is_closed() {
+                Poll::Ready(())
+            } else {
+                self.wire.poll_closed(cx)
+            }
+        });
+        if tokio::time::timeout(LAST_WORDS, rest).await.is_err() {
+            debug!("the client did not read its last events");
+        }
+        debug!("closed");
+    }
+
+    fn poll_calls(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
+        if self.core.may_read(self.wire.waiting()) {
+            self.core.poll_calls(cx)
+        } else {
+            Poll::Pending
+        }
+    }
+
+    fn next_time(&self) -> Instant {
+        let limits = &self.core.shared.limits;
+        let client = match self.wire.stalled_since() {
+            _ if self.client_gone => None,
+            // Bytes that are written while nothing else happens wake nobody: a look now and then, so that the next
+            // keep-alive is not late.
+            Some(since) => {
+                let often = self.wire.waiting() > SHORT_STALL_BYTES;
+                let pause = if often {
+                    SHORT_STALL
+                } else {
+                    limits.keep_alive
+                };
+                let look = Instant::now() + pause;
+                Some(look.min(since + limits.client_stall_timeout))
+            }
+            None => Some(self.wire.last_moved() + limits.keep_alive),
+        };
+        // With nobody to keep alive and nothing to wait for, only exchanges can wake the task; a minute is a backstop.
+        client
+            .into_iter()
+            .chain(self.core.next_time(!self.client_gone))
+            .min()
+            .unwrap_or_else(|| Instant::now() + Duration::from_secs(60))
+    }
+
+    fn on_delivery(&mut self, delivery: Delivery) {
+        match delivery {
+            Delivery::Posted(post) => {
+                self.core.on_post(post);
+            }
+            Delivery::Drain(spread) => self.core.on_drain(spread),
+            Delivery::Expire => self.core.on_expire(),
+            // Only sessions are listened to and ended by a request; dropping the request refuses it.
+            Delivery::Listen(_) | Delivery::Leave => {}
+        }
+    }
+
+    /// The id becomes unknown at once, so that the client's next POST gets its 404 instead of silence.
+    fn on_client_gone(&mut self, registration: &Registration) {
+        self.client_gone = true;
+        registration.release();
+        self.core.on_client_gone();
+    }
+
+    fn on_time(&mut self, registration: &Registration) {
+        let limits = &self.core.shared.limits;
+        if !self.client_gone {
+            let patience = self.core.patience(self.wire.waiting());
+            match self.wire.stalled_since() {
+                Some(since) if since + patience <= Instant::now() => {
+                    info!("the client has not read for {patience:?}; closing it");
+                    self.core.shared.metrics.add(Counter::StalledClients);
+                    self.wire.close();
+                    self.on_client_gone(registration);
+                }
+                Some(_) => {}
+                None if self.wire.last_moved() + limits.keep_alive <= Instant::now() => {
+                    self.wire.push(sse::KEEP_ALIVE);
+                }
+                None => {}
+            }
+        }
+        self.core.on_time();
+    }
+
+    fn carry_out(&mut self, registration: &Registration) {
+        while let Some(output) = self.core.next_output() {
+            match output {
+                Towards::Deliver(text, _) => {
+                    self.core.delivered(&text);
+                    self.wire.push(sse::message(&text));
+                }
+                Towards::End => {
+                    self.client_gone = true;
+                    registration.release();
+                    self.wire.end();
+                }
+                // The POST's own answer says it.
+                Towards::TurnedAway(_) => {}
+                Towards::Finished => self.finished = true,
+            }
+        }
+    }
+}
