@@ -42,6 +42,11 @@ impl<C> Again<C> {
         }
     }
 
+    /// Whether it is asked in place of this `initialize` of the client.
+    pub(super) fn is_for(&self, id: &Id) -> bool {
+        matches!(self, Self::Discover(discovery) if discovery.is_for(id))
+    }
+
     pub(super) fn is_answer(&self) -> bool {
         matches!(self, Self::Notice(notice, ..) if notice.message.kind() == Kind::Response)
     }

@@ -547,6 +547,10 @@ impl<C: Clone> Bridge<C> {
         if request.place == Place::Asking {
             self.withdraw_questions(id);
         }
+        if request.is_initialize() {
+            // The question that stands in its place waits here while no exchange is open for it.
+            self.again.retain(|(_, again)| !again.is_for(id));
+        }
         if request.place == Place::Queued {
             self.queue
                 .retain(|queued| !matches!(queued, Queued::Request(queued) if queued == id));

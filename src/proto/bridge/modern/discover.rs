@@ -54,6 +54,10 @@ pub(in super::super) struct Discovery<C> {
 }
 
 impl<C> Discovery<C> {
+    pub(in super::super) fn is_for(&self, id: &Id) -> bool {
+        matches!(&self.asker, Asker::Client(own) if own == id)
+    }
+
     pub(in super::super) fn asker(&mut self) -> &mut Asker<C> {
         &mut self.asker
     }
@@ -345,6 +349,15 @@ impl<C: Clone> Bridge<C> {
 
     /// It was not the era: the refusal of `initialize` stands.
     fn refused_after_all(&mut self, asker: Asker<C>, before: Before) {
+        if matches!(&before, Before::Answer(answer) if !answer.is_error()) {
+            let text = format!(
+                "the upstream answered initialize in the revision {}, which has no such request, and does not answer \
+                 server/discover, which that revision has. Is --upstream an MCP endpoint?",
+                era::MODERN_VERSION
+            );
+            let trouble = Trouble::new(Reason::HandshakeFailed, Executed::No, text);
+            return self.discovery_failed(&asker, trouble);
+        }
         match (asker, before) {
             (Asker::Client(id), Before::Answer(answer)) => {
                 self.phase = Phase::Fresh;
