@@ -136,9 +136,8 @@ impl World {
 
     /// Everything changes once more: it reaches everybody who subscribed to it.
     fn changes_in_the_calm(&mut self) -> Check {
-        let heard = |world: &mut Self, number: usize| {
-            world.connections[number].books.heard_of_changes()
-        };
+        let heard =
+            |world: &mut Self, number: usize| world.connections[number].books.heard_of_changes();
         self.until(self.now + ARRIVAL, |_| false)?;
         self.each(heard)?;
         for uri in 0..3 {
