@@ -110,11 +110,12 @@ impl<C: Clone> Bridge<C> {
     }
 
     pub(super) fn wait_for_tools(&mut self, id: &Id) {
+        let open = self.is_modern() && self.phase == Phase::Open;
         let Some(request) = self.ledger.get_mut(id) else {
             return;
         };
-        if self.phase != Phase::Open {
-            // A handshake began since the call was sent: behind the gate it is asked anew.
+        if !open {
+            // A handshake began since the call was sent, maybe with an older upstream: behind the gate it is seen to.
             request.place = Place::Queued;
             return self.queue.push_back(Queued::Request(id.clone()));
         }
