@@ -124,7 +124,11 @@ impl World {
         self.answer_all();
         let still = |it: &Connection| it.books.is_quiet() && it.books.listens_rightly();
         let quiet = |world: &Self| world.connections.iter().all(still);
-        let end = self.now + CALM;
+        let (half, end) = (self.now + CALM / 2, self.now + CALM);
+        if !self.until(half, quiet)? {
+            // An answer may have met a full queue at the end of the storm.
+            self.answer_all();
+        }
         if self.until(end, quiet)? {
             return self.changes_in_the_calm();
         }

@@ -270,7 +270,7 @@ impl<C: Clone> Bridge<C> {
         // (2026-07-28, "Cancellation").
         let session = self
             .session_of(request.generation)
-            .filter(|_| request.sent && !self.is_modern());
+            .filter(|session| request.sent && !session.is_modern());
         let Some(session) = session else {
             if let Some(call) = call {
                 self.abort(call);

@@ -49,6 +49,13 @@ pub(super) struct Session {
     pub(super) generation: u32,
 }
 
+impl Session {
+    /// Whether what is said on it is said in a modern revision.
+    pub(super) fn is_modern(&self) -> bool {
+        self.version.as_deref() == Some(era::MODERN_VERSION)
+    }
+}
+
 impl<C: Clone> Bridge<C> {
     /// The session of that handshake, to say something on it. `None` when it is over.
     pub(super) fn session_of(&self, generation: u32) -> Option<Session> {
@@ -280,6 +287,8 @@ impl<C: Clone> Bridge<C> {
         let version = answer
             .result_member("protocolVersion")
             .and_then(|(_, json)| serde_json::from_str::<String>(json).ok());
+        // A modern revision has no handshake; whoever names one here has not understood the question.
+        let version = version.filter(|version| !era::is_modern_version(version));
         self.session.version = version.map(Arc::from);
     }
 

@@ -42,7 +42,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::proto::era::{self, Era};
+use crate::proto::era::Era;
 use crate::proto::jsonrpc::{Id, Message};
 use ends::Again;
 use handshake::{Phase, Session};
@@ -473,7 +473,7 @@ impl<C: Clone> Bridge<C> {
             purpose,
             generation: session.generation,
             with_session: session.id.is_some(),
-            modern: session.version.as_deref() == Some(era::MODERN_VERSION),
+            modern: session.is_modern(),
             credential,
             session: None,
             deadline: None,

@@ -271,9 +271,10 @@ impl<C: Clone> Bridge<C> {
                 self.release_post(origin.post);
                 self.remembered.confirmed = true;
                 if std::mem::take(&mut self.remembered.replaced) {
-                    self.tell_of_changes();
+                    self.listen_after_gap();
+                } else {
+                    self.adjust_subscriptions();
                 }
-                self.adjust_subscriptions();
             }
         }
     }

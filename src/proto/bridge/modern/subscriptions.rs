@@ -158,6 +158,17 @@ impl<C: Clone> Bridge<C> {
         self.open_subscriptions(uris, context, credential);
     }
 
+    /// Listens to an upstream that took the place of another one: whatever has changed by the time that it tells of changes,
+    /// the client learns then. Where it is not listened to, that is now.
+    pub(in super::super) fn listen_after_gap(&mut self) {
+        self.modern.subscriptions.gap = true;
+        self.adjust_subscriptions();
+        if self.modern.subscriptions.next.is_none() {
+            self.modern.subscriptions.gap = false;
+            self.tell_of_changes();
+        }
+    }
+
     fn open_subscriptions(&mut self, uris: BTreeSet<Box<str>>, context: C, credential: u64) {
         let mut filter = Object::default();
         for list in self.remembered.promised.names() {
@@ -312,7 +323,8 @@ impl<C: Clone> Bridge<C> {
         if lived.is_some_and(|lived| lived >= GOOD_LIFE) {
             streams.failures = 0;
         }
-        streams.gap |= current.is_some();
+        // Until there is an acknowledged stream, nobody tells of changes.
+        streams.gap |= streams.current.is_none();
         streams.barred = barred;
         let doubled = FIRST_WAIT.saturating_mul(1 << streams.failures.min(8));
         streams.failures = streams.failures.saturating_add(1);
