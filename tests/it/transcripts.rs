@@ -4,6 +4,7 @@
 //! may be left: every POST answered, every exchange over except the listen stream, and a client that leaves then is
 //! followed by the end of the session and by `finished`. A failure prints the transcript up to the line that differs.
 //! `TRANSCRIPTS_REWRITE=1` writes what came out into the files instead: read the difference before you keep it.
+//! Over 600 lines, because the player, what it makes of each line, and what shows that it notices belong together.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

@@ -12,7 +12,9 @@
 //! | file | what it holds |
 //! | --- | --- |
 //! | `vocabulary` | inputs and outputs |
+//! | `settings` | what is known beforehand |
 //! | `ledger` | one request in flight |
+//! | `calls` | one exchange with the upstream, and why it was begun |
 //! | `client` | what the client posts: admission, the hold for the upstream's status, cancels |
 //! | `handshake` | the handshake era: initialize, the gate behind it, sessions and their loss |
 //! | `replies` | what the upstream answers: heads and messages |
@@ -24,6 +26,7 @@
 //! | `missed` | what is said to a client that may have missed a notification |
 //! | `trouble` | the errors that the ferry makes itself |
 
+mod calls;
 mod client;
 mod ends;
 mod handshake;
@@ -34,6 +37,7 @@ mod missed;
 mod modern;
 mod replies;
 mod restore;
+mod settings;
 mod trouble;
 mod vocabulary;
 
@@ -43,16 +47,17 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::proto::era::Era;
-use crate::proto::jsonrpc::{Id, Message};
+use crate::proto::jsonrpc::Id;
+use calls::{Call, LINGER, Notice, Purpose, Queued};
 use ends::Again;
 use handshake::{Phase, Session};
 use leave::{ClientState, Leaving};
-use ledger::{Attempts, Origin, Place, Request};
+use ledger::{Place, Request};
 use listen::Listen;
 use modern::Modern;
-use modern::discover::Discovery;
 pub use modern::rounds::{MAX_QUESTIONS, MAX_ROUNDS};
 use restore::Remembered;
+pub use settings::Settings;
 use trouble::{Executed, Trouble};
 pub use vocabulary::{
     About, Answer, Body, CallId, Counted, End, Exchange, Input, Mirrored, Output, PostId, Posted,
@@ -63,66 +68,6 @@ pub use vocabulary::{
 pub const MAX_ASKED: usize = 256;
 /// Notifications and answers of the client that wait behind a handshake or for the upstream; one more POST gets 503.
 pub const MAX_NOTICES: usize = 256;
-/// How long an exchange may stay open after its request had its outcome.
-const LINGER: Duration = Duration::from_secs(5);
-/// Exchanges that may do so at once; one more is dropped with the outcome.
-const MAX_LINGERING: usize = 16;
-
-/// What a bridge needs to know beforehand.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Requests in flight at once; one more gets an error.
-    pub max_in_flight: usize,
-    /// How long one request may take, all in all.
-    pub request_timeout: Duration,
-    /// How long the upstream may send nothing in the exchange of a request.
-    pub request_idle_timeout: Duration,
-    /// How long a POST is held for the upstream's status while its credential is unproven.
-    pub hold: Duration,
-    /// The same for `initialize`.
-    pub hold_initialize: Duration,
-    /// Whether POSTs whose credential is proven are held too. For a front whose answers wait for the upstream anyway: a
-    /// credential that has expired becomes an HTTP status there at once.
-    pub hold_proven: bool,
-    /// How long a handshake of the ferry's own may take, and how long `notifications/initialized` may hold up others.
-    pub handshake_timeout: Duration,
-    /// How long the farewell to the upstream may take, once the client is gone.
-    pub leave_timeout: Duration,
-    /// The revision named on the client's GET, a hint for a handshake of the ferry's own.
-    pub version_hint: Option<Box<str>>,
-    /// What the upstream is taken to speak until it shows something else.
-    pub era: Era,
-    /// Whether that is the operator's word, to be held to whatever the upstream shows.
-    pub era_fixed: bool,
-    /// Whether a stream is kept open on which the upstream tells of changes.
-    pub listen: bool,
-    /// Whether content that the client's revision does not know becomes text.
-    pub downgrade_content: bool,
-    /// Seed of the jitter on waiting times.
-    pub seed: u64,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            max_in_flight: 128,
-            request_timeout: Duration::from_secs(3600),
-            request_idle_timeout: Duration::from_secs(900),
-            hold: Duration::from_secs(1),
-            hold_initialize: Duration::from_secs(3),
-            hold_proven: false,
-            handshake_timeout: Duration::from_secs(30),
-            leave_timeout: Duration::from_secs(5),
-            version_hint: None,
-            era: Era::Handshake,
-            era_fixed: false,
-            listen: true,
-            downgrade_content: false,
-            seed: 0,
-        }
-    }
-}
-
 /// A POST of the client that is held for the upstream's status.
 #[derive(Debug)]
 struct Held {
@@ -149,73 +94,6 @@ impl Asked {
     fn is_of(&self, of: u32) -> bool {
         matches!(self, Self::Upstream { generation, .. } if *generation == of)
     }
-}
-
-/// What waits behind the gate of the handshake.
-#[derive(Debug)]
-enum Queued<C> {
-    /// A request; the ledger has it.
-    Request(Id),
-    /// A notification.
-    Notice(Notice<C>),
-}
-
-/// A notification of the client, or its answer to a request of the upstream.
-#[derive(Debug)]
-struct Notice<C> {
-    message: Message,
-    origin: Origin<C>,
-    attempts: Attempts,
-    /// Whether its one repetition on a new session is used up, or there shall be none.
-    replayed: bool,
-}
-
-/// Why an exchange with the upstream was started.
-#[derive(Debug)]
-enum Purpose<C> {
-    /// For this request of the ledger: a POST, or a GET that resumes.
-    Request(Id),
-    /// It has served its purpose. What still comes is relayed, but no answer.
-    Abandoned,
-    /// A notification or an answer of the client.
-    Notice(Notice<C>),
-    /// The client's cancel of a request; the exchange that it cancels is dropped when this one is settled.
-    Cancel(Option<CallId>),
-    /// The ferry's own `initialize`, on behalf of what came from there; or the client's, once the client is gone.
-    OwnInitialize(Origin<C>, Attempts, Id),
-    /// The ferry's own `notifications/initialized`.
-    OwnInitialized,
-    /// Log level or subscription, restored after the session was lost.
-    Restore,
-    /// The stream for what the upstream sends unasked.
-    Listen,
-    /// `server/discover`, asked of a modern upstream.
-    Discover(Box<Discovery<C>>),
-    /// The ferry's own `tools/list`.
-    ListTools(Option<Box<Message>>),
-    /// The stream for what a modern upstream tells unasked.
-    Subscriptions,
-    /// The end of a session, or a word of farewell; the answer does not matter.
-    Farewell,
-}
-
-/// One open exchange with the upstream.
-#[derive(Debug)]
-struct Call<C> {
-    purpose: Purpose<C>,
-    /// Of the session that it was started with.
-    generation: u32,
-    /// Whether a session id went with it.
-    with_session: bool,
-    /// Whether it was said in the modern revision.
-    modern: bool,
-    credential: u64,
-    /// The session id of its answer, which counts only when the answer is a good `initialize`.
-    session: Option<Box<str>>,
-    /// When it is dropped, or its failure assumed.
-    deadline: Option<Instant>,
-    /// When the upstream was last heard in it, or it began.
-    heard: Instant,
 }
 
 /// The state machine of one connection.
@@ -257,13 +135,6 @@ pub struct Bridge<C> {
     retiring: bool,
     leaving: Option<Leaving>,
     finished: bool,
-}
-
-impl<C> Call<C> {
-    /// When a request's exchange has been silent for too long.
-    fn silent_at(&self, limit: Duration) -> Option<Instant> {
-        matches!(self.purpose, Purpose::Request(_)).then(|| self.heard + limit)
-    }
 }
 
 impl<C: Clone> Bridge<C> {
@@ -442,102 +313,6 @@ impl<C: Clone> Bridge<C> {
     fn deliver(&mut self, text: Bytes, about: About) {
         if self.client_state() == ClientState::Here {
             self.emit(Output::Deliver(text, about));
-        }
-    }
-
-    /// What a message that came in this exchange has to do with.
-    fn about(&self, call: CallId) -> About {
-        match self.calls.get(&call).map(|call| &call.purpose) {
-            Some(Purpose::Request(id)) => About::During(id.clone()),
-            _ => About::Nothing,
-        }
-    }
-
-    fn send(&mut self, purpose: Purpose<C>, verb: Verb, context: C, credential: u64) -> CallId {
-        let session = self.session.clone();
-        self.send_on(&session, purpose, verb, Vec::new(), context, credential)
-    }
-
-    fn send_on(
-        &mut self,
-        session: &Session,
-        purpose: Purpose<C>,
-        verb: Verb,
-        mirrored: Vec<Mirrored>,
-        context: C,
-        credential: u64,
-    ) -> CallId {
-        self.last_call += 1;
-        let id = CallId(self.last_call);
-        let call = Call {
-            purpose,
-            generation: session.generation,
-            with_session: session.id.is_some(),
-            modern: session.is_modern(),
-            credential,
-            session: None,
-            deadline: None,
-            heard: self.now,
-        };
-        let repeated = self.repeats(&call.purpose);
-        self.calls.insert(id, Box::new(call));
-        let exchange = Exchange {
-            verb,
-            session: session.id.clone(),
-            version: session.version.clone(),
-            mirrored,
-            context,
-            repeated,
-        };
-        self.emit(Output::Send(id, exchange));
-        id
-    }
-
-    /// Whether an exchange for this purpose was had before, or tried.
-    fn repeats(&self, purpose: &Purpose<C>) -> bool {
-        match purpose {
-            Purpose::Request(id) => self
-                .ledger
-                .get(id)
-                .is_some_and(|request| request.resent || request.attempts.failures > 0),
-            Purpose::OwnInitialize(_, attempts, _) => attempts.failures > 0,
-            Purpose::Discover(discovery) => discovery.attempts.failures > 0,
-            Purpose::Notice(notice) => notice.attempts.failures > 0,
-            _ => false,
-        }
-    }
-
-    /// Gives an exchange until then.
-    fn limit(&mut self, call: CallId, time: Duration) {
-        let deadline = self.now + time;
-        if let Some(call) = self.calls.get_mut(&call) {
-            call.deadline = Some(deadline);
-        }
-    }
-
-    /// An exchange has served its purpose. It may end by itself, so that its connection can be used again.
-    fn let_linger(&mut self, call: CallId) {
-        let abandoned = |call: &&Call<C>| matches!(call.purpose, Purpose::Abandoned);
-        if self
-            .calls
-            .values()
-            .map(Box::as_ref)
-            .filter(abandoned)
-            .count()
-            >= MAX_LINGERING
-        {
-            return self.abort(call);
-        }
-        if let Some(call) = self.calls.get_mut(&call) {
-            call.purpose = Purpose::Abandoned;
-        }
-        self.limit(call, LINGER);
-    }
-
-    /// Drops an exchange, if it is still open.
-    fn abort(&mut self, call: CallId) {
-        if self.calls.remove(&call).is_some() {
-            self.emit(Output::Abort(call));
         }
     }
 
