@@ -13,6 +13,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 exec </dev/null
 . tests/lib.sh
+# Steps find what others have built by its path.
+unset CARGO_TARGET_DIR
 
 # name | how its result is read | steps that must have ended before | command
 #   one    the exit code is the one test

@@ -1,8 +1,8 @@
 //! What the upstream tells unasked: one `subscriptions/listen` stream per connection (2026-07-28, "Subscriptions").
 //!
 //! It carries what the client may expect: the list changes that the server promises, and updates of the resources that the
-//! client subscribed to. Its filter is fixed, so a changed set is a new stream, and the old one is closed only when the new
-//! one is acknowledged: an update may be told twice, never not at all. A `resources/subscribe` is answered when a stream
+//! client subscribed to. Its filter is fixed, so a changed set is a new stream, and the old one is closed a moment after the
+//! new one is acknowledged: an update may be told twice, never not at all. A `resources/subscribe` is answered when a stream
 //! that has it is acknowledged. A stream that drops is opened again, and the client is told that it may have missed
 //! something (`missed`). Nothing else waits for any of this.
 
@@ -23,6 +23,9 @@ use crate::proto::object::{self, Object};
 
 /// How long an upstream may take to acknowledge a stream.
 const ACKNOWLEDGE: Duration = Duration::from_secs(10);
+/// How long a stream that was replaced is still read: what it told before the new one was acknowledged comes on a connection
+/// of its own, and may come later.
+const REMAIN: Duration = Duration::from_secs(1);
 /// Waiting times double from the first to the last while attempts bring nothing.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LAST_WAIT: Duration = Duration::from_secs(30);
@@ -38,6 +41,8 @@ pub(in super::super) struct Subscriptions {
     current: Option<Stream>,
     /// The one that is to replace it.
     next: Option<Stream>,
+    /// The one that it has replaced, while it may still have something to tell.
+    former: Option<CallId>,
     /// When it is tried again.
     again: Option<Instant>,
     failures: u32,
@@ -78,10 +83,9 @@ impl Subscriptions {
     }
 
     fn is(&self, call: CallId) -> bool {
-        [&self.current, &self.next]
-            .into_iter()
-            .flatten()
-            .any(|stream| stream.call == call)
+        let streams = [&self.current, &self.next].into_iter().flatten();
+        let mut calls = streams.map(|stream| stream.call).chain(self.former);
+        calls.any(|own| own == call)
     }
 }
 
@@ -197,8 +201,9 @@ impl<C: Clone> Bridge<C> {
         let streams = &mut self.modern.subscriptions;
         streams.again = None;
         let open = [streams.current.take(), streams.next.take()];
-        for stream in open.into_iter().flatten() {
-            self.abort(stream.call);
+        let open = open.into_iter().flatten().map(|stream| stream.call);
+        for call in open.chain(streams.former.take()).collect::<Vec<_>>() {
+            self.abort(call);
         }
     }
 
@@ -246,7 +251,9 @@ impl<C: Clone> Bridge<C> {
             open.deadline = None;
         }
         if let Some(former) = former {
-            self.abort(former.call);
+            self.limit(former.call, REMAIN);
+            let oldest = self.modern.subscriptions.former.replace(former.call);
+            oldest.into_iter().for_each(|call| self.abort(call));
         }
         if missed {
             self.tell_of_changes();
