@@ -6,6 +6,8 @@
 //! full size. Events carry no headers and no ids of connections that could be used: a connection is named by a label
 //! that means nothing to anybody else.
 
+pub mod record;
+
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
