@@ -7,6 +7,7 @@
 //! that means nothing to anybody else.
 
 pub mod record;
+pub mod redact;
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
