@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use super::names::{self, Class};
-use super::{Copy, LEVELS, Redactor, part, prose, run};
+use super::{Copy, LEVELS, Redactor, is_placeholder, part, prose, run};
 
 /// What a bracket has opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -110,8 +110,10 @@ impl Scanner<'_, '_> {
                 false => (value, value_end, value_end),
             };
             let secret = unescaped(part(self.text, secret.0, secret.1));
-            let new = self.redactor.instead(class, &secret);
-            self.copy.replace(value, value_end, &format!("\"{new}\""));
+            if !is_placeholder(&secret) {
+                let new = self.redactor.instead(class, &secret);
+                self.copy.replace(value, value_end, &format!("\"{new}\""));
+            }
         }
         value_end
     }
@@ -214,8 +216,11 @@ fn opens_schema(text: &str, value: usize) -> bool {
         return false;
     }
     let open = run(text, value.saturating_add(1), is_space);
+    if text.as_bytes().get(open) != Some(&b'"') {
+        return false;
+    }
     let (from, to, _) = string(text, open);
-    text.as_bytes().get(open) == Some(&b'"') && DESCRIBES.contains(&part(text, from, to))
+    DESCRIBES.contains(&part(text, from, to))
 }
 
 fn is_space(byte: u8) -> bool {

@@ -111,6 +111,17 @@ pub fn is_redacted(text: &str) -> bool {
     text.contains(REDACTED) || text.contains(HASHED)
 }
 
+/// Whether a text is exactly what this module has put there.
+fn is_placeholder(text: &str) -> bool {
+    let digits = text
+        .strip_prefix(HASHED)
+        .and_then(|rest| rest.strip_suffix(']'));
+    text == REDACTED
+        || digits.is_some_and(|digits| {
+            digits.len() == 6 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+        })
+}
+
 /// A copy of a text that begins with its first change.
 struct Copy<'t> {
     text: &'t str,

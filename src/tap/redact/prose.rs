@@ -134,6 +134,9 @@ impl Word<'_, '_> {
         let equals = match self.byte(sign)? {
             b'=' => true,
             b':' => false,
+            b'"' | b'\'' | b'`' | b'\\' if quotes == self.to && sign > self.to => {
+                return self.quoted(sign);
+            }
             _ => return None,
         };
         let mut after = sign.saturating_add(1);
@@ -165,6 +168,15 @@ impl Word<'_, '_> {
                 && !names::takes_the_line(self.word())
                 && !shapes::is_no_word(value));
         (!shown).then(|| self.instead(class, from, to, in_query))
+    }
+
+    /// `unknown token "abc1"`, as servers complain.
+    fn quoted(&self, quote: usize) -> Option<Found> {
+        let class = self.redactor.names.class(self.word())?;
+        let from = run(self.text, quote, is_quote);
+        let to = self.value_end(from, true, false);
+        let secret = shapes::is_no_word(part(self.text, from, to));
+        secret.then(|| self.instead(class, from, to, false))
     }
 
     fn instead(&self, class: Class, from: usize, to: usize, in_query: bool) -> Found {

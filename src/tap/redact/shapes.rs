@@ -68,37 +68,38 @@ pub(super) fn in_word(word: &str) -> Option<usize> {
         return None;
     }
     let bytes = word.as_bytes();
+    // Found once for the whole word, so that no beginning in it has to look at all the rest.
+    let last_dot = bytes.iter().rposition(|byte| *byte == b'.');
+    let last_mark = bytes
+        .iter()
+        .rposition(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase());
     let mut before = None;
     for (at, byte) in bytes.iter().enumerate() {
         let inside = before.is_some_and(|byte: u8| byte.is_ascii_alphanumeric());
         before = Some(*byte);
         let escape = at >= 3 && bytes.get(at.saturating_sub(3)) == Some(&b'%');
-        if (!inside || escape) && begins_key(part(word, at, word.len())) {
+        if inside && !escape {
+            continue;
+        }
+        let rest = part(word, at, word.len());
+        // `eyJhbGciOi….eyJzdWIiOi….…` begins with `{"` in Base64, and has a dot; without it, it is a cursor, or a token's
+        // harmless header.
+        let web_token = rest.starts_with("eyJ") && last_dot >= Some(at.saturating_add(SHORTEST));
+        if web_token || begins_key(rest, at, last_mark) {
             return Some(at);
         }
     }
     None
 }
 
-fn begins_key(word: &str) -> bool {
-    if word.starts_with("eyJ") {
-        return is_web_token(word);
-    }
-    let Some(rest) = PREFIXES.iter().find_map(|own| word.strip_prefix(own)) else {
-        return false;
-    };
-    // `sk-learn-estimators` is no key, nor is a word that only begins like one.
-    rest.len() >= SHORTEST
-        && rest
-            .bytes()
-            .any(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase())
-}
-
-/// `eyJhbGciOi….eyJzdWIiOi….…`: what begins with `{"` in Base64, and has a dot; without it, it is a cursor, or a
-/// token's harmless header.
-fn is_web_token(word: &str) -> bool {
-    word.split_once('.')
-        .is_some_and(|(header, _)| header.len() >= 8)
+/// `last_mark`: where the word's last digit or capital is. `sk-learn-estimators` is no key, nor is a word that only begins
+/// like one.
+fn begins_key(rest: &str, at: usize, last_mark: Option<usize>) -> bool {
+    let prefix = PREFIXES.iter().find(|own| rest.starts_with(**own));
+    prefix.is_some_and(|own| {
+        rest.len() >= own.len().saturating_add(SHORTEST)
+            && last_mark >= Some(at.saturating_add(own.len()))
+    })
 }
 
 /// Where the credential ends that stands at `from`, behind the scheme.
