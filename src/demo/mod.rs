@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
 
-use crate::config::Config;
+use crate::config::{Admin, Config};
 use crate::error::{Error, Kind, Side};
 use crate::server::{Bound, Shutdown};
 use crate::tap::{Seen, What};
@@ -36,6 +36,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 pub async fn run(
     once: bool,
     listen: Option<SocketAddr>,
+    admin: Option<Admin>,
     shutdown: impl Future<Output = Shutdown>,
 ) -> Result<bool, Error> {
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -46,7 +47,7 @@ pub async fn run(
         .local_addr()
         .map_err(|error| Error::listen(any, error))?;
     let server = tokio::task::spawn(server::serve(listener));
-    let bound = bind(upstream, listen, once).await?;
+    let bound = bind(upstream, listen, admin, once).await?;
     let mut address = bound.addresses().first().copied().unwrap_or(any);
     if address.ip().is_unspecified() {
         // Listening on all addresses, as a container does; the script and its reader are on this machine.
@@ -108,6 +109,7 @@ pub async fn run(
 async fn bind(
     upstream: SocketAddr,
     listen: Option<SocketAddr>,
+    admin: Option<Admin>,
     once: bool,
 ) -> Result<Bound, Error> {
     let url = hyper::Uri::builder()
@@ -117,6 +119,7 @@ async fn bind(
         .build();
     let url = url.map_err(|error| Error::new(Side::Internal, Kind::Start).because(error))?;
     let mut config = Config::for_upstream(url);
+    config.admin = admin;
     config.listen =
         vec![listen.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, if once { 0 } else { PORT }).into())];
     match Bound::bind(config.clone()).await {
