@@ -11,9 +11,9 @@
 //! Bounds: [`MAX_OPEN`] of each thing that may be open; of what is beyond, the oldest is taken for lost.
 
 mod passed;
+mod rows;
 #[cfg(test)]
 mod tests;
-mod rows;
 mod translated;
 
 use std::collections::BTreeMap;
