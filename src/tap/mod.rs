@@ -17,7 +17,7 @@
 mod hub;
 pub mod record;
 mod recorder;
-mod redact;
+pub mod redact;
 mod ring;
 mod summary;
 
