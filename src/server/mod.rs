@@ -11,6 +11,7 @@
 //! Then nothing is accepted any more, each socket writes what it still has to, and the process ends.
 
 mod accept;
+mod admin;
 mod body;
 mod cors;
 mod forward;
@@ -22,6 +23,7 @@ mod mcp;
 mod modern;
 mod peers;
 mod probe;
+mod readiness;
 mod respond;
 mod session;
 mod socket;
@@ -39,7 +41,7 @@ use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
@@ -53,6 +55,7 @@ use crate::store::{Memory, Store};
 use crate::tap::{Bus, Label};
 use crate::upstream::Upstream;
 use accept::Reserve;
+use admin::Admin;
 use body::Body;
 use cors::Cors;
 use forward::Forwarding;
@@ -70,6 +73,7 @@ const LAST_BYTES: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Bound {
     listeners: Vec<(TcpListener, Reserve)>,
+    admin: Option<Admin>,
     server: Arc<Server>,
     drain_delay: Duration,
     drain_timeout: Duration,
@@ -102,6 +106,8 @@ struct Server {
     /// Passed-through requests that are to be finished before the process stops.
     passing: Arc<Gauge>,
     labels: AtomicU64,
+    /// When the process began, in seconds since 1970.
+    started: f64,
     /// Not ready any more; everything else still goes on.
     leaving: AtomicBool,
     draining: AtomicBool,
@@ -134,6 +140,7 @@ impl Bound {
                 accept::listen(*address).map_err(|error| Error::listen(*address, error))?;
             listeners.push((listener, Reserve::new()));
         }
+        let admin = Admin::bind(&config)?;
         let shared = Shared {
             upstream,
             store: Store::Memory(Memory::default()),
@@ -156,12 +163,14 @@ impl Bound {
             streams: Arc::default(),
             passing: Arc::default(),
             labels: AtomicU64::new(0),
+            started: now(),
             leaving: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             closing: Notify::new(),
         };
         Ok(Self {
             listeners,
+            admin,
             server: Arc::new(server),
             drain_delay: config.limits.drain_delay,
             drain_timeout: config.limits.drain_timeout,
@@ -175,6 +184,18 @@ impl Bound {
             .iter()
             .filter_map(|(listener, _)| listener.local_addr().ok())
             .collect()
+    }
+
+    /// The address of the admin listener, with the port that the system chose.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref()?.address()
+    }
+
+    /// The address of the tap's page, for a person to open. It holds the access token, if that is the ferry's own.
+    #[must_use]
+    pub fn admin_url(&self) -> Option<String> {
+        self.admin.as_ref()?.url()
     }
 
     /// The upstream's address, for messages to people.
@@ -199,10 +220,13 @@ impl Bound {
     pub async fn serve(self, shutdown: impl Future<Output = Shutdown>) {
         let Self {
             listeners,
+            admin,
             server,
             drain_delay,
             drain_timeout,
         } = self;
+        let (closing, closed) = watch::channel(false);
+        let admin = admin.map(|admin| tokio::task::spawn(admin.serve(Arc::clone(&server), closed)));
         let mut accepting = JoinSet::new();
         for (listener, reserve) in listeners {
             accepting.spawn(accept::accept(listener, reserve, Arc::clone(&server)));
@@ -240,6 +264,11 @@ impl Bound {
             warn!("some clients did not read their last answer");
         }
         accepting.shutdown().await;
+        // The last to go, so that a shutdown can be watched.
+        closing.send_replace(true);
+        if let Some(admin) = admin {
+            let _ = admin.await;
+        }
         info!("stopped");
     }
 }
@@ -255,6 +284,16 @@ fn spread(streams: usize, drain_timeout: Duration) -> Duration {
     Duration::from_millis(millis)
         .min(Duration::from_secs(2))
         .min(drain_timeout / 4)
+}
+
+/// The present in seconds since 1970.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a metric that tells the wall time"
+)]
+fn now() -> f64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0.0, |since| since.as_secs_f64())
 }
 
 impl Server {
@@ -273,14 +312,6 @@ impl Server {
 
     fn next_label(&self) -> Label {
         Label(self.labels.fetch_add(1, Ordering::Relaxed) + 1)
-    }
-
-    fn readiness(&self) -> Response<Body> {
-        if self.leaving.load(Ordering::Acquire) {
-            respond::text(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n")
-        } else {
-            respond::text(StatusCode::OK, "ready\n")
-        }
     }
 
     fn route(&self, request: &Request<Incoming>) -> Result<Route, Refused> {
