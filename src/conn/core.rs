@@ -22,7 +22,7 @@ use crate::proto::bridge::{About, Answer, Bridge, Input, Output, PostId, Posted,
 use crate::proto::era::{self, Era};
 use crate::proto::jsonrpc::{self, Message};
 use crate::store::Post;
-use crate::tap::{Label, Text, What};
+use crate::tap::{Crossing, Keep, Label};
 use crate::upstream::Forwarded;
 
 /// What a connection begins with, as far as the upstream is concerned.
@@ -194,12 +194,11 @@ impl Core {
     pub(super) fn on_post(&mut self, post: Post) -> PostId {
         #[cfg(test)]
         fail_where_asked(&post);
-        for message in &post.messages {
-            self.shared
-                .bus
-                .emit(self.label, || What::FromClient(Text::of(message.text())));
-        }
         let id = self.next_post();
+        for message in &post.messages {
+            let posted = |keep: Keep| keep.posted(id.0, post.shown.as_ref(), message);
+            self.shared.bus.on(self.label, posted);
+        }
         self.posts.push((id, post.answer));
         self.latest = Some((Arc::clone(&post.forwarded), post.credential));
         let posted = Posted {
@@ -257,7 +256,10 @@ impl Core {
                 Output::Send(id, exchange) => self.exchanges.begin(id, exchange),
                 Output::Abort(id) => self.exchanges.abort(id),
                 Output::Warn(text) => warn!("{text}"),
-                Output::Learnt(era) => self.shared.upstream.learn_era(era),
+                Output::Learnt(era) => {
+                    self.shared.upstream.learn_era(era);
+                    self.shared.bus.on(self.label, |_| Crossing::Learnt(era));
+                }
                 Output::Count(what) => self.shared.metrics.add(what.into()),
                 Output::Deliver(text, about) => return Some(Towards::Deliver(text, about)),
                 Output::EndStream => return Some(Towards::End),
@@ -267,14 +269,19 @@ impl Core {
     }
 
     /// A message was given to the client.
-    pub(super) fn delivered(&self, text: &Bytes) {
+    pub(super) fn delivered(&self, text: &Bytes, about: &About) {
         self.shared.metrics.add(Counter::Delivered);
-        self.shared
-            .bus
-            .emit(self.label, || What::ToClient(Text::of(text)));
+        self.shared.bus.on(self.label, |keep| Crossing::ToClient {
+            about: about.clone(),
+            text: keep.text(text),
+        });
     }
 
     fn answer(&mut self, post: PostId, answer: Answer) {
+        self.shared.bus.on(self.label, |_| Crossing::Answered {
+            post: post.0,
+            status: answer.status(),
+        });
         if let Some(place) = self.posts.iter().position(|(id, _)| *id == post) {
             let (_, sender) = self.posts.swap_remove(place);
             // An error means that the client did not wait for the status.

@@ -20,6 +20,7 @@ mod session;
 mod stream;
 mod wire;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +31,8 @@ use crate::budget::Budget;
 use crate::config::Limits;
 use crate::metrics::{Counter, Metrics};
 use crate::store::{Binding, ConnectionId, Front, Mailbox, Store};
-use crate::tap::{Bus, Label, What};
+use crate::tap::record::Front as Came;
+use crate::tap::{Bus, Crossing, Head, Label};
 use crate::upstream::Upstream;
 pub use backlog::{MAX_BACKLOG, MAX_BACKLOG_BYTES};
 pub use session::{Beginning, begin};
@@ -70,9 +72,17 @@ struct Registration {
 }
 
 impl Registration {
-    fn new(shared: &Arc<Shared>, id: ConnectionId, label: Label) -> Self {
+    fn new(
+        shared: &Arc<Shared>,
+        id: ConnectionId,
+        label: Label,
+        front: Came,
+        peer: IpAddr,
+        head: Option<Arc<Head>>,
+    ) -> Self {
         shared.metrics.add(Counter::ConnectionsOpened);
-        shared.bus.emit(label, || What::Opened);
+        let opened = |_| Crossing::Opened { front, peer, head };
+        shared.bus.on(label, opened);
         Self {
             shared: Arc::clone(shared),
             id,
@@ -100,7 +110,7 @@ impl Drop for Registration {
         }
         self.release();
         self.shared.metrics.add(Counter::ConnectionsClosed);
-        self.shared.bus.emit(self.label, || What::Closed);
+        self.shared.bus.on(self.label, |_| Crossing::Closed);
     }
 }
 

@@ -27,6 +27,7 @@ mod readiness;
 mod respond;
 mod session;
 mod socket;
+mod tee;
 #[cfg(test)]
 mod tests;
 
@@ -52,7 +53,7 @@ use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::proto::era;
 use crate::store::{Memory, Store};
-use crate::tap::{Bus, Label};
+use crate::tap::{Bus, Head, Label};
 use crate::upstream::Upstream;
 use accept::Reserve;
 use admin::Admin;
@@ -368,6 +369,10 @@ async fn handle(
         Some(_) => server.guard.allowed_origin(request.headers(), socket.local),
         None => None,
     };
+    let bus = &server.shared.bus;
+    let shown = bus
+        .is_watched()
+        .then(|| Head::of(request.method(), request.uri(), request.headers()));
     let answered = match server.route(&request) {
         Ok(Route::Alive) => Ok(respond::text(StatusCode::OK, "ok\n")),
         Ok(Route::Ready) => Ok(server.readiness()),
@@ -376,7 +381,9 @@ async fn handle(
     };
     let mut response = answered.unwrap_or_else(|refused| {
         debug!(%refused, "refused a request");
-        refused.response()
+        let response = refused.response();
+        server.show_refusal(shown, &socket, response.status().as_u16(), &refused);
+        response
     });
     if server.cors.is_some() {
         cors::mark(response.headers_mut(), origin.as_ref());

@@ -34,12 +34,12 @@ use crate::error::Error;
 use crate::proto::bridge::{Mirrored, Verb};
 use crate::proto::era::{self, Era};
 use breaker::Breaker;
-pub use call::{Call, root_cause};
+pub use call::{Answered, Call, Sent, root_cause};
 use connect::Connector;
 pub use cookies::Jar;
 use memory::EraMemory;
 use reach::Looked;
-pub use upload::Upload;
+pub use upload::{Upload, UploadWatch};
 
 /// Bytes that one connection's reader may buffer; also the largest head of an answer. hyper would take six times as much
 /// for a body that comes fast, and keep it while the client does not read.
@@ -148,9 +148,10 @@ impl Upstream {
 
     /// Starts a translated exchange. Dropping the [`Call`] ends it: an HTTP/1 connection is closed, an HTTP/2 stream
     /// is reset.
+    /// With `keep_heads` it keeps the heads of request and answer, for whoever wants to show them.
     #[must_use]
-    pub fn call(self: &Arc<Self>, outgoing: Outgoing) -> Call {
-        Call::new(Arc::clone(self), outgoing)
+    pub fn call(self: &Arc<Self>, outgoing: Outgoing, keep_heads: bool) -> Call {
+        Call::new(Arc::clone(self), outgoing, keep_heads)
     }
 
     /// Sends a client's own request through, body streamed. The caller has removed what is hop-by-hop; the method,

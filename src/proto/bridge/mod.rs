@@ -60,7 +60,7 @@ use restore::Remembered;
 pub use settings::Settings;
 use trouble::{Executed, Trouble};
 pub use vocabulary::{
-    About, Answer, Body, CallId, Counted, End, Exchange, Input, Mirrored, Output, PostId, Posted,
+    About, Answer, Body, CallId, Cause, Counted, End, Exchange, Input, Mirrored, Output, PostId, Posted,
     Refusal, Reply, Verb,
 };
 
