@@ -21,6 +21,7 @@ mod intake;
 mod legacy;
 mod mcp;
 mod modern;
+mod passing;
 mod peers;
 mod probe;
 mod readiness;
@@ -164,7 +165,7 @@ impl Bound {
             streams: Arc::default(),
             passing: Arc::default(),
             labels: AtomicU64::new(0),
-            started: now(),
+            started: readiness::now(),
             leaving: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             closing: Notify::new(),
@@ -226,8 +227,10 @@ impl Bound {
             drain_delay,
             drain_timeout,
         } = self;
+        let tap = None;
         let (closing, closed) = watch::channel(false);
-        let admin = admin.map(|admin| tokio::task::spawn(admin.serve(Arc::clone(&server), closed)));
+        let admin =
+            admin.map(|admin| tokio::task::spawn(admin.serve(Arc::clone(&server), tap, closed)));
         let mut accepting = JoinSet::new();
         for (listener, reserve) in listeners {
             accepting.spawn(accept::accept(listener, reserve, Arc::clone(&server)));
@@ -285,16 +288,6 @@ fn spread(streams: usize, drain_timeout: Duration) -> Duration {
     Duration::from_millis(millis)
         .min(Duration::from_secs(2))
         .min(drain_timeout / 4)
-}
-
-/// The present in seconds since 1970.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a metric that tells the wall time"
-)]
-fn now() -> f64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0.0, |since| since.as_secs_f64())
 }
 
 impl Server {
@@ -381,6 +374,7 @@ async fn handle(
     };
     let mut response = answered.unwrap_or_else(|refused| {
         debug!(%refused, "refused a request");
+        server.count_refusal(&refused);
         let response = refused.response();
         server.show_refusal(shown, &socket, response.status().as_u16(), &refused);
         response

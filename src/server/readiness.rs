@@ -9,8 +9,10 @@ use std::sync::atomic::Ordering;
 use hyper::{Response, StatusCode};
 
 use super::body::Body;
+use super::respond::Refused;
 use super::{Server, respond};
 use crate::metrics::{Levels, TapLevels};
+use crate::tap::Tap;
 
 impl Server {
     /// The public listener's answer.
@@ -39,8 +41,13 @@ impl Server {
         })
     }
 
+    /// Counts a request that the ferry refuses itself.
+    pub(super) fn count_refusal(&self, refused: &Refused) {
+        self.shared.metrics.refusals.add(refused.reason(), 1);
+    }
+
     /// What is open and held now, for a scrape.
-    pub(super) fn levels(&self) -> Levels {
+    pub(super) fn levels(&self, tap: Option<&Tap>) -> Levels {
         let shared = &self.shared;
         Levels {
             started: self.started,
@@ -51,7 +58,27 @@ impl Server {
             draining: self.leaving.load(Ordering::Acquire),
             upstream_up: shared.upstream.is_up(),
             upstream_era: shared.upstream.era(),
-            tap: TapLevels::default(),
+            tap: tap.map(tap_levels).unwrap_or_default(),
         }
     }
+}
+
+fn tap_levels(tap: &Tap) -> TapLevels {
+    let state = tap.state();
+    TapLevels {
+        viewers: state.watchers,
+        records: state.records,
+        bytes: state.bytes,
+        missed: state.missed,
+    }
+}
+
+/// The present in seconds since 1970.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a metric that tells the wall time"
+)]
+pub(super) fn now() -> f64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0.0, |since| since.as_secs_f64())
 }

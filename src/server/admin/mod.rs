@@ -16,7 +16,9 @@
 
 mod access;
 mod answer;
+mod api;
 mod listener;
+mod live;
 mod page;
 mod routes;
 
@@ -24,11 +26,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::{Server, accept};
 use crate::config::Config;
 use crate::error::Error;
+use crate::tap::Tap;
 use accept::Reserve;
 use access::Access;
 
@@ -45,6 +48,9 @@ pub(super) struct Admin {
 struct Shared {
     server: Arc<Server>,
     access: Access,
+    tap: Option<Arc<Tap>>,
+    /// Downloads of records that may begin.
+    exports: Arc<Semaphore>,
     /// Turns true when the process has ended everything else.
     closing: watch::Receiver<bool>,
 }
@@ -92,7 +98,12 @@ impl Admin {
     }
 
     /// Serves until `closing` turns true.
-    pub(super) async fn serve(self, server: Arc<Server>, closing: watch::Receiver<bool>) {
+    pub(super) async fn serve(
+        self,
+        server: Arc<Server>,
+        tap: Option<Arc<Tap>>,
+        closing: watch::Receiver<bool>,
+    ) {
         let Self {
             listener,
             reserve,
@@ -101,6 +112,8 @@ impl Admin {
         let shared = Shared {
             server,
             access,
+            tap,
+            exports: Arc::new(Semaphore::new(api::MAX_EXPORTS)),
             closing,
         };
         listener::serve(listener, reserve, Arc::new(shared)).await;

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
 
-use super::Shared;
 use super::answer::{Body, Denied, whole};
-use super::page;
+use super::{Shared, api, page};
 use crate::metrics;
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -46,7 +45,7 @@ async fn answer(
     let path = request.uri().path();
     if path.starts_with("/api/") {
         shared.access.token(request.headers(), ends.peer)?;
-        return Err(Denied::NoRoute);
+        return api::answer(shared, request.method(), path, request.uri().query());
     }
     let file = page::FILES.iter().find(|(file, _, _)| *file == path);
     if file.is_none() && !["/healthz", "/readyz", "/metrics"].contains(&path) {
@@ -70,7 +69,10 @@ async fn answer(
         _ => whole(
             StatusCode::OK,
             metrics::CONTENT_TYPE,
-            metrics::text(&server.shared.metrics, &server.levels()),
+            metrics::text(
+                &server.shared.metrics,
+                &server.levels(shared.tap.as_deref()),
+            ),
         ),
     })
 }
