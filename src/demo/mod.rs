@@ -27,6 +27,8 @@ use show::Show;
 
 /// The port that is tried first.
 const PORT: u16 = 8080;
+/// The same for the tap's page.
+const ADMIN_PORT: u16 = 9090;
 /// How long the end of the scripted client's connection is waited for.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -59,6 +61,9 @@ pub async fn run(
         "An old MCP client (HTTP+SSE, 2024-11-05) talks through mcp-ferry to a Streamable HTTP server.\n\
          client: GET http://{address}/sse     server: http://{upstream}/mcp\n"
     ));
+    if let Some(url) = bound.admin_url() {
+        say(&format!("Watch it: {url}\n"));
+    }
     let show = Show::new();
     let watcher = bound.tap().and_then(|tap| tap.watch());
     let closed = Arc::new(Notify::new());
@@ -110,6 +115,18 @@ pub async fn run(
     Ok(went.is_ok())
 }
 
+/// The tap's page at its usual address, or where there is room.
+fn page() -> Admin {
+    let usual = SocketAddr::from((Ipv4Addr::LOCALHOST, ADMIN_PORT));
+    let free = std::net::TcpListener::bind(usual).is_ok();
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    Admin {
+        listen: if free { usual } else { any },
+        allow_remote: false,
+        token: None,
+    }
+}
+
 /// The ferry, at the address asked for, or at the usual port, or where there is room.
 async fn bind(
     upstream: SocketAddr,
@@ -124,7 +141,7 @@ async fn bind(
         .build();
     let url = url.map_err(|error| Error::new(Side::Internal, Kind::Start).because(error))?;
     let mut config = Config::for_upstream(url);
-    config.admin = admin;
+    config.admin = admin.or_else(|| (!once).then(page));
     config.listen =
         vec![listen.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, if once { 0 } else { PORT }).into())];
     match Bound::bind(config.clone()).await {

@@ -11,6 +11,7 @@
 //! Then nothing is accepted any more, each socket writes what it still has to, and the process ends.
 
 mod accept;
+mod admin;
 mod body;
 mod cors;
 mod forward;
@@ -20,8 +21,10 @@ mod intake;
 mod legacy;
 mod mcp;
 mod modern;
+mod passing;
 mod peers;
 mod probe;
+mod readiness;
 mod respond;
 mod session;
 mod socket;
@@ -41,7 +44,7 @@ use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
@@ -55,6 +58,7 @@ use crate::store::{Memory, Store};
 use crate::tap::{Bus, Head, Label, Settings, Tap};
 use crate::upstream::Upstream;
 use accept::Reserve;
+use admin::Admin;
 use body::Body;
 use cors::Cors;
 use forward::Forwarding;
@@ -73,6 +77,7 @@ const LAST_BYTES: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Bound {
     listeners: Vec<(TcpListener, Reserve)>,
+    admin: Option<Admin>,
     server: Arc<Server>,
     watching: Option<Watching>,
     records: Settings,
@@ -107,6 +112,8 @@ struct Server {
     /// Passed-through requests that are to be finished before the process stops.
     passing: Arc<Gauge>,
     labels: AtomicU64,
+    /// When the process began, in seconds since 1970.
+    started: f64,
     /// Not ready any more; everything else still goes on.
     leaving: AtomicBool,
     draining: AtomicBool,
@@ -148,6 +155,7 @@ impl Bound {
         let asked = Watching::is_asked_for(&config);
         let begin = || Watching::begin(&bus, records.clone());
         let watching = asked.then(begin).flatten();
+        let admin = Admin::bind(&config)?;
         let shared = Shared {
             upstream,
             store: Store::Memory(Memory::default()),
@@ -170,12 +178,14 @@ impl Bound {
             streams: Arc::default(),
             passing: Arc::default(),
             labels: AtomicU64::new(0),
+            started: readiness::now(),
             leaving: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             closing: Notify::new(),
         };
         Ok(Self {
             listeners,
+            admin,
             server: Arc::new(server),
             watching,
             records,
@@ -191,6 +201,18 @@ impl Bound {
             .iter()
             .filter_map(|(listener, _)| listener.local_addr().ok())
             .collect()
+    }
+
+    /// The address of the admin listener, with the port that the system chose.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref()?.address()
+    }
+
+    /// The address of the tap's page, for a person to open. It holds the access token, if that is the ferry's own.
+    #[must_use]
+    pub fn admin_url(&self) -> Option<String> {
+        self.admin.as_ref()?.url()
     }
 
     /// The upstream's address, for messages to people.
@@ -219,13 +241,18 @@ impl Bound {
     pub async fn serve(self, shutdown: impl Future<Output = Shutdown>) {
         let Self {
             listeners,
+            admin,
             server,
             watching,
             drain_delay,
             drain_timeout,
             ..
         } = self;
+        let tap = watching.as_ref().map(Watching::tap);
         let watching = watching.map(Watching::run);
+        let (closing, closed) = watch::channel(false);
+        let admin =
+            admin.map(|admin| tokio::task::spawn(admin.serve(Arc::clone(&server), tap, closed)));
         let mut accepting = JoinSet::new();
         for (listener, reserve) in listeners {
             accepting.spawn(accept::accept(listener, reserve, Arc::clone(&server)));
@@ -266,6 +293,11 @@ impl Bound {
         if let Some(watching) = watching {
             watching.end().await;
         }
+        // The last to go, so that a shutdown can be watched.
+        closing.send_replace(true);
+        if let Some(admin) = admin {
+            let _ = admin.await;
+        }
         info!("stopped");
     }
 }
@@ -299,14 +331,6 @@ impl Server {
 
     fn next_label(&self) -> Label {
         Label(self.labels.fetch_add(1, Ordering::Relaxed) + 1)
-    }
-
-    fn readiness(&self) -> Response<Body> {
-        if self.leaving.load(Ordering::Acquire) {
-            respond::text(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n")
-        } else {
-            respond::text(StatusCode::OK, "ready\n")
-        }
     }
 
     fn route(&self, request: &Request<Incoming>) -> Result<Route, Refused> {
@@ -375,6 +399,7 @@ async fn handle(
     };
     let mut response = answered.unwrap_or_else(|refused| {
         debug!(%refused, "refused a request");
+        server.count_refusal(&refused);
         let response = refused.response();
         server.show_refusal(shown, &socket, response.status().as_u16(), &refused);
         response

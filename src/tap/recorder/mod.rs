@@ -135,7 +135,8 @@ impl Recorder {
         Change::Record(Arc::new(record))
     }
 
-    /// The rows of what is open: they outlive a clearing.
+    /// The rows of what is open.
+    #[cfg(test)]
     pub(crate) fn open_rows(&self) -> (Vec<ConnectionRow>, Vec<ExchangeRow>) {
         let connections = self.connections.values();
         let exchanges = self.open.values();
