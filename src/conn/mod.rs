@@ -3,6 +3,8 @@
 //! | file | what it holds |
 //! | --- | --- |
 //! | `core` | what every connection has: the bridge, its times, the POSTs that wait for a status |
+//! | `timing` | what its requests take and how they end, for the metrics |
+//! | `presence` | its place in the count of open connections |
 //! | `exchanges` | the bridge's exchanges with the upstream |
 //! | `stream` | the client of the legacy transport: one stream on a socket of its own |
 //! | `session` | the client of Streamable HTTP before an upstream that does not know its revision: a stream for each request |
@@ -15,9 +17,11 @@
 mod backlog;
 mod core;
 mod exchanges;
+mod presence;
 mod responses;
 mod session;
 mod stream;
+mod timing;
 mod wire;
 
 use std::net::IpAddr;

@@ -23,7 +23,7 @@ use super::backlog::{Backlog, Dropped};
 use super::core::{Core, Origin, Towards};
 use super::responses::Responses;
 use super::{LAST_WORDS, Registration, Shared};
-use crate::metrics::Counter;
+use crate::metrics::{self, Counter};
 use crate::proto::bridge::{About, PostId};
 use crate::proto::jsonrpc::{Id, Kind, Message};
 use crate::store::{Binding, ConnectionId, Delivery, Front, Listener, MAILBOX, Post};
@@ -63,6 +63,7 @@ pub fn begin<G: Send + 'static>(shared: &Arc<Shared>, beginning: Beginning, guar
     registration.claim(mailbox, binding, Front::Session);
     let origin = Origin {
         label,
+        front: metrics::labels::Front::Session,
         query,
         version: None,
         ages: false,

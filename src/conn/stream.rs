@@ -19,7 +19,7 @@ use tracing::{Instrument, debug, debug_span, info};
 use super::core::{Core, Origin, Towards};
 use super::wire::Wire;
 use super::{LAST_WORDS, Registration, SHORT_STALL, SHORT_STALL_BYTES, Shared};
-use crate::metrics::Counter;
+use crate::metrics::{self, Counter};
 use crate::proto::sse;
 use crate::store::{Binding, ConnectionId, Delivery, Front, MAILBOX};
 use crate::tap::record::Front as Came;
@@ -77,6 +77,7 @@ pub fn open<G: Send + 'static>(
     wire.push(first);
     let origin = Origin {
         label,
+        front: metrics::labels::Front::Sse,
         query,
         version,
         ages: true,

@@ -10,6 +10,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
 
+use super::passing::Clocked;
 use super::socket::Passing;
 use super::tee::Tee;
 use crate::outlet::Reader;
@@ -23,7 +24,7 @@ pub(super) struct Body {
 enum Kind {
     Text(Full<Bytes>),
     /// What was read of it already, the rest, and where it is shown.
-    Passed(Bytes, Incoming, Option<Tee>),
+    Passed(Bytes, Incoming, Option<Tee>, Clocked),
     /// In this order: the socket is not passing any more when the writer learns that its reader has gone.
     Written(#[expect(dead_code, reason = "held")] Passing, Reader),
 }
@@ -57,13 +58,15 @@ impl Body {
         first: Bytes,
         body: Incoming,
         tee: Option<Tee>,
+        clocked: Clocked,
         guard: Box<dyn Send + Sync>,
     ) -> Self {
         if let Some(tee) = &tee {
             tee.download(&first);
         }
+        clocked.piece(&first);
         Self {
-            kind: Kind::Passed(first, body, tee),
+            kind: Kind::Passed(first, body, tee, clocked),
             _guard: Some(guard),
         }
     }
@@ -88,8 +91,11 @@ impl HttpBody for Body {
             Kind::Text(body) => Pin::new(body)
                 .poll_frame(cx)
                 .map_err(|never| match never {}),
-            Kind::Passed(first, body, tee) if first.is_empty() => {
+            Kind::Passed(first, body, tee, clocked) if first.is_empty() => {
                 let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+                if let Some(Ok(frame)) = &frame {
+                    clocked.piece(frame.data_ref().map_or(&[], |data| data));
+                }
                 if let Some(tee) = tee {
                     show(tee, &frame, body.is_end_stream());
                 }
@@ -105,7 +111,7 @@ impl HttpBody for Body {
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Text(body) => body.is_end_stream(),
-            Kind::Passed(first, body, _) => first.is_empty() && body.is_end_stream(),
+            Kind::Passed(first, body, ..) => first.is_empty() && body.is_end_stream(),
             Kind::Written(_, reader) => reader.left() == Some(0),
         }
     }
@@ -113,7 +119,7 @@ impl HttpBody for Body {
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Kind::Text(body) => body.size_hint(),
-            Kind::Passed(first, body, _) if first.is_empty() => body.size_hint(),
+            Kind::Passed(first, body, ..) if first.is_empty() => body.size_hint(),
             Kind::Passed(..) => SizeHint::default(),
             Kind::Written(_, reader) => match reader.left() {
                 Some(left) => SizeHint::with_exact(u64::try_from(left).unwrap_or(u64::MAX)),

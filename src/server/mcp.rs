@@ -96,6 +96,7 @@ async fn bridge(
     };
     Ok(answered.unwrap_or_else(|refused| {
         debug!(%refused, "refused a request");
+        server.count_refusal(&refused);
         let response = refused.rpc_response();
         server.show_refusal(shown, socket, response.status().as_u16(), &refused);
         response

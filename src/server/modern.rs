@@ -15,6 +15,7 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 use super::body::Body;
 use super::forward::strip_hop_by_hop;
 use super::gauge::Held;
+use super::passing::Clocked;
 use super::respond::Refused;
 use super::socket::{Passing, Socket};
 use super::tee::Tee;
@@ -27,6 +28,7 @@ pub(super) struct Passed {
     pub(super) head: response::Parts,
     pub(super) body: Incoming,
     tee: Option<Tee>,
+    clocked: Clocked,
     /// In this order: whoever waits for the second looks at the first.
     guard: (Passing, Option<Held>),
 }
@@ -93,6 +95,7 @@ pub(super) async fn send(
         return Err(Refused::Method("GET, POST, DELETE"));
     }
     server.shared.metrics.add(Counter::PassedThrough);
+    let mut clocked = Clocked::begin(&server.shared.metrics);
     let mut tee = Tee::begin(server, &head, socket);
     let body = body.body(tee.as_ref());
     // A listen stream has no end to wait for; everything else is finished before the process stops.
@@ -116,6 +119,7 @@ pub(super) async fn send(
         refused
     })?;
     let (head, body) = response.into_parts();
+    clocked.status(head.status.as_u16());
     if let Some(tee) = &tee {
         tee.status(head.status.as_u16(), &head.headers);
     }
@@ -123,6 +127,7 @@ pub(super) async fn send(
         head,
         body,
         tee,
+        clocked,
         guard,
     })
 }
@@ -138,6 +143,7 @@ pub(super) fn answer(
         mut head,
         body,
         mut tee,
+        clocked,
         guard,
     } = passed;
     if let Some(tee) = tee.as_mut().filter(|_| body.is_end_stream()) {
@@ -162,7 +168,7 @@ pub(super) fn answer(
     }
     Ok(Response::from_parts(
         head,
-        Body::passed(first, body, tee, Box::new(guard)),
+        Body::passed(first, body, tee, clocked, Box::new(guard)),
     ))
 }
 

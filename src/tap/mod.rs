@@ -460,6 +460,10 @@ mod tests {
         let mut events = Vec::new();
         assert_eq!(incoming.next(&mut events, 2).await, Some(1));
         emit();
-        assert_eq!(incoming.next(&mut events, 2).await, Some(0), "there is room again");
+        assert_eq!(
+            incoming.next(&mut events, 2).await,
+            Some(0),
+            "there is room again"
+        );
     }
 }

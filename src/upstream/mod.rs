@@ -12,6 +12,7 @@ mod call;
 mod connect;
 mod cookies;
 mod memory;
+mod reach;
 mod redirect;
 mod upload;
 
@@ -37,6 +38,7 @@ pub use call::{Answered, Call, Sent, root_cause};
 use connect::Connector;
 pub use cookies::Jar;
 use memory::EraMemory;
+use reach::Looked;
 pub use upload::{Upload, UploadWatch};
 
 /// Bytes that one connection's reader may buffer; also the largest head of an answer. hyper would take six times as much
@@ -63,7 +65,9 @@ pub struct Upstream {
     headers: Vec<(HeaderName, HeaderValue)>,
     connection_id_header: Option<HeaderName>,
     max_message: usize,
+    connect_timeout: Duration,
     breaker: Arc<Breaker>,
+    looked: Looked,
     era: EraMemory,
 }
 
@@ -135,7 +139,9 @@ impl Upstream {
             headers: config.upstream.headers.clone(),
             connection_id_header: config.upstream.connection_id_header.clone(),
             max_message: config.limits.max_message,
+            connect_timeout: config.upstream.connect_timeout,
             breaker,
+            looked: Looked::default(),
             era: EraMemory::new(config.upstream.era),
         }))
     }
