@@ -56,8 +56,7 @@ impl JsonLines {
     pub fn open(settings: TapFile) -> Result<Self, Error> {
         let kind = error::Kind::TapFile(settings.path.clone());
         let opened = open(&settings.path);
-        let (file, size) =
-            opened.map_err(|error| Error::new(Side::Config, kind).because(error))?;
+        let (file, size) = opened.map_err(|error| Error::new(Side::Config, kind).because(error))?;
         Ok(Self {
             settings,
             file: Some(file),
@@ -76,10 +75,7 @@ impl JsonLines {
     ///
     /// # Errors
     /// When the machine has no thread for it.
-    pub fn run(
-        self,
-        watcher: Watcher,
-    ) -> io::Result<impl Future<Output = ()> + Send + 'static> {
+    pub fn run(self, watcher: Watcher) -> io::Result<impl Future<Output = ()> + Send + 'static> {
         writer::start("tap-file", self, watcher)
     }
 

@@ -61,7 +61,10 @@ fn records_are_appended_and_half_a_line_is_ended() {
     }
     assert!(file.flush().is_continue());
     let text = fs::read_to_string(place.file()).unwrap();
-    assert!(text.starts_with("{\"v\":1,\"se\n{\"v\":1,\"seq\":7,"), "{text}");
+    assert!(
+        text.starts_with("{\"v\":1,\"se\n{\"v\":1,\"seq\":7,"),
+        "{text}"
+    );
     assert_eq!(text.lines().count(), 4);
 }
 
@@ -113,10 +116,7 @@ fn while_nothing_can_be_written_records_are_counted_and_then_it_goes_on() {
     assert!(file.flush().is_continue());
     assert!(file.put(&record(6)).is_continue());
     assert!(file.flush().is_continue());
-    assert_eq!(
-        numbers(&place.file()),
-        [(1, None), (5, Some(4)), (6, None)]
-    );
+    assert_eq!(numbers(&place.file()), [(1, None), (5, Some(4)), (6, None)]);
 }
 
 #[test]
@@ -148,6 +148,10 @@ fn a_file_that_cannot_be_is_a_fault_of_the_configuration() {
         };
         let error = JsonLines::open(settings).unwrap_err();
         assert_eq!(error.exit_code(), 2);
-        assert!(error.report().starts_with("cannot write --tap-file "), "{}", error.report());
+        assert!(
+            error.report().starts_with("cannot write --tap-file "),
+            "{}",
+            error.report()
+        );
     }
 }

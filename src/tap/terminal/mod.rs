@@ -154,8 +154,17 @@ impl Printer {
         let label = |value: Option<String>| value.unwrap_or_default();
         let mut pieces = vec![
             (Paint::Dim, format!("{:<12} ", clock(&record.time))),
-            (Paint::Cyan, format!("{:<5} ", label(record.connection.clone().map(|it| shown(&it))))),
-            (Paint::Dim, format!("{:<6} ", label(record.exchange.map(|it| format!("#{it}"))))),
+            (
+                Paint::Cyan,
+                format!(
+                    "{:<5} ",
+                    label(record.connection.clone().map(|it| shown(&it)))
+                ),
+            ),
+            (
+                Paint::Dim,
+                format!("{:<6} ", label(record.exchange.map(|it| format!("#{it}")))),
+            ),
             (Paint::Dim, format!("{:<29} ", arrows(record))),
         ];
         pieces.extend(what);
@@ -170,12 +179,17 @@ impl Printer {
         let mut room = self.style.width;
         for (paint, text) in pieces {
             let cut = text.chars().count() > room;
-            let kept: String = text.chars().take(if cut { room.saturating_sub(1) } else { room }).collect();
+            let kept: String = text
+                .chars()
+                .take(if cut { room.saturating_sub(1) } else { room })
+                .collect();
             room = room.saturating_sub(kept.chars().count().saturating_add(usize::from(cut)));
             let end = if cut { "…" } else { "" };
             // Writing to a string does not fail.
             let _ = match (self.style.color, paint) {
-                (true, paint) if !paint.code().is_empty() => write!(out, "{}{kept}{end}\x1b[0m", paint.code()),
+                (true, paint) if !paint.code().is_empty() => {
+                    write!(out, "{}{kept}{end}\x1b[0m", paint.code())
+                }
                 _ => write!(out, "{kept}{end}"),
             };
             if cut {
@@ -197,7 +211,10 @@ impl Printer {
             Kind::Closed => vec![(Paint::Bold, "closed".to_owned())],
             Kind::Refused => {
                 let status = status.unwrap_or_default();
-                let target = record.http.as_ref().map(|http| short(&format!("{} {}", http.method, http.target)));
+                let target = record
+                    .http
+                    .as_ref()
+                    .map(|http| short(&format!("{} {}", http.method, http.target)));
                 let target = target.unwrap_or_default();
                 vec![(Paint::Red, format!("refused {target} {status} {why}"))]
             }
@@ -215,7 +232,9 @@ impl Printer {
     /// A good status goes without saying until a message comes with it.
     fn status(&mut self, record: &Record) -> Option<Piece> {
         let status = record.status?;
-        if let (Some(Party::Server), Some(connection), Some(call)) = (record.from, &record.connection, record.call) {
+        if let (Some(Party::Server), Some(connection), Some(call)) =
+            (record.from, &record.connection, record.call)
+        {
             if self.statuses.len() >= MAX_OPEN {
                 self.statuses.clear();
             }
@@ -227,11 +246,20 @@ impl Printer {
 
     fn message(&mut self, record: &Record) -> Vec<Piece> {
         let mut pieces = Vec::new();
-        let purpose = record.purpose.as_deref().map(|it| format!(" ({})", short(it)));
+        let purpose = record
+            .purpose
+            .as_deref()
+            .map(|it| format!(" ({})", short(it)));
         let purpose = purpose.unwrap_or_default();
         let Some(message) = &record.message else {
-            let head = record.http.as_ref().map(|http| short(&format!("{} {}", http.method, http.target)));
-            return vec![(Paint::Bold, head.unwrap_or_default()), (Paint::Dim, purpose)];
+            let head = record
+                .http
+                .as_ref()
+                .map(|http| short(&format!("{} {}", http.method, http.target)));
+            return vec![
+                (Paint::Bold, head.unwrap_or_default()),
+                (Paint::Dim, purpose),
+            ];
         };
         let (paint, kind) = match message.kind {
             MessageKind::Request => (Paint::Bold, "request"),
@@ -255,7 +283,8 @@ impl Printer {
         if let Some(code) = message.code {
             let _ = write!(rest, " code={code}");
         }
-        if let (Some(Party::Server), Some(connection), Some(call)) = (record.from, &record.connection, record.call)
+        if let (Some(Party::Server), Some(connection), Some(call)) =
+            (record.from, &record.connection, record.call)
             && let Some(status) = self.statuses.get(&(connection.clone(), call))
         {
             let _ = write!(rest, " HTTP {status}");
@@ -337,9 +366,18 @@ fn arrows(record: &Record) -> &'static str {
 fn detail(record: &Record, out: &mut String) {
     const INDENT: &str = "      ";
     if let Some(http) = &record.http {
-        let _ = writeln!(out, "{INDENT}{} {}", shown(&http.method), shown(&http.target));
+        let _ = writeln!(
+            out,
+            "{INDENT}{} {}",
+            shown(&http.method),
+            shown(&http.target)
+        );
     }
-    let headers = record.http.iter().map(|http| &http.headers).chain(&record.headers);
+    let headers = record
+        .http
+        .iter()
+        .map(|http| &http.headers)
+        .chain(&record.headers);
     for (name, value) in headers.flatten() {
         let _ = writeln!(out, "{INDENT}{}: {}", shown(name), shown(value));
     }
@@ -372,7 +410,9 @@ fn clock(time: &str) -> String {
 fn micros(time: &str) -> Option<u64> {
     let number = |from: usize, to: usize| time.get(from..to)?.parse::<u64>().ok();
     let seconds = number(11, 13)? * 3600 + number(14, 16)? * 60 + number(17, 19)?;
-    let digits = time.get(20..)?.trim_end_matches(|char: char| !char.is_ascii_digit());
+    let digits = time
+        .get(20..)?
+        .trim_end_matches(|char: char| !char.is_ascii_digit());
     let digits = digits.get(..6).unwrap_or(digits);
     let fraction: u64 = format!("{digits:0<6}").parse().ok()?;
     Some(seconds * 1_000_000 + fraction)

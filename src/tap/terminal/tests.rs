@@ -45,7 +45,14 @@ fn a_call_is_five_aligned_lines_with_the_times_of_both_legs() {
         status,
         record(4, 2500, Server, Ferry, result.clone()),
         record(5, 123_000, Ferry, Client, result),
-        Record { kind: Kind::Missed, count: Some(3), from: None, to: None, exchange: None, ..record(9, 0, Client, Ferry, json!({"type": "error"})) },
+        Record {
+            kind: Kind::Missed,
+            count: Some(3),
+            from: None,
+            to: None,
+            exchange: None,
+            ..record(9, 0, Client, Ferry, json!({"type": "error"}))
+        },
     ] {
         text.push_str(&printer.text(&record));
     }
@@ -77,12 +84,23 @@ fn what_a_peer_chose_cannot_play_tricks() {
     record.why = Some(hostile.to_owned());
     record.peer = Some(hostile.to_owned());
     record.connection = Some(hostile.to_owned());
-    let full = Style { full: true, ..PLAIN };
-    for kind in [Kind::Message, Kind::Opened, Kind::Refused, Kind::Ended, Kind::Closed] {
+    let full = Style {
+        full: true,
+        ..PLAIN
+    };
+    for kind in [
+        Kind::Message,
+        Kind::Opened,
+        Kind::Refused,
+        Kind::Ended,
+        Kind::Closed,
+    ] {
         record.kind = kind;
         let text = Printer::new(full).text(&record);
         assert!(text.contains("a\\nb"), "{text}");
-        let bad = text.chars().find(|char| *char != '\n' && crate::logging::is_hidden(*char));
+        let bad = text
+            .chars()
+            .find(|char| *char != '\n' && crate::logging::is_hidden(*char));
         assert_eq!(bad, None, "{text}");
         assert!(text.lines().all(|line| !line.starts_with('b')), "{text}");
     }
@@ -98,7 +116,11 @@ fn a_line_is_cut_to_the_width_and_coloured_only_on_demand() {
     assert_eq!(cut.trim_end().chars().count(), 80, "{cut}");
     assert!(cut.ends_with("…\n"), "{cut}");
     assert!(!text(PLAIN).contains('\u{1b}'));
-    let color = text(Style { width: 80, color: true, ..PLAIN });
+    let color = text(Style {
+        width: 80,
+        color: true,
+        ..PLAIN
+    });
     let mut bare = color.clone();
     for code in [1, 2, 36, 0] {
         bare = bare.replace(&format!("\u{1b}[{code}m"), "");
@@ -110,7 +132,11 @@ fn a_line_is_cut_to_the_width_and_coloured_only_on_demand() {
 #[test]
 fn a_message_is_spread_over_lines_without_being_changed() {
     let mut out = String::new();
-    pretty::write(r#"{"b":1.0e2, "a":[],"a":{"x":"},\"[ \u202e"},"c":[1, {}]}"#, "> ", &mut out);
+    pretty::write(
+        r#"{"b":1.0e2, "a":[],"a":{"x":"},\"[ \u202e"},"c":[1, {}]}"#,
+        "> ",
+        &mut out,
+    );
     assert_eq!(
         out,
         "\
@@ -134,7 +160,13 @@ fn what_is_remembered_is_bounded() {
     let mut printer = Printer::new(PLAIN);
     let request: Summary = serde_json::from_value(json!({"type": "request", "id": 5})).unwrap();
     for number in 0..MAX_OPEN as u64 * 2 {
-        let mut record = record(number, 0, Party::Server, Party::Ferry, json!({"type": "request"}));
+        let mut record = record(
+            number,
+            0,
+            Party::Server,
+            Party::Ferry,
+            json!({"type": "request"}),
+        );
         record.message = Some(request.clone());
         record.exchange = Some(number);
         printer.text(&record);
