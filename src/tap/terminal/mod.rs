@@ -283,8 +283,9 @@ impl Printer {
         if let Some(code) = message.code {
             let _ = write!(rest, " code={code}");
         }
-        if let (Some(Party::Server), Some(connection), Some(call)) =
-            (record.from, &record.connection, record.call)
+        if matches!(message.kind, MessageKind::Result | MessageKind::Error)
+            && let (Some(Party::Server), Some(connection), Some(call)) =
+                (record.from, &record.connection, record.call)
             && let Some(status) = self.statuses.get(&(connection.clone(), call))
         {
             let _ = write!(rest, " HTTP {status}");
