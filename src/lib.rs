@@ -25,12 +25,12 @@
 //! | layer | module | what it is |
 //! | --- | --- | --- |
 //! | 0 | [`proto`] | every rule of the protocol, without IO, clock or randomness |
-//! | 1 | [`config`], [`error`], [`metrics`], [`logging`], [`health`], [`budget`], [`outlet`] | what the operator says, what went wrong, what is counted; an answer on its way |
+//! | 1 | [`config`], [`error`], [`metrics`], [`logging`], [`health`], [`budget`], [`outlet`], [`legacy_client`] | what the operator says, what went wrong, what is counted; an answer on its way; a client to try it with |
 //! | 2 | [`tap`] | watching what crosses, without touching it |
 //! | 3 | [`upstream`], [`store`] | how bytes reach the server; who owns a connection |
 //! | 4 | [`conn`] | one connection as a task: the core that all have, and the two kinds of clients |
 //! | 5 | [`server`] | listeners, routes, guards, pass-through, shutdown |
-//! | 6 | [`demo`] | all of it in one process, to be looked at |
+//! | 6 | [`demo`], [`replay`] | all of it in one process, to be looked at, or to compare a server with what was recorded |
 //!
 //! # One legacy request, module by module
 //!
@@ -112,6 +112,7 @@
 //! | addresses whose misses are counted | 4,096 |
 //! | idle connections to the upstream | 1,024, for 4 s |
 //! | repetitions | a fifth of all exchanges and 100 more; 5 failed attempts to connect within 10 s stop further ones for a second |
+//! | a recording that is replayed | 64 MiB a line; its requests and their outcomes are in memory |
 //! | events that a watcher of the tap may lag behind | [`tap::CAPACITY`] of [`tap::MAX_BODY`] bytes |
 //!
 //! # Where to add things
@@ -128,10 +129,12 @@ pub mod conn;
 pub mod demo;
 pub mod error;
 pub mod health;
+pub mod legacy_client;
 pub mod logging;
 pub mod metrics;
 pub mod outlet;
 pub mod proto;
+pub mod replay;
 pub mod server;
 pub mod store;
 pub mod tap;
