@@ -42,6 +42,7 @@ mod prefixes;
 mod promises;
 mod recovery;
 mod redirects;
+mod replay;
 mod secrecy;
 mod shutdown;
 mod slow_clients;
