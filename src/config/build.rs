@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use hyper::Uri;
 
-use super::flags::{Cli, Logging, Serve, Task};
+use super::flags::{self, Cli, Logging, Serve, Task};
 use super::parse::Names;
 use super::{
     Command, Config, EndpointForm, Guard, Limits, Log, LogFormat, Paths, Refused, Replay, Upstream,

@@ -74,7 +74,7 @@ pub(super) enum Task {
 #[derive(Debug, Args)]
 pub(super) struct Replay {
     /// Files of --tap-file, the renamed ones too if they are to be played
-    #[arg(value_name = "FILE", required = true)]
+    #[arg(value_name = "FILE")]
     pub(super) files: Vec<PathBuf>,
     /// The MCP endpoint of the server to compare with (required)
     #[arg(long, value_name = "URL", value_parser = upstream_url)]
