@@ -21,7 +21,8 @@ use tokio::sync::{Notify, oneshot};
 use crate::config::{Admin, Config};
 use crate::error::{Error, Kind, Side};
 use crate::server::{Bound, Shutdown};
-use crate::tap::{Seen, What};
+use crate::tap::record::Kind as Crossed;
+use crate::tap::{Change, Seen};
 use show::Show;
 
 /// The port that is tried first.
@@ -49,7 +50,7 @@ pub async fn run(
         .local_addr()
         .map_err(|error| Error::listen(any, error))?;
     let server = tokio::task::spawn(server::serve(listener));
-    let bound = bind(upstream, listen, admin, once).await?;
+    let mut bound = bind(upstream, listen, admin, once).await?;
     let mut address = bound.addresses().first().copied().unwrap_or(any);
     if address.ip().is_unspecified() {
         // Listening on all addresses, as a container does; the script and its reader are on this machine.
@@ -64,15 +65,19 @@ pub async fn run(
         say(&format!("Watch it: {url}\n"));
     }
     let show = Show::new();
-    say(&Show::heading());
-    let mut watcher = bound.bus().watch();
+    let watcher = bound.tap().and_then(|tap| tap.watch());
     let closed = Arc::new(Notify::new());
     let printing = tokio::task::spawn({
         let told = Arc::clone(&closed);
         async move {
+            let Some(mut watcher) = watcher else { return };
             while let Some(seen) = watcher.next().await {
-                say(&show.line(&seen));
-                if matches!(&seen, Seen::Event(event) if matches!(event.what, What::Closed)) {
+                let Seen::Change(change) = seen else { continue };
+                if let Some(line) = show.line(&change) {
+                    say(&line);
+                }
+                let over = |change: &Change| matches!(change, Change::Record(it) if it.kind == Crossed::Closed);
+                if over(&change) {
                     told.notify_one();
                 }
             }

@@ -49,7 +49,9 @@ fn what(record: &Record) -> String {
     let text = match record.kind {
         Kind::Message => {
             let body = record.body.as_ref().map(|body| body.get());
-            body.or(record.text.as_deref()).unwrap_or_default().to_owned()
+            body.or(record.text.as_deref())
+                .unwrap_or_default()
+                .to_owned()
         }
         kind => format!("{kind:?} {}", record.status.unwrap_or_default()),
     };

@@ -31,6 +31,7 @@ mod socket;
 mod tee;
 #[cfg(test)]
 mod tests;
+mod watching;
 
 use std::fmt;
 use std::future::{Future, pending};
@@ -54,7 +55,7 @@ use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::proto::era;
 use crate::store::{Memory, Store};
-use crate::tap::{Bus, Head, Label};
+use crate::tap::{Bus, Head, Label, Settings, Tap};
 use crate::upstream::Upstream;
 use accept::Reserve;
 use admin::Admin;
@@ -66,6 +67,7 @@ use guard::Guard;
 use peers::{Misses, Streams};
 use respond::Refused;
 use socket::Socket;
+use watching::Watching;
 
 /// How long the farewell may take once the drain is over: a little more than one connection's own limits.
 const FAREWELL: Duration = Duration::from_secs(12);
@@ -77,6 +79,8 @@ pub struct Bound {
     listeners: Vec<(TcpListener, Reserve)>,
     admin: Option<Admin>,
     server: Arc<Server>,
+    watching: Option<Watching>,
+    records: Settings,
     drain_delay: Duration,
     drain_timeout: Duration,
 }
@@ -142,11 +146,20 @@ impl Bound {
                 accept::listen(*address).map_err(|error| Error::listen(*address, error))?;
             listeners.push((listener, Reserve::new()));
         }
+        let bus = Arc::new(Bus::default());
+        let records = Settings {
+            bodies: config.tap.bodies,
+            max_body: config.tap.max_body,
+            redact: config.tap.redact.clone(),
+        };
+        let asked = Watching::is_asked_for(&config);
+        let begin = || Watching::begin(&bus, records.clone());
+        let watching = asked.then(begin).flatten();
         let admin = Admin::bind(&config)?;
         let shared = Shared {
             upstream,
             store: Store::Memory(Memory::default()),
-            bus: Arc::new(Bus::default()),
+            bus,
             metrics: Arc::new(Metrics::default()),
             budget: Arc::new(Budget::new(config.limits.max_buffered)),
             limits: config.limits.clone(),
@@ -174,6 +187,8 @@ impl Bound {
             listeners,
             admin,
             server: Arc::new(server),
+            watching,
+            records,
             drain_delay: config.limits.drain_delay,
             drain_timeout: config.limits.drain_timeout,
         })
@@ -206,10 +221,14 @@ impl Bound {
         self.server.shared.upstream.shown()
     }
 
-    /// Where what crosses can be watched.
+    /// Where what crosses can be watched. If nothing else shows it, it is recorded from now on.
     #[must_use]
-    pub fn bus(&self) -> Arc<Bus> {
-        Arc::clone(&self.server.shared.bus)
+    pub fn tap(&mut self) -> Option<Arc<Tap>> {
+        if self.watching.is_none() {
+            let bus = &self.server.shared.bus;
+            self.watching = Watching::begin(bus, self.records.clone());
+        }
+        self.watching.as_ref().map(Watching::tap)
     }
 
     /// What is counted.
@@ -224,10 +243,13 @@ impl Bound {
             listeners,
             admin,
             server,
+            watching,
             drain_delay,
             drain_timeout,
+            ..
         } = self;
-        let tap = None;
+        let tap = watching.as_ref().map(Watching::tap);
+        let watching = watching.map(Watching::run);
         let (closing, closed) = watch::channel(false);
         let admin =
             admin.map(|admin| tokio::task::spawn(admin.serve(Arc::clone(&server), tap, closed)));
@@ -268,6 +290,9 @@ impl Bound {
             warn!("some clients did not read their last answer");
         }
         accepting.shutdown().await;
+        if let Some(watching) = watching {
+            watching.end().await;
+        }
         // The last to go, so that a shutdown can be watched.
         closing.send_replace(true);
         if let Some(admin) = admin {

@@ -17,12 +17,12 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::record::Record;
 use super::recorder::{Change, Recorder};
 use super::redact::Redactor;
+pub use super::ring::{Filter, Rows};
 use super::ring::{MAX_BYTES, Ring};
 use super::{Bus, Event, Incoming};
-pub use super::ring::{Filter, Rows};
 
 /// Changes that a watcher may lag behind.
-pub const MAX_CHANGES: usize = 8192;
+pub(crate) const MAX_CHANGES: usize = 8192;
 /// Those who may watch at once.
 pub const MAX_WATCHERS: usize = 16;
 /// Events that are taken in one turn.

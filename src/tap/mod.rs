@@ -17,7 +17,7 @@
 mod hub;
 pub mod record;
 mod recorder;
-mod redact;
+pub mod redact;
 mod ring;
 mod summary;
 
@@ -457,6 +457,10 @@ mod tests {
         let mut events = Vec::new();
         assert_eq!(incoming.next(&mut events, 2).await, Some(1));
         emit();
-        assert_eq!(incoming.next(&mut events, 2).await, Some(0), "there is room again");
+        assert_eq!(
+            incoming.next(&mut events, 2).await,
+            Some(0),
+            "there is room again"
+        );
     }
 }

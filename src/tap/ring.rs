@@ -10,11 +10,11 @@ use super::record::{ConnectionRow, ExchangeRow, Headers, Outcome, Record};
 use super::recorder::Change;
 
 /// Bytes of records that are kept, what each needs besides its texts included.
-pub const MAX_BYTES: usize = 16 * 1024 * 1024;
+pub(crate) const MAX_BYTES: usize = 16 * 1024 * 1024;
 /// Rows of exchanges that are kept.
-pub const MAX_EXCHANGES: usize = 20_000;
+pub(crate) const MAX_EXCHANGES: usize = 20_000;
 /// Rows of connections that are over and kept. Those that are open are all kept.
-pub const MAX_CLOSED: usize = 2_000;
+pub(crate) const MAX_CLOSED: usize = 2_000;
 /// What a record weighs beside its texts.
 const RECORD: usize = 640;
 
@@ -104,8 +104,7 @@ impl Ring {
     pub(super) fn clear(&mut self) {
         self.records = VecDeque::new();
         self.bytes = 0;
-        self.exchanges
-            .retain(|_, row| row.outcome == Outcome::Open);
+        self.exchanges.retain(|_, row| row.outcome == Outcome::Open);
         self.connections.retain(|_, row| row.closed.is_none());
         self.closed.clear();
     }

@@ -11,9 +11,9 @@
 //! Bounds: [`MAX_OPEN`] of each thing that may be open; of what is beyond, the oldest is taken for lost.
 
 mod passed;
+mod rows;
 #[cfg(test)]
 mod tests;
-mod rows;
 mod translated;
 
 use std::collections::BTreeMap;
@@ -135,7 +135,8 @@ impl Recorder {
         Change::Record(Arc::new(record))
     }
 
-    /// The rows of what is open: they outlive a clearing.
+    /// The rows of what is open.
+    #[cfg(test)]
     pub(crate) fn open_rows(&self) -> (Vec<ConnectionRow>, Vec<ExchangeRow>) {
         let connections = self.connections.values();
         let exchanges = self.open.values();

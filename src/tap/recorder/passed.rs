@@ -242,9 +242,7 @@ impl Recorder {
         let connection = self.connect(at, &label, Front::Pass, peer.clone());
         connection.row.session.clone_from(&session);
         if let Some(session) = session {
-            self.passages
-                .by_session
-                .insert(session, Arc::clone(&label));
+            self.passages.by_session.insert(session, Arc::clone(&label));
         }
         let mut record = self.record(at, Kind::Opened);
         record.connection = Some(label.as_ref().to_owned());
@@ -332,6 +330,8 @@ impl Recorder {
                 leg.exchange = Some(new);
             }
             MessageKind::Notification => {}
+            // What is no message is no outcome either; the end says how it went.
+            MessageKind::Unknown if !text.is_cut() => {}
             _ => {
                 self.answered(at, leg.exchange);
                 self.learn_of_server(&label, leg.exchange, &read);

@@ -133,14 +133,7 @@ impl Recorder {
         self.push(record);
     }
 
-    fn request(
-        &mut self,
-        at: Instant,
-        label: &Arc<str>,
-        id: Id,
-        read: &Read,
-        size: usize,
-    ) -> u64 {
+    fn request(&mut self, at: Instant, label: &Arc<str>, id: Id, read: &Read, size: usize) -> u64 {
         let exchange = self.begin(at, label, Direction::ToServer, &read.summary, size);
         if let Some(connection) = self.connections.get_mut(label)
             && connection.requests.len() < MAX_REQUESTS
@@ -330,8 +323,7 @@ impl Recorder {
             (About::Nothing, _) => {
                 let connection = self.connections.get_mut(label);
                 let known = connection.and_then(|it| pair(&mut it.told, &method));
-                let begin =
-                    || self.begin(at, label, Direction::ToClient, &read.summary, text.size);
+                let begin = || self.begin(at, label, Direction::ToClient, &read.summary, text.size);
                 Some(known.unwrap_or_else(begin))
             }
         };
@@ -347,13 +339,7 @@ impl Recorder {
     }
 
     /// The client is given a request: the server's, or, from a server that asks by its results, the ferry's own.
-    fn client_is_asked(
-        &mut self,
-        at: Instant,
-        label: &Arc<str>,
-        read: &Read,
-        text: &Text,
-    ) -> u64 {
+    fn client_is_asked(&mut self, at: Instant, label: &Arc<str>, read: &Read, text: &Text) -> u64 {
         let method = read.summary.method.as_deref().unwrap_or_default();
         let mut find = || {
             let connection = self.connections.get_mut(label)?;
