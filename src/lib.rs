@@ -29,7 +29,7 @@
 //! | 2 | [`tap`] | watching what crosses, without touching it |
 //! | 3 | [`upstream`], [`store`] | how bytes reach the server; who owns a connection |
 //! | 4 | [`conn`] | one connection as a task: the core that all have, and the two kinds of clients |
-//! | 5 | [`server`] | listeners, routes, guards, pass-through, shutdown |
+//! | 5 | [`server`] | listeners, routes, guards, pass-through, shutdown; the admin listener with the tap's page, metrics and health |
 //! | 6 | [`demo`] | all of it in one process, to be looked at |
 //!
 //! # One legacy request, module by module
@@ -110,6 +110,11 @@
 //! | subscriptions that are restored | 256 of a connection |
 //! | sessions that a client's second handshake replaced | 8 of a connection |
 //! | addresses whose misses are counted | 4,096 |
+//! | sockets of the admin listener | 64, beside `--max-sockets`; one more gets 503. Bodies of requests are not read |
+//! | pages that watch | [`tap::MAX_WATCHERS`], all who watch together; for each 4 pieces of 2,048 changes wait to be read, then it lags, is told, and ends |
+//! | downloads of records at once | 4, each holding the records that it has yet to write; one more gets 503 |
+//! | connections made only to learn whether the upstream is there | one in 5 s, closed again at once |
+//! | series of metrics | the closed sets in [`metrics::labels`] |
 //! | idle connections to the upstream | 1,024, for 4 s |
 //! | repetitions | a fifth of all exchanges and 100 more; 5 failed attempts to connect within 10 s stop further ones for a second |
 //! | events that a watcher of the tap may lag behind | [`tap::CAPACITY`] of [`tap::MAX_BODY`] bytes |
@@ -120,6 +125,7 @@
 //!   [`proto::bridge`] that its module page names.
 //! - A kind of upstream: a file beside [`upstream`]'s, turned into the same replies.
 //! - A place to keep connections: a variant of [`store::Store`].
+//! - Something to count: a family in `metrics/families.rs`; the README's table is made from it.
 //! - A way to watch: a task that holds a [`tap::Watcher`].
 
 pub mod budget;
