@@ -165,6 +165,7 @@ export class Detail {
       const go = away && button(`exchange ${record.exchange}`, 'Open the exchange', () => this.app.openExchange(record.exchange, 'legs'));
       const shut = button('✕', 'Close the message', () => picked.replaceChildren(), { 'aria-label': 'Close the message' });
       picked.replaceChildren(h('p', { class: 'bar' }, ...[go, shut].filter(Boolean)), made);
+      drawing.querySelector('g.selected')?.scrollIntoView({ block: 'nearest' });
     };
     drawSequence(drawing, records, { open: pick, selected: this.#picked });
     const known = records.find(record => record.seq === this.#picked);

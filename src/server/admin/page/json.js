@@ -27,7 +27,14 @@ export const quote = text => JSON.stringify(text).replace(HIDDEN, units);
 // A scalar as its JSON text.
 export function scalar(value) {
   if (value instanceof Exact) return value.source;
+  if (typeof value === 'number') return number(value);
   return typeof value === 'string' ? quote(value) : String(value);
+}
+
+// Where numbers could not be kept as they were written, their text is still JSON that means the same number.
+function number(value) {
+  if (Number.isFinite(value)) return Object.is(value, -0) ? '-0' : String(value);
+  return value > 0 ? '1e999' : '-1e999';
 }
 
 // The JSON text of a value; `indent` spaces a level, or everything on one line.

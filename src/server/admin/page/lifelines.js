@@ -3,7 +3,7 @@ import { MOST, layout, since } from './sequence.js';
 import { button, h, s } from './dom.js';
 import { duration, shorten } from './format.js';
 
-const MARGIN = 78;
+const marginOf = width => (width < 500 ? 62 : 78);
 
 // Draws `records` into `box`; `open(record)` is called for the arrow that is chosen. `end` is the index after the last one
 // shown, where not all are.
@@ -11,7 +11,8 @@ export function drawSequence(box, records, { open, selected, end = records.lengt
   const width = Math.max(300, Math.min(1100, box.clientWidth - 24));
   const start = Math.max(0, end - MOST);
   const shown = records.slice(start, end);
-  const { height, lifelines, items } = layout(shown, width, MARGIN);
+  const margin = marginOf(width);
+  const { height, lifelines, items } = layout(shown, width, margin);
   const head = h('div', { class: 'parties' });
   head.style.width = `${width}px`;
   for (const { party, x } of lifelines) {
@@ -23,7 +24,7 @@ export function drawSequence(box, records, { open, selected, end = records.lengt
   for (const { x, party } of lifelines) {
     drawing.append(s('line', { class: `life ${party}`, x1: x, x2: x, y1: 0, y2: height }));
   }
-  const arrows = items.map(item => arrow(item, open, item.record.seq === selected));
+  const arrows = items.map(item => arrow(item, margin, open, item.record.seq === selected));
   drawing.append(...arrows);
   const current = arrows.find(element => element.classList.contains('selected')) ?? arrows[0];
   current?.setAttribute('tabindex', '0');
@@ -53,7 +54,7 @@ function move(event, arrows) {
   next.focus();
 }
 
-function arrow(item, open, selected) {
+function arrow(item, margin, open, selected) {
   const { record, y, from, to, text, look, offset, pause } = item;
   const said = `${record.from ? `${record.from} to ${record.to}: ` : ''}${text}, after ${duration(offset)}`;
   const group = s('g', {
@@ -64,9 +65,9 @@ function arrow(item, open, selected) {
   group.append(
     s('title', {}, said),
     s('rect', { class: 'hit', x: 0, y: y - 17, width: right + 60, height: 25 }),
-    s('text', { class: 'offset', x: MARGIN - 14, y: y + 3, 'text-anchor': 'end' }, `+${since(offset)}`),
+    s('text', { class: 'offset', x: margin - 12, y: y + 3, 'text-anchor': 'end' }, `+${since(offset)}`),
   );
-  if (pause !== undefined) group.append(s('text', { class: 'pause', x: MARGIN - 14, y: y - 12, 'text-anchor': 'end' }, `⋮ ${duration(pause)}`));
+  if (pause !== undefined) group.append(s('text', { class: 'pause', x: margin - 12, y: y - 12, 'text-anchor': 'end' }, `⋮ ${duration(pause)}`));
   if (from === to) {
     group.append(s('circle', { cx: from, cy: y, r: 4 }), s('text', { x: from + 9, y: y + 4 }, shorten(text, 44)));
   } else {

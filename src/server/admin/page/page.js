@@ -1,6 +1,6 @@
 // The tap's page begins here: the token, the theme, and either the screen that asks for a token or the tap itself.
 import { App } from './app.js';
-import { byId } from './dom.js';
+import { byId, h } from './dom.js';
 
 const TOKEN = 'mcp-ferry-token';
 const THEME = 'mcp-ferry-theme';
@@ -54,7 +54,8 @@ function theme(name) {
   const root = document.documentElement;
   if (name === 'system') delete root.dataset.theme;
   else root.dataset.theme = name;
-  byId('theme').textContent = THEMES[name];
+  const [sign, ...words] = THEMES[name].split(' ');
+  byId('theme').replaceChildren(sign, h('span', {}, ` ${words.join(' ')}`));
   localStorage.setItem(THEME, name);
 }
 const stored = localStorage.getItem(THEME);

@@ -62,7 +62,7 @@ function look(record) {
 // the pause before, where it is worth telling.
 export function layout(records, width, margin) {
   const inner = width - margin;
-  const xs = [0.12, 0.5, 0.88].map(share => Math.round(margin + inner * share));
+  const xs = (inner < 500 ? [0.1, 0.5, 0.9] : [0.12, 0.5, 0.88]).map(share => Math.round(margin + inner * share));
   const x = Object.fromEntries(PARTIES.map((party, i) => [party, xs[i]]));
   const begin = records.length > 0 ? moment(records[0].time) : 0;
   let y = HEAD;
