@@ -26,6 +26,8 @@ pub enum Side {
 pub enum Kind {
     /// An address could not be listened on.
     Listen(SocketAddr),
+    /// The address of `--admin` could not be listened on.
+    Admin(SocketAddr),
     /// The file of `--upstream-ca` could not be used.
     UpstreamCa(PathBuf),
     /// The system's certificate authorities could not be loaded.
@@ -64,6 +66,12 @@ impl Error {
     #[must_use]
     pub fn listen(address: SocketAddr, cause: io::Error) -> Self {
         Self::new(Side::Internal, Kind::Listen(address)).because(cause)
+    }
+
+    /// The address of `--admin` could not be listened on.
+    #[must_use]
+    pub fn admin(address: SocketAddr, cause: io::Error) -> Self {
+        Self::new(Side::Internal, Kind::Admin(address)).because(cause)
     }
 
     /// Whose doing it is.
@@ -114,6 +122,15 @@ impl Error {
             (Kind::Listen(_), io::ErrorKind::AddrNotAvailable) => {
                 Some("--listen takes an address of this machine, or 0.0.0.0 for all of them")
             }
+            (Kind::Admin(_), io::ErrorKind::AddrInUse) => {
+                Some("choose another address with --admin; port 0 picks a free one")
+            }
+            (Kind::Admin(_), io::ErrorKind::PermissionDenied) => {
+                Some("ports below 1024 need a privilege; choose another with --admin")
+            }
+            (Kind::Admin(_), io::ErrorKind::AddrNotAvailable) => {
+                Some("--admin takes an address of this machine")
+            }
             _ => None,
         }
     }
@@ -141,6 +158,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             Kind::Listen(address) => write!(f, "cannot listen on {address}"),
+            Kind::Admin(address) => write!(f, "cannot listen on {address} (--admin)"),
             Kind::UpstreamCa(path) => write!(f, "cannot use --upstream-ca {}", path.display()),
             Kind::SystemRoots => f.write_str("cannot load the system's certificate authorities"),
             Kind::Start => f.write_str("cannot start"),

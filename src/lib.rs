@@ -151,6 +151,7 @@ use server::{Bound, Shutdown};
 /// When an address cannot be listened on, or TLS for the upstream cannot be set up; nothing was served then.
 pub async fn run(config: Config, shutdown: impl Future<Output = Shutdown>) -> Result<(), Error> {
     let (sse, mcp) = (config.paths.sse.clone(), config.paths.mcp.clone());
+    let form = config.log.format;
     let named = !config.guard.allowed_hosts.is_empty();
     let bound = Bound::bind(config).await?;
     for address in bound.addresses() {
@@ -168,6 +169,9 @@ pub async fn run(config: Config, shutdown: impl Future<Output = Shutdown>) -> Re
         warn!(
             "every Host is let in on an address that is not loopback; name yours with --allowed-host or --public-url"
         );
+    }
+    if let Some(url) = bound.admin_url() {
+        logging::say(form, &format!("the tap's page: {url}"));
     }
     bound.serve(shutdown).await;
     Ok(())

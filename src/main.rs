@@ -37,9 +37,14 @@ fn main() -> ExitCode {
             logging::init(&config.log);
             drive(async |shutdown| mcp_ferry::run(*config, shutdown).await.map(|()| true))
         }
-        Ok(Command::Demo { once, listen, log }) => {
+        Ok(Command::Demo {
+            once,
+            listen,
+            admin,
+            log,
+        }) => {
             logging::init(&log);
-            drive(async |shutdown| mcp_ferry::demo::run(once, listen, shutdown).await)
+            drive(async |shutdown| mcp_ferry::demo::run(once, listen, admin, shutdown).await)
         }
         Ok(Command::Health { url }) => {
             let probed = runtime(&mut Builder::new_current_thread()).map(|runtime| {

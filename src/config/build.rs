@@ -7,7 +7,9 @@ use hyper::Uri;
 
 use super::flags::{Cli, Logging, Serve, Task};
 use super::parse::Names;
-use super::{Command, Config, EndpointForm, Guard, Limits, Log, Paths, Refused, Upstream, http};
+use super::{
+    Command, Config, EndpointForm, Guard, Limits, Log, Paths, Refused, Upstream, http, watching,
+};
 
 /// What the flags ask for.
 pub(super) fn command(
@@ -21,10 +23,12 @@ pub(super) fn command(
         Some(Task::Demo {
             once,
             listen,
+            admin,
             logging,
         }) => Ok(Command::Demo {
             once,
             listen,
+            admin: watching::admin(admin, listen.as_slice(), names)?,
             log: log(logging, color),
         }),
         Some(Task::Health { url: Some(url) }) => Ok(Command::Health { url }),
@@ -43,6 +47,7 @@ fn serve(flags: Serve, names: &Names, color: bool) -> Result<Config, Refused> {
     check_listen(&flags.places.listen, names)?;
     let paths = paths(&flags, names)?;
     let upstream = upstream(&flags, url, names)?;
+    let admin = watching::admin(flags.admin, &flags.places.listen, names)?;
     let mut allowed_hosts = flags.paths.allowed_host;
     allowed_hosts.extend(
         paths
@@ -87,6 +92,8 @@ fn serve(flags: Serve, names: &Names, color: bool) -> Result<Config, Refused> {
             client_buffer: clients.client_buffer,
             max_buffered: clients.max_buffered,
         },
+        admin,
+        tap: watching::tap(flags.tap),
         log: log(flags.logging, color),
     })
 }

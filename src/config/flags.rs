@@ -18,6 +18,7 @@ use super::http::{
     public_url, upstream_url,
 };
 use super::values::{count, duration, size};
+use super::watching::{AdminFlags, TapFlags};
 use super::{CredentialBinding, EndpointForm, LogFormat, McpMode, UpstreamEra};
 use crate::proto::era::Era;
 
@@ -35,7 +36,7 @@ const AFTER: &str = "Every flag is also an environment variable: MCP_FERRY_ and 
     after_help = AFTER,
     args_conflicts_with_subcommands = true,
     disable_help_subcommand = true,
-    override_usage = "mcp-ferry --upstream URL [FLAGS]\n       mcp-ferry demo [--once] [--listen ADDR:PORT]\n       \
+    override_usage = "mcp-ferry --upstream URL [FLAGS]\n       mcp-ferry demo [--once] [--listen ADDR:PORT] [--admin ADDR:PORT]\n       \
         mcp-ferry health [--url URL]"
 )]
 pub(super) struct Cli {
@@ -55,6 +56,8 @@ pub(super) enum Task {
         /// Where the demo's ferry listens; a free loopback port by default
         #[arg(long, value_name = "ADDR:PORT", value_parser = listen)]
         listen: Option<SocketAddr>,
+        #[command(flatten)]
+        admin: AdminFlags,
         #[command(flatten)]
         logging: Logging,
     },
@@ -76,6 +79,10 @@ pub(super) struct Serve {
     pub(super) upstream: UpstreamFlags,
     #[command(flatten)]
     pub(super) clients: Clients,
+    #[command(flatten)]
+    pub(super) admin: AdminFlags,
+    #[command(flatten)]
+    pub(super) tap: TapFlags,
     #[command(flatten)]
     pub(super) logging: Logging,
 }
@@ -379,7 +386,7 @@ fn upstream_era(text: &str) -> Result<UpstreamEra, String> {
     }
 }
 
-fn on_off(text: &str) -> Result<bool, String> {
+pub(super) fn on_off(text: &str) -> Result<bool, String> {
     match text {
         "on" => Ok(true),
         "off" => Ok(false),

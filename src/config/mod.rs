@@ -10,6 +10,7 @@ mod flags;
 mod http;
 mod parse;
 mod values;
+mod watching;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -25,6 +26,7 @@ use crate::proto::era::Era;
 
 pub use flags::{command, env_names};
 pub use parse::parse;
+pub use watching::{Admin, Tap, TapFile, Terminal, Token};
 
 /// What the program was asked to do.
 #[derive(Debug)]
@@ -37,6 +39,8 @@ pub enum Command {
         once: bool,
         /// Where the demo's ferry listens; a free loopback port when not given.
         listen: Option<SocketAddr>,
+        /// Where its page is; 127.0.0.1:9090 or a free port when not given.
+        admin: Option<Admin>,
         /// How to log.
         log: Log,
     },
@@ -64,6 +68,10 @@ pub struct Config {
     pub guard: Guard,
     /// Bounds on time, memory and numbers.
     pub limits: Limits,
+    /// The admin listener, if there is to be one.
+    pub admin: Option<Admin>,
+    /// What is watched besides, and what of it is kept.
+    pub tap: Tap,
     /// How to log.
     pub log: Log,
 }

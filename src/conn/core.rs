@@ -15,20 +15,27 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::exchanges::Exchanges;
+use super::presence::Presence;
+use super::timing::Timing;
 use super::{SHORT_STALL, SHORT_STALL_BYTES, Shared, now};
 use crate::budget::{Pressure, Share};
 use crate::metrics::Counter;
-use crate::proto::bridge::{About, Answer, Bridge, Input, Output, PostId, Posted, Settings};
+use crate::metrics::labels::Front;
+use crate::proto::bridge::{
+    About, Answer, Bridge, Counted, Input, Output, PostId, Posted, Reply, Settings, Verb,
+};
 use crate::proto::era::{self, Era};
 use crate::proto::jsonrpc::{self, Message};
 use crate::store::Post;
-use crate::tap::{Label, Text, What};
+use crate::tap::{Crossing, Keep, Label};
 use crate::upstream::Forwarded;
 
 /// What a connection begins with, as far as the upstream is concerned.
 #[derive(Debug)]
 pub(super) struct Origin {
     pub(super) label: Label,
+    /// How its client came.
+    pub(super) front: Front,
     /// To be repeated upstream.
     pub(super) query: Option<Arc<str>>,
     /// The revision that the client's first request named.
@@ -63,6 +70,8 @@ pub(super) struct Core {
     /// Where the client's last POST came from.
     latest: Option<(Arc<Forwarded>, u64)>,
     share: Share,
+    timing: Timing,
+    presence: Presence,
     /// When it ends as soon as nothing is in flight, and when it ends; with `--max-stream-age`.
     retires: Option<Instant>,
     expires: Option<Instant>,
@@ -79,6 +88,7 @@ impl Core {
         let _ = getrandom::fill(&mut random);
         let (seed, name) = random.split_at(8);
         let limits = &shared.limits;
+        let era = shared.upstream.era().unwrap_or(Era::Handshake);
         let seed = seed
             .iter()
             .fold(0, |seed, byte| seed << 8 | u64::from(*byte));
@@ -88,7 +98,7 @@ impl Core {
             request_idle_timeout: limits.request_idle_timeout,
             hold_proven: origin.holds,
             version_hint: origin.version,
-            era: shared.upstream.era().unwrap_or(Era::Handshake),
+            era,
             era_fixed: shared.upstream.era_is_fixed(),
             listen: limits.upstream_listen,
             downgrade_content: limits.downgrade_content,
@@ -107,6 +117,8 @@ impl Core {
             last_post: 0,
             latest: None,
             share: Share::new(&shared.budget),
+            timing: Timing::new(&shared.metrics),
+            presence: Presence::new(&shared.metrics, origin.front, era),
             retires: age(0.8),
             expires: age(1.0),
             drains: None,
@@ -146,7 +158,11 @@ impl Core {
     /// Takes in the replies of the exchange at this place.
     pub(super) fn on_replies(&mut self, place: usize) {
         let bridge = &mut self.bridge;
+        self.timing.arrived();
         self.exchanges.take(place, |id, reply| {
+            if let Reply::Message { text, .. } = &reply {
+                self.timing.received(text);
+            }
             bridge.handle(Input::Reply(id, reply), now());
         });
     }
@@ -194,12 +210,12 @@ impl Core {
     pub(super) fn on_post(&mut self, post: Post) -> PostId {
         #[cfg(test)]
         fail_where_asked(&post);
-        for message in &post.messages {
-            self.shared
-                .bus
-                .emit(self.label, || What::FromClient(Text::of(message.text())));
-        }
         let id = self.next_post();
+        for message in &post.messages {
+            let posted = |keep: Keep| keep.posted(id.0, post.shown.as_ref(), message);
+            self.shared.bus.on(self.label, posted);
+            self.timing.posted(id, message);
+        }
         self.posts.push((id, post.answer));
         self.latest = Some((Arc::clone(&post.forwarded), post.credential));
         let posted = Posted {
@@ -240,41 +256,81 @@ impl Core {
     }
 
     pub(super) fn on_client_gone(&mut self) {
+        self.presence.leaves();
+        self.timing.client_gone();
         self.bridge.handle(Input::ClientGone, now());
     }
 
     /// Carries out what the bridge asks for, up to the next thing that is the front's to do.
     pub(super) fn next_output(&mut self) -> Option<Towards> {
         loop {
-            match self.bridge.poll_output()? {
+            let Some(output) = self.bridge.poll_output() else {
+                let bridge = &self.bridge;
+                self.timing
+                    .settle(bridge.in_flight(), |id| bridge.awaits(id));
+                return None;
+            };
+            match output {
                 Output::Answer(post, answer) => {
                     let accepted = answer == Answer::Accepted;
                     self.answer(post, answer);
                     if !accepted {
+                        self.timing.turned_away(post);
                         return Some(Towards::TurnedAway(post));
                     }
                 }
-                Output::Send(id, exchange) => self.exchanges.begin(id, exchange),
+                Output::Send(id, exchange) => {
+                    let text = match &exchange.verb {
+                        Verb::Post(text) => Some(text),
+                        Verb::Get { .. } | Verb::Delete => None,
+                    };
+                    self.timing.begun(&exchange.cause, text);
+                    self.exchanges.begin(id, exchange);
+                }
                 Output::Abort(id) => self.exchanges.abort(id),
                 Output::Warn(text) => warn!("{text}"),
-                Output::Learnt(era) => self.shared.upstream.learn_era(era),
-                Output::Count(what) => self.shared.metrics.add(what.into()),
-                Output::Deliver(text, about) => return Some(Towards::Deliver(text, about)),
-                Output::EndStream => return Some(Towards::End),
+                Output::Learnt(era) => {
+                    self.presence.learns(era);
+                    self.shared.upstream.learn_era(era);
+                    self.shared.bus.on(self.label, |_| Crossing::Learnt(era));
+                }
+                Output::Count(what) => {
+                    if what == Counted::FerryError {
+                        self.timing.errs();
+                    }
+                    self.shared.metrics.add(what.into());
+                }
+                Output::Deliver(text, about) => {
+                    if let About::Outcome(id) = &about {
+                        self.timing.outcome(id, &text);
+                    }
+                    return Some(Towards::Deliver(text, about));
+                }
+                Output::EndStream => {
+                    self.presence.leaves();
+                    self.timing.client_gone();
+                    return Some(Towards::End);
+                }
                 Output::Finished => return Some(Towards::Finished),
             }
         }
     }
 
     /// A message was given to the client.
-    pub(super) fn delivered(&self, text: &Bytes) {
+    pub(super) fn delivered(&self, text: &Bytes, about: &About) {
         self.shared.metrics.add(Counter::Delivered);
-        self.shared
-            .bus
-            .emit(self.label, || What::ToClient(Text::of(text)));
+        self.timing.given(text);
+        self.shared.bus.on(self.label, |keep| Crossing::ToClient {
+            about: about.clone(),
+            text: keep.text(text),
+        });
     }
 
     fn answer(&mut self, post: PostId, answer: Answer) {
+        self.shared.bus.on(self.label, |_| Crossing::Answered {
+            post: post.0,
+            status: answer.status(),
+        });
         if let Some(place) = self.posts.iter().position(|(id, _)| *id == post) {
             let (_, sender) = self.posts.swap_remove(place);
             // An error means that the client did not wait for the status.

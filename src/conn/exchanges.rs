@@ -10,7 +10,7 @@ use tracing::{debug, info};
 use super::Shared;
 use crate::metrics::Counter;
 use crate::proto::bridge::{CallId, End, Exchange, Reply, Verb};
-use crate::tap::{Label, Text, What};
+use crate::tap::{Crossing, Head, Label};
 use crate::upstream::{Call, Forwarded, Jar, Outgoing};
 
 /// The open ones, and what all of them carry.
@@ -59,7 +59,14 @@ impl Exchanges {
 
     /// Drops one, if it is open.
     pub(super) fn abort(&mut self, id: CallId) {
+        let open = self.calls.len();
         self.calls.retain(|(call, _)| *call != id);
+        if self.calls.len() < open {
+            self.shared.bus.on(self.label, |_| Crossing::Ended {
+                call: id.0,
+                why: Some("the ferry gave it up".to_owned()),
+            });
+        }
     }
 
     /// Polls the exchanges. Ready with the place of one that has replies, which are for [`Self::take`].
@@ -87,6 +94,13 @@ impl Exchanges {
             let uri = call.uri().clone();
             self.cookies.store(&headers, &uri);
         }
+        if let Some(answered) = call.take_answered() {
+            self.shared.bus.on(self.label, |_| Crossing::Status {
+                call: id.0,
+                status: answered.status,
+                headers: Arc::new(answered.headers),
+            });
+        }
         if matches!(self.replies.last(), Some(Reply::Refused(_) | Reply::End(_))) {
             self.calls.swap_remove(place);
             if self.calls.is_empty() {
@@ -104,33 +118,34 @@ impl Exchanges {
 
     fn show_reply(&self, id: CallId, reply: &Reply) {
         let call = id.0;
+        let show = |text: &[u8]| {
+            self.shared.bus.on(self.label, |keep| {
+                let text = keep.text(text);
+                Crossing::FromUpstream { call, text }
+            });
+        };
+        let ended = |why: Option<&str>| {
+            self.shared.bus.on(self.label, |_| {
+                let why = why.map(str::to_owned);
+                Crossing::Ended { call, why }
+            });
+        };
         match reply {
-            Reply::Head { status, .. } => self.shared.bus.emit(self.label, || What::Status {
-                call,
-                status: *status,
-            }),
             Reply::Refused(refusal) => {
                 debug!(call, status = refusal.status, "the upstream refused");
-                self.shared.bus.emit(self.label, || What::Status {
-                    call,
-                    status: refusal.status,
-                });
+                if !refusal.body.is_empty() {
+                    show(&refusal.body);
+                }
+                ended(None);
             }
-            Reply::Message { text, .. } => {
-                self.shared.bus.emit(self.label, || What::FromUpstream {
-                    call,
-                    text: Text::of(text),
-                });
-            }
-            Reply::End(End::Complete) | Reply::Mark { .. } | Reply::Alive => {}
+            Reply::Message { text, .. } => show(text),
+            Reply::End(End::Complete) => ended(None),
+            Reply::Head { .. } | Reply::Mark { .. } | Reply::Alive => {}
             Reply::End(
                 End::Cut(why) | End::Unreached(why) | End::Lost(why) | End::WrongType(why),
             ) => {
                 debug!(call, why, "an upstream exchange failed");
-                self.shared.bus.emit(self.label, || What::Failed {
-                    call,
-                    why: why.clone(),
-                });
+                ended(Some(why));
             }
             Reply::Oversized => {
                 info!(
@@ -151,19 +166,13 @@ impl Exchanges {
             mirrored,
             context,
             repeated,
+            cause,
         } = exchange;
-        self.shared.bus.emit(self.label, || {
-            let (method, text) = match &verb {
-                Verb::Post(text) => ("POST", Some(Text::of(text))),
-                Verb::Get { .. } => ("GET", None),
-                Verb::Delete => ("DELETE", None),
-            };
-            What::ToUpstream {
-                call: id.0,
-                method,
-                text,
-            }
-        });
+        let watched = self.shared.bus.is_watched();
+        let text = match &verb {
+            Verb::Post(text) if watched => Some(text.clone()),
+            _ => None,
+        };
         let outgoing = Outgoing {
             verb,
             session,
@@ -175,6 +184,15 @@ impl Exchanges {
             connection_id: self.connection_id.clone(),
             repeated,
         };
-        self.calls.push((id, self.shared.upstream.call(outgoing)));
+        let mut call = self.shared.upstream.call(outgoing, watched);
+        if let Some(sent) = call.take_sent() {
+            self.shared.bus.on(self.label, |keep| Crossing::ToUpstream {
+                call: id.0,
+                cause,
+                head: Head::of(&sent.method, &sent.uri, &sent.headers),
+                text: text.map(|text| keep.text(&text)),
+            });
+        }
+        self.calls.push((id, call));
     }
 }

@@ -3,6 +3,8 @@
 //! | file | what it holds |
 //! | --- | --- |
 //! | `core` | what every connection has: the bridge, its times, the POSTs that wait for a status |
+//! | `timing` | what its requests take and how they end, for the metrics |
+//! | `presence` | its place in the count of open connections |
 //! | `exchanges` | the bridge's exchanges with the upstream |
 //! | `stream` | the client of the legacy transport: one stream on a socket of its own |
 //! | `session` | the client of Streamable HTTP before an upstream that does not know its revision: a stream for each request |
@@ -15,11 +17,14 @@
 mod backlog;
 mod core;
 mod exchanges;
+mod presence;
 mod responses;
 mod session;
 mod stream;
+mod timing;
 mod wire;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +35,8 @@ use crate::budget::Budget;
 use crate::config::Limits;
 use crate::metrics::{Counter, Metrics};
 use crate::store::{Binding, ConnectionId, Front, Mailbox, Store};
-use crate::tap::{Bus, Label, What};
+use crate::tap::record::Front as Came;
+use crate::tap::{Bus, Crossing, Head, Label};
 use crate::upstream::Upstream;
 pub use backlog::{MAX_BACKLOG, MAX_BACKLOG_BYTES};
 pub use session::{Beginning, begin};
@@ -70,9 +76,17 @@ struct Registration {
 }
 
 impl Registration {
-    fn new(shared: &Arc<Shared>, id: ConnectionId, label: Label) -> Self {
+    fn new(
+        shared: &Arc<Shared>,
+        id: ConnectionId,
+        label: Label,
+        front: Came,
+        peer: IpAddr,
+        head: Option<Arc<Head>>,
+    ) -> Self {
         shared.metrics.add(Counter::ConnectionsOpened);
-        shared.bus.emit(label, || What::Opened);
+        let opened = |_| Crossing::Opened { front, peer, head };
+        shared.bus.on(label, opened);
         Self {
             shared: Arc::clone(shared),
             id,
@@ -100,7 +114,7 @@ impl Drop for Registration {
         }
         self.release();
         self.shared.metrics.add(Counter::ConnectionsClosed);
-        self.shared.bus.emit(self.label, || What::Closed);
+        self.shared.bus.on(self.label, |_| Crossing::Closed);
     }
 }
 

@@ -8,6 +8,7 @@
 //! stream must not carry responses, and there are no event ids to resume from.
 
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -22,11 +23,12 @@ use super::backlog::{Backlog, Dropped};
 use super::core::{Core, Origin, Towards};
 use super::responses::Responses;
 use super::{LAST_WORDS, Registration, Shared};
-use crate::metrics::Counter;
+use crate::metrics::{self, Counter};
 use crate::proto::bridge::{About, PostId};
 use crate::proto::jsonrpc::{Id, Kind, Message};
 use crate::store::{Binding, ConnectionId, Delivery, Front, Listener, MAILBOX, Post};
 use crate::tap::Label;
+use crate::tap::record::Front as Came;
 
 /// What a session begins with.
 #[derive(Debug)]
@@ -35,6 +37,8 @@ pub struct Beginning {
     pub id: ConnectionId,
     /// Its name towards people.
     pub label: Label,
+    /// The client's address.
+    pub peer: IpAddr,
     /// The query of the POST, to be repeated upstream.
     pub query: Option<Arc<str>>,
     /// Who may use it.
@@ -49,15 +53,17 @@ pub fn begin<G: Send + 'static>(shared: &Arc<Shared>, beginning: Beginning, guar
     let Beginning {
         id,
         label,
+        peer,
         query,
         binding,
         post,
     } = beginning;
     let (mailbox, deliveries) = mpsc::channel(MAILBOX);
-    let registration = Registration::new(shared, id, label);
+    let registration = Registration::new(shared, id, label, Came::Session, peer, None);
     registration.claim(mailbox, binding, Front::Session);
     let origin = Origin {
         label,
+        front: metrics::labels::Front::Session,
         query,
         version: None,
         ages: false,
@@ -227,7 +233,7 @@ impl Session {
         let _ = listener.taken.send(taken);
         if taken {
             while let Some(text) = self.backlog.take() {
-                self.core.delivered(&text);
+                self.core.delivered(&text, &About::Nothing);
                 self.responses.unasked(&text);
             }
         }
@@ -298,7 +304,7 @@ impl Session {
             About::Nothing => self.responses.unasked(text),
         };
         if given {
-            return self.core.delivered(text);
+            return self.core.delivered(text, about);
         }
         if matches!(about, About::Outcome(_)) {
             return self.core.shared.metrics.add(Counter::Undelivered);

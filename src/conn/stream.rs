@@ -5,6 +5,7 @@
 //! There is no task per exchange: the few that are open are polled in turn. Nothing here knows a rule of the protocol.
 
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -18,10 +19,11 @@ use tracing::{Instrument, debug, debug_span, info};
 use super::core::{Core, Origin, Towards};
 use super::wire::Wire;
 use super::{LAST_WORDS, Registration, SHORT_STALL, SHORT_STALL_BYTES, Shared};
-use crate::metrics::Counter;
+use crate::metrics::{self, Counter};
 use crate::proto::sse;
 use crate::store::{Binding, ConnectionId, Delivery, Front, MAILBOX};
-use crate::tap::Label;
+use crate::tap::record::Front as Came;
+use crate::tap::{Head, Label};
 
 /// What one connection begins with.
 #[derive(Debug)]
@@ -36,6 +38,10 @@ pub struct Opening {
     pub chunked: bool,
     /// The `endpoint` event, the first frame of the stream.
     pub first: bytes::Bytes,
+    /// The client's address.
+    pub peer: IpAddr,
+    /// The head of the GET, where somebody watches.
+    pub shown: Option<Arc<Head>>,
     /// The query of the GET, to be repeated upstream.
     pub query: Option<Arc<str>>,
     /// The `MCP-Protocol-Version` header of the GET.
@@ -58,17 +64,20 @@ pub fn open<G: Send + 'static>(
         head,
         chunked,
         first,
+        peer,
+        shown,
         query,
         version,
         binding,
     } = opening;
     let (mailbox, deliveries) = mpsc::channel(MAILBOX);
-    let registration = Registration::new(shared, id, label);
+    let registration = Registration::new(shared, id, label, Came::Sse, peer, shown);
     registration.claim(mailbox, binding, Front::Stream);
     let mut wire = Wire::new(socket, head, chunked);
     wire.push(first);
     let origin = Origin {
         label,
+        front: metrics::labels::Front::Sse,
         query,
         version,
         ages: true,
@@ -238,8 +247,8 @@ impl Connection {
     fn carry_out(&mut self, registration: &Registration) {
         while let Some(output) = self.core.next_output() {
             match output {
-                Towards::Deliver(text, _) => {
-                    self.core.delivered(&text);
+                Towards::Deliver(text, about) => {
+                    self.core.delivered(&text, &about);
                     self.wire.push(sse::message(&text));
                 }
                 Towards::End => {

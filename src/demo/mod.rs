@@ -18,14 +18,17 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
 
-use crate::config::Config;
+use crate::config::{Admin, Config};
 use crate::error::{Error, Kind, Side};
 use crate::server::{Bound, Shutdown};
-use crate::tap::{Seen, What};
+use crate::tap::record::Kind as Crossed;
+use crate::tap::{Change, Seen};
 use show::Show;
 
 /// The port that is tried first.
 const PORT: u16 = 8080;
+/// The same for the tap's page.
+const ADMIN_PORT: u16 = 9090;
 /// How long the end of the scripted client's connection is waited for.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -36,6 +39,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 pub async fn run(
     once: bool,
     listen: Option<SocketAddr>,
+    admin: Option<Admin>,
     shutdown: impl Future<Output = Shutdown>,
 ) -> Result<bool, Error> {
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -46,7 +50,7 @@ pub async fn run(
         .local_addr()
         .map_err(|error| Error::listen(any, error))?;
     let server = tokio::task::spawn(server::serve(listener));
-    let bound = bind(upstream, listen, once).await?;
+    let mut bound = bind(upstream, listen, admin, once).await?;
     let mut address = bound.addresses().first().copied().unwrap_or(any);
     if address.ip().is_unspecified() {
         // Listening on all addresses, as a container does; the script and its reader are on this machine.
@@ -57,16 +61,23 @@ pub async fn run(
         "An old MCP client (HTTP+SSE, 2024-11-05) talks through mcp-ferry to a Streamable HTTP server.\n\
          client: GET http://{address}/sse     server: http://{upstream}/mcp\n"
     ));
+    if let Some(url) = bound.admin_url() {
+        say(&format!("Watch it: {url}\n"));
+    }
     let show = Show::new();
-    say(&Show::heading());
-    let mut watcher = bound.bus().watch();
+    let watcher = bound.tap().and_then(|tap| tap.watch());
     let closed = Arc::new(Notify::new());
     let printing = tokio::task::spawn({
         let told = Arc::clone(&closed);
         async move {
+            let Some(mut watcher) = watcher else { return };
             while let Some(seen) = watcher.next().await {
-                say(&show.line(&seen));
-                if matches!(&seen, Seen::Event(event) if matches!(event.what, What::Closed)) {
+                let Seen::Change(change) = seen else { continue };
+                if let Some(line) = show.line(&change) {
+                    say(&line);
+                }
+                let over = |change: &Change| matches!(change, Change::Record(it) if it.kind == Crossed::Closed);
+                if over(&change) {
                     told.notify_one();
                 }
             }
@@ -104,10 +115,23 @@ pub async fn run(
     Ok(went.is_ok())
 }
 
+/// The tap's page at its usual address, or where there is room.
+fn page() -> Admin {
+    let usual = SocketAddr::from((Ipv4Addr::LOCALHOST, ADMIN_PORT));
+    let free = std::net::TcpListener::bind(usual).is_ok();
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    Admin {
+        listen: if free { usual } else { any },
+        allow_remote: false,
+        token: None,
+    }
+}
+
 /// The ferry, at the address asked for, or at the usual port, or where there is room.
 async fn bind(
     upstream: SocketAddr,
     listen: Option<SocketAddr>,
+    admin: Option<Admin>,
     once: bool,
 ) -> Result<Bound, Error> {
     let url = hyper::Uri::builder()
@@ -117,6 +141,7 @@ async fn bind(
         .build();
     let url = url.map_err(|error| Error::new(Side::Internal, Kind::Start).because(error))?;
     let mut config = Config::for_upstream(url);
+    config.admin = admin.or_else(|| (!once).then(page));
     config.listen =
         vec![listen.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, if once { 0 } else { PORT }).into())];
     match Bound::bind(config.clone()).await {

@@ -7,7 +7,7 @@
 mod fields;
 
 use std::fmt;
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
 use serde_json::{Map, Value};
 use tracing::{Event, Level, Subscriber};
@@ -54,6 +54,16 @@ where
         .fmt_fields(Fields)
         .event_format(Lines { format })
         .finish()
+}
+
+/// Tells the operator something that is not for the log's filter to hold back, nor for a log to keep elsewhere.
+pub fn say(form: LogFormat, text: &str) {
+    let line = match form {
+        LogFormat::Text => text.to_owned(),
+        LogFormat::Json => serde_json::json!({ "level": "INFO", "message": text }).to_string(),
+    };
+    // Nobody may be reading.
+    let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
 /// One event, one line.

@@ -23,7 +23,7 @@ use tracing::{debug, error, warn};
 use super::legacy::Granted;
 use super::socket::{Socket, Watched};
 use super::{Server, handle};
-use crate::metrics::Counter;
+use crate::metrics::{Counter, Metrics};
 
 /// Bytes that one socket's reader or writer may buffer; also the largest request head.
 const SOCKET_BUFFER: usize = 64 * 1024;
@@ -92,7 +92,11 @@ pub(super) async fn accept(listener: TcpListener, mut reserve: Reserve, server: 
                 };
                 sockets.insert(tasks.spawn(serving).id(), socket);
             }
-            Err(error) => reserve.on_error(&listener, &server, &error).await,
+            Err(error) => {
+                reserve
+                    .on_error(&listener, &server.shared.metrics, &error)
+                    .await;
+            }
         }
     }
     drop(listener);
@@ -119,7 +123,7 @@ fn ended_task(server: &Server, ended: &Result<(Id, ()), JoinError>) -> Id {
 }
 
 /// A word to a client whose socket is one too many. It may be lost when the client is still sending.
-fn turn_away(stream: &TcpStream) {
+pub(super) fn turn_away(stream: &TcpStream) {
     let _ = stream.try_write(TOO_MANY);
     let _ = SockRef::from(stream).shutdown(std::net::Shutdown::Write);
 }
@@ -147,7 +151,12 @@ impl Reserve {
     }
 
     /// What could not be accepted: those that are open go on, whatever it was.
-    async fn on_error(&mut self, listener: &TcpListener, server: &Server, error: &io::Error) {
+    pub(super) async fn on_error(
+        &mut self,
+        listener: &TcpListener,
+        metrics: &Metrics,
+        error: &io::Error,
+    ) {
         let exhausted = error
             .raw_os_error()
             .is_some_and(|code| NO_DESCRIPTOR.contains(&code));
@@ -155,7 +164,7 @@ impl Reserve {
             // A socket that was gone before it was taken.
             return debug!(%error, "a socket could not be accepted");
         }
-        server.shared.metrics.add(Counter::SocketsRefused);
+        metrics.add(Counter::SocketsRefused);
         self.complain("no descriptor is left for a new socket; raise the limit on open files, or lower --max-connections");
         drop(self.descriptor.take());
         let mut accepting = pin!(listener.accept());
@@ -173,7 +182,7 @@ impl Reserve {
     }
 
     /// Says it once, and then how often it held since: a flood of clients must not become a flood of lines.
-    fn complain(&mut self, what: &str) {
+    pub(super) fn complain(&mut self, what: &str) {
         self.silent += 1;
         let now = Instant::now();
         if self
@@ -262,7 +271,7 @@ async fn serve_requests(
 }
 
 /// Small writes leave at once, and a peer that vanished is noticed. Failures cost only that.
-fn tune(stream: &TcpStream) {
+pub(super) fn tune(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
     let socket = SockRef::from(stream);
     let probes = TcpKeepalive::new()

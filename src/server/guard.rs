@@ -97,7 +97,7 @@ impl Guard {
 }
 
 /// A host without its port; an IPv6 address keeps its brackets.
-fn without_port(host: &str) -> &str {
+pub(super) fn without_port(host: &str) -> &str {
     let end = match host.rfind(']') {
         Some(bracket) => bracket + 1,
         None => host.find(':').unwrap_or(host.len()),
@@ -110,7 +110,7 @@ fn without_port(host: &str) -> &str {
     if port_is_one { name } else { host }
 }
 
-fn is_loopback_name(name: &str) -> bool {
+pub(super) fn is_loopback_name(name: &str) -> bool {
     let address = name
         .strip_prefix('[')
         .and_then(|name| name.strip_suffix(']'))

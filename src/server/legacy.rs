@@ -66,6 +66,8 @@ pub(super) fn grant(
         first: sse::endpoint(&endpoint(server, prefix, &id)),
         id,
         label: server.next_label(),
+        peer: claim.address,
+        shown: server.shared.bus.head(head),
         query: query_for_upstream(head.uri.query()),
         version: intake::text(&head.headers, era::VERSION_HEADER).map(Into::into),
         binding: Binding::new(server.credential_binding, claim),
@@ -116,6 +118,7 @@ pub(super) async fn post(
         credential,
         version,
         forwarded,
+        shown: server.shared.bus.head(&head),
         answer,
         outlet: None,
     };

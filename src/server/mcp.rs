@@ -24,6 +24,7 @@ use super::{Server, modern, probe, session};
 use crate::config::McpMode;
 use crate::proto::era::{self, Era};
 use crate::store::ConnectionId;
+use crate::tap::Head;
 
 /// What the ids of sessions begin with, so that one that has ended is not taken for the upstream's.
 pub(super) const SESSION_PREFIX: &str = "ferry-";
@@ -74,6 +75,10 @@ async fn bridge(
     socket: &Arc<Socket>,
     course: Course,
 ) -> Result<Response<Body>, Refused> {
+    let bus = &server.shared.bus;
+    let shown = bus
+        .is_watched()
+        .then(|| Head::of(request.method(), request.uri(), request.headers()));
     // Here the ferry is the server, or may become it: it judges the origin, and speaks as servers do.
     let judged = server.guard.origin(request.headers(), socket.local);
     let answered = match (judged, course) {
@@ -91,7 +96,10 @@ async fn bridge(
     };
     Ok(answered.unwrap_or_else(|refused| {
         debug!(%refused, "refused a request");
-        refused.rpc_response()
+        server.count_refusal(&refused);
+        let response = refused.rpc_response();
+        server.show_refusal(shown, socket, response.status().as_u16(), &refused);
+        response
     }))
 }
 

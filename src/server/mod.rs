@@ -11,6 +11,7 @@
 //! Then nothing is accepted any more, each socket writes what it still has to, and the process ends.
 
 mod accept;
+mod admin;
 mod body;
 mod cors;
 mod forward;
@@ -20,13 +21,17 @@ mod intake;
 mod legacy;
 mod mcp;
 mod modern;
+mod passing;
 mod peers;
 mod probe;
+mod readiness;
 mod respond;
 mod session;
 mod socket;
+mod tee;
 #[cfg(test)]
 mod tests;
+mod watching;
 
 use std::fmt;
 use std::future::{Future, pending};
@@ -39,7 +44,7 @@ use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
@@ -50,9 +55,10 @@ use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::proto::era;
 use crate::store::{Memory, Store};
-use crate::tap::{Bus, Label};
+use crate::tap::{Bus, Head, Label, Settings, Tap};
 use crate::upstream::Upstream;
 use accept::Reserve;
+use admin::Admin;
 use body::Body;
 use cors::Cors;
 use forward::Forwarding;
@@ -61,6 +67,7 @@ use guard::Guard;
 use peers::{Misses, Streams};
 use respond::Refused;
 use socket::Socket;
+use watching::Watching;
 
 /// How long the farewell may take once the drain is over: a little more than one connection's own limits.
 const FAREWELL: Duration = Duration::from_secs(12);
@@ -70,7 +77,10 @@ const LAST_BYTES: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Bound {
     listeners: Vec<(TcpListener, Reserve)>,
+    admin: Option<Admin>,
     server: Arc<Server>,
+    watching: Option<Watching>,
+    records: Settings,
     drain_delay: Duration,
     drain_timeout: Duration,
 }
@@ -102,6 +112,8 @@ struct Server {
     /// Passed-through requests that are to be finished before the process stops.
     passing: Arc<Gauge>,
     labels: AtomicU64,
+    /// When the process began, in seconds since 1970.
+    started: f64,
     /// Not ready any more; everything else still goes on.
     leaving: AtomicBool,
     draining: AtomicBool,
@@ -134,10 +146,20 @@ impl Bound {
                 accept::listen(*address).map_err(|error| Error::listen(*address, error))?;
             listeners.push((listener, Reserve::new()));
         }
+        let bus = Arc::new(Bus::default());
+        let records = Settings {
+            bodies: config.tap.bodies,
+            max_body: config.tap.max_body,
+            redact: config.tap.redact.clone(),
+        };
+        let asked = Watching::is_asked_for(&config);
+        let begin = || Watching::begin(&bus, records.clone());
+        let watching = asked.then(begin).flatten();
+        let admin = Admin::bind(&config)?;
         let shared = Shared {
             upstream,
             store: Store::Memory(Memory::default()),
-            bus: Arc::new(Bus::default()),
+            bus,
             metrics: Arc::new(Metrics::default()),
             budget: Arc::new(Budget::new(config.limits.max_buffered)),
             limits: config.limits.clone(),
@@ -156,13 +178,17 @@ impl Bound {
             streams: Arc::default(),
             passing: Arc::default(),
             labels: AtomicU64::new(0),
+            started: readiness::now(),
             leaving: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             closing: Notify::new(),
         };
         Ok(Self {
             listeners,
+            admin,
             server: Arc::new(server),
+            watching,
+            records,
             drain_delay: config.limits.drain_delay,
             drain_timeout: config.limits.drain_timeout,
         })
@@ -177,16 +203,32 @@ impl Bound {
             .collect()
     }
 
+    /// The address of the admin listener, with the port that the system chose.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref()?.address()
+    }
+
+    /// The address of the tap's page, for a person to open. It holds the access token, if that is the ferry's own.
+    #[must_use]
+    pub fn admin_url(&self) -> Option<String> {
+        self.admin.as_ref()?.url()
+    }
+
     /// The upstream's address, for messages to people.
     #[must_use]
     pub fn upstream(&self) -> String {
         self.server.shared.upstream.shown()
     }
 
-    /// Where what crosses can be watched.
+    /// Where what crosses can be watched. If nothing else shows it, it is recorded from now on.
     #[must_use]
-    pub fn bus(&self) -> Arc<Bus> {
-        Arc::clone(&self.server.shared.bus)
+    pub fn tap(&mut self) -> Option<Arc<Tap>> {
+        if self.watching.is_none() {
+            let bus = &self.server.shared.bus;
+            self.watching = Watching::begin(bus, self.records.clone());
+        }
+        self.watching.as_ref().map(Watching::tap)
     }
 
     /// What is counted.
@@ -199,10 +241,18 @@ impl Bound {
     pub async fn serve(self, shutdown: impl Future<Output = Shutdown>) {
         let Self {
             listeners,
+            admin,
             server,
+            watching,
             drain_delay,
             drain_timeout,
+            ..
         } = self;
+        let tap = watching.as_ref().map(Watching::tap);
+        let watching = watching.map(Watching::run);
+        let (closing, closed) = watch::channel(false);
+        let admin =
+            admin.map(|admin| tokio::task::spawn(admin.serve(Arc::clone(&server), tap, closed)));
         let mut accepting = JoinSet::new();
         for (listener, reserve) in listeners {
             accepting.spawn(accept::accept(listener, reserve, Arc::clone(&server)));
@@ -240,6 +290,14 @@ impl Bound {
             warn!("some clients did not read their last answer");
         }
         accepting.shutdown().await;
+        if let Some(watching) = watching {
+            watching.end().await;
+        }
+        // The last to go, so that a shutdown can be watched.
+        closing.send_replace(true);
+        if let Some(admin) = admin {
+            let _ = admin.await;
+        }
         info!("stopped");
     }
 }
@@ -273,14 +331,6 @@ impl Server {
 
     fn next_label(&self) -> Label {
         Label(self.labels.fetch_add(1, Ordering::Relaxed) + 1)
-    }
-
-    fn readiness(&self) -> Response<Body> {
-        if self.leaving.load(Ordering::Acquire) {
-            respond::text(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n")
-        } else {
-            respond::text(StatusCode::OK, "ready\n")
-        }
     }
 
     fn route(&self, request: &Request<Incoming>) -> Result<Route, Refused> {
@@ -337,6 +387,10 @@ async fn handle(
         Some(_) => server.guard.allowed_origin(request.headers(), socket.local),
         None => None,
     };
+    let bus = &server.shared.bus;
+    let shown = bus
+        .is_watched()
+        .then(|| Head::of(request.method(), request.uri(), request.headers()));
     let answered = match server.route(&request) {
         Ok(Route::Alive) => Ok(respond::text(StatusCode::OK, "ok\n")),
         Ok(Route::Ready) => Ok(server.readiness()),
@@ -345,7 +399,10 @@ async fn handle(
     };
     let mut response = answered.unwrap_or_else(|refused| {
         debug!(%refused, "refused a request");
-        refused.response()
+        server.count_refusal(&refused);
+        let response = refused.response();
+        server.show_refusal(shown, &socket, response.status().as_u16(), &refused);
+        response
     });
     if server.cors.is_some() {
         cors::mark(response.headers_mut(), origin.as_ref());

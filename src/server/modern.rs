@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http_body_util::Either;
-use hyper::body::Incoming;
+use http_body_util::{Either, Full};
+use hyper::body::{Body as _, Incoming};
 use hyper::header::{self, HeaderValue};
 use hyper::http::{request, response};
 use hyper::{Method, Request, Response, StatusCode, Version};
@@ -15,8 +15,10 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 use super::body::Body;
 use super::forward::strip_hop_by_hop;
 use super::gauge::Held;
+use super::passing::Clocked;
 use super::respond::Refused;
 use super::socket::{Passing, Socket};
+use super::tee::Tee;
 use super::{Server, cors};
 use crate::metrics::Counter;
 use crate::upstream::{PassError, RequestBody, Upload};
@@ -25,6 +27,8 @@ use crate::upstream::{PassError, RequestBody, Upload};
 pub(super) struct Passed {
     pub(super) head: response::Parts,
     pub(super) body: Incoming,
+    tee: Option<Tee>,
+    clocked: Clocked,
     /// In this order: whoever waits for the second looks at the first.
     guard: (Passing, Option<Held>),
 }
@@ -53,20 +57,47 @@ pub(super) async fn begin(
 ) -> Result<Passed, Refused> {
     let (head, body) = request.into_parts();
     let body = Upload::new(Bytes::new(), body, || socket.upload());
-    send(server, head, Either::Right(body), socket).await
+    send(server, head, Sending::Streamed(body), socket).await
+}
+
+/// The body of a request that passes.
+pub(super) enum Sending {
+    /// It was read already.
+    Whole(Bytes),
+    /// It is passed on as it comes.
+    Streamed(Upload),
+}
+
+impl Sending {
+    /// The body for the upstream, shown where somebody watches.
+    fn body(self, tee: Option<&Tee>) -> RequestBody {
+        let watch = tee.map(Tee::upload);
+        match self {
+            Self::Whole(body) => {
+                if let Some(watch) = watch {
+                    watch.whole(&body);
+                }
+                Either::Left(Full::new(body))
+            }
+            Self::Streamed(body) => Either::Right(body.watched(watch)),
+        }
+    }
 }
 
 /// Sends a client's request through with this body.
 pub(super) async fn send(
     server: &Arc<Server>,
     mut head: request::Parts,
-    body: RequestBody,
+    body: Sending,
     socket: &Arc<Socket>,
 ) -> Result<Passed, Refused> {
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return Err(Refused::Method("GET, POST, DELETE"));
     }
     server.shared.metrics.add(Counter::PassedThrough);
+    let mut clocked = Clocked::begin(&server.shared.metrics);
+    let mut tee = Tee::begin(server, &head, socket);
+    let body = body.body(tee.as_ref());
     // A listen stream has no end to wait for; everything else is finished before the process stops.
     let held = (head.method != Method::GET).then(|| server.in_flight());
     let guard = (Passing::new(socket), held.flatten());
@@ -77,12 +108,28 @@ pub(super) async fn send(
     let answer = upstream
         .pass(head.method, head.uri.query(), head.headers, body)
         .await;
-    let response = answer.map_err(|failed| match failed {
-        PassError::Client => Refused::BodyBroken,
-        PassError::Upstream(why) => Refused::Upstream(upstream.shown(), why),
+    let response = answer.map_err(|failed| {
+        let refused = match failed {
+            PassError::Client => Refused::BodyBroken,
+            PassError::Upstream(why) => Refused::Upstream(upstream.shown(), why),
+        };
+        if let Some(tee) = &mut tee {
+            tee.ends(Some(refused.to_string()));
+        }
+        refused
     })?;
     let (head, body) = response.into_parts();
-    Ok(Passed { head, body, guard })
+    clocked.status(head.status.as_u16());
+    if let Some(tee) = &tee {
+        tee.status(head.status.as_u16(), &head.headers);
+    }
+    Ok(Passed {
+        head,
+        body,
+        tee,
+        clocked,
+        guard,
+    })
 }
 
 /// The upstream's answer as the client's: as it is. `first` was read of its body already.
@@ -95,8 +142,13 @@ pub(super) fn answer(
     let Passed {
         mut head,
         body,
+        mut tee,
+        clocked,
         guard,
     } = passed;
+    if let Some(tee) = tee.as_mut().filter(|_| body.is_end_stream()) {
+        tee.ends(None);
+    }
     head.version = Version::HTTP_11;
     if server.cors.is_some() {
         cors::silence(&mut head.headers);
@@ -116,7 +168,7 @@ pub(super) fn answer(
     }
     Ok(Response::from_parts(
         head,
-        Body::passed(first, body, Box::new(guard)),
+        Body::passed(first, body, tee, clocked, Box::new(guard)),
     ))
 }
 

@@ -9,14 +9,14 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt as _, Either, Full};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::header;
 use hyper::{Request, Response, StatusCode};
 use serde::Deserialize;
 
 use super::body::Body;
-use super::modern::{self, Passed};
+use super::modern::{self, Passed, Sending};
 use super::respond::Refused;
 use super::session::{self, is_initialize};
 use super::socket::Socket;
@@ -53,10 +53,10 @@ pub(super) async fn try_to_pass(
     let initialize = whole.then(|| Message::parse(first.clone()).ok()).flatten();
     let Some(initialize) = initialize.filter(is_initialize) else {
         let body = Upload::new(first, body, || socket.upload());
-        let passed = modern::send(server, head, Either::Right(body), socket).await?;
+        let passed = modern::send(server, head, Sending::Streamed(body), socket).await?;
         return modern::answer(server, passed, Bytes::new());
     };
-    let whole = Either::Left(Full::new(first));
+    let whole = Sending::Whole(first);
     let mut passed = modern::send(server, head.clone(), whole, socket).await?;
     let (shown, first) = look(&mut passed).await;
     if let Shown::Era(era) = shown {

@@ -7,6 +7,7 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use super::body::Body;
+use crate::metrics::labels::Reason;
 use crate::proto::bridge::Refusal;
 use crate::proto::era;
 use crate::proto::jsonrpc::{self, ParseError};
@@ -106,6 +107,38 @@ impl Refused {
             Self::TooManyMisses => StatusCode::TOO_MANY_REQUESTS,
             Self::Upstream(..) => StatusCode::BAD_GATEWAY,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// What it is called in the metrics.
+    pub(super) fn reason(&self) -> Reason {
+        match self {
+            Self::NoRoute { .. } => Reason::NoRoute,
+            Self::Method(_) => Reason::Method,
+            Self::NoConnectionId => Reason::NoConnectionId,
+            Self::UnknownConnection => Reason::UnknownConnection,
+            Self::NotAcceptable => Reason::NotAcceptable,
+            Self::ContentType(_) => Reason::ContentType,
+            Self::TooLarge(_) => Reason::TooLarge,
+            Self::BodyTimeout => Reason::BodyTimeout,
+            Self::BodyBroken => Reason::BodyBroken,
+            Self::Parse(_) => Reason::Parse,
+            Self::Invalid(_) => Reason::Invalid,
+            Self::NoHost | Self::TwoHosts | Self::Host(_) => Reason::Host,
+            Self::Origin(_) => Reason::Origin,
+            Self::Connection => Reason::Connection,
+            Self::Full => Reason::Full,
+            Self::FullForPeer(_) => Reason::FullForPeer,
+            Self::NoMemory => Reason::NoMemory,
+            Self::TooManyMisses => Reason::TooManyMisses,
+            Self::NoSession => Reason::NoSession,
+            Self::UnknownSession => Reason::UnknownSession,
+            Self::Version(_) => Reason::Version,
+            Self::Listening => Reason::Listening,
+            Self::ShuttingDown => Reason::ShuttingDown,
+            Self::Busy => Reason::Busy,
+            Self::Upstream(..) => Reason::Upstream,
+            Self::Internal(_) => Reason::Internal,
         }
     }
 

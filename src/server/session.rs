@@ -90,7 +90,8 @@ pub(super) async fn begin_with(
     }
     let takes = takes(&head.headers)?;
     let claim = server.forwarding.claim(&head.headers, socket.peer);
-    let place = intake::place(server, claim.address)?;
+    let peer = claim.address;
+    let place = intake::place(server, peer)?;
     let id = ConnectionId::random()
         .map_err(|_| Refused::Internal("the system gave no randomness for a session id"))?;
     let name = format!("{SESSION_PREFIX}{}", id.reveal());
@@ -100,6 +101,7 @@ pub(super) async fn begin_with(
     let beginning = Beginning {
         id,
         label: server.next_label(),
+        peer,
         query: head.uri.query().filter(|it| !it.is_empty()).map(Into::into),
         binding,
         post,
@@ -227,6 +229,7 @@ fn prepare(
         credential,
         version: intake::text(&head.headers, era::VERSION_HEADER).map(Into::into),
         forwarded,
+        shown: server.shared.bus.head(head),
         answer,
         outlet,
     };

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::outlet::Outlet;
 use crate::proto::bridge::Answer;
 use crate::proto::jsonrpc::Message;
+use crate::tap::Head;
 use crate::upstream::Forwarded;
 pub use binding::{Binding, Claim};
 pub use memory::Memory;
@@ -106,6 +107,8 @@ pub struct Post {
     pub version: Option<Box<str>>,
     /// What goes upstream with it.
     pub forwarded: Arc<Forwarded>,
+    /// Its head, where somebody watches.
+    pub shown: Option<Arc<Head>>,
     /// How it is to be answered.
     pub answer: oneshot::Sender<Answer>,
     /// Where the outcomes of its requests go, where each POST has an answer of its own.

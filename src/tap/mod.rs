@@ -1,25 +1,50 @@
-//! Watching without touching: what crosses, as events on a bounded bus.
+//! The tap: watching what crosses, without touching it.
 //!
-//! The bus never waits and never holds up traffic. Unwatched, [`Bus::emit`] costs one load and one branch, and the
-//! event is not even built. A watcher that is too slow loses the oldest events and is told how many. Bounds:
-//! [`CAPACITY`] events of at most [`MAX_BODY`] bytes of text each; of a longer text the beginning is kept, and its
-//! full size. Events carry no headers and no ids of connections that could be used: a connection is named by a label
-//! that means nothing to anybody else.
+//! | module | what it is |
+//! | --- | --- |
+//! | this one | the [`Bus`] on which traffic says what crosses, and the vocabulary of that |
+//! | `hub` | one task that takes it from there, keeps it, and hands it to those who watch |
+//! | `recorder` | the rules of that: what is numbered, paired, named; pure |
+//! | `redact` | what nobody is shown; pure |
+//! | `ring` | what is kept, and its bounds |
+//! | [`record`] | the form of what is kept and shown |
+//!
+//! The bus never waits and never holds up traffic. Unwatched, [`Bus::emit`] costs one load and one branch, and the event
+//! is not even built. When the task cannot keep up, events are dropped and counted. Bounds: [`MAX_QUEUED`] events and
+//! [`MAX_QUEUED_BYTES`] of their texts and headers wait for it. What is on the bus is not redacted yet; it is there for moments, and
+//! nobody but the task sees it.
 
+mod hub;
 pub mod record;
+mod recorder;
+pub mod redact;
+mod ring;
+mod summary;
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use tokio::sync::broadcast;
+use hyper::header::HeaderMap;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-/// Events that a watcher may lag behind.
-pub const CAPACITY: usize = 1024;
-/// Bytes of one message's text that an event keeps.
-pub const MAX_BODY: usize = 32 * 1024;
+use crate::proto::bridge::{About, Cause};
+use crate::proto::era::Era;
+use crate::proto::jsonrpc::{Id, Kind, Message};
+pub use hub::{Filter, MAX_WATCHERS, Rows, Seen, Settings, State, Tap, Watcher};
+use record::Front;
+pub use recorder::Change;
+pub use redact::Redactor;
+
+/// Events that may wait for the recorder.
+pub const MAX_QUEUED: usize = 8192;
+/// Bytes of texts and headers that may wait for the recorder.
+pub const MAX_QUEUED_BYTES: usize = 32 * 1024 * 1024;
+/// Bytes of one message's text that are kept, unless `--tap-max-body` says otherwise.
+pub const DEFAULT_MAX_BODY: usize = 64 * 1024;
 
 /// Names a connection towards people: short, and worthless to anyone who wants to post to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,154 +56,359 @@ impl fmt::Display for Label {
     }
 }
 
-/// Something that crossed.
+/// Something that crossed, as it was.
 #[derive(Clone, Debug)]
 pub struct Event {
     /// When.
     pub at: Instant,
-    /// On which connection.
-    pub connection: Label,
-    /// What.
+    /// What, and where.
     pub what: What,
 }
 
 /// What crossed.
 #[derive(Clone, Debug)]
 pub enum What {
-    /// A legacy client opened its stream.
-    Opened,
-    /// The connection is over, upstream too.
-    Closed,
-    /// The client posted a message.
-    FromClient(Text),
-    /// A message was put on the client's stream.
-    ToClient(Text),
-    /// An exchange with the upstream was started.
-    ToUpstream {
-        /// Its number on this connection.
-        call: u64,
-        /// The HTTP method.
-        method: &'static str,
-        /// The message, where there is one.
-        text: Option<Text>,
-    },
-    /// The upstream's answer began or was refused.
-    Status {
-        /// The number of the exchange.
-        call: u64,
-        /// The HTTP status.
+    /// On a translated connection.
+    On(Label, Crossing),
+    /// In a request that passes through; they are numbered.
+    Passing(u64, Passing),
+    /// The ferry refused a request itself.
+    Refused {
+        /// The client's address.
+        peer: IpAddr,
+        /// The request.
+        head: Arc<Head>,
+        /// The HTTP status that it got.
         status: u16,
-    },
-    /// The upstream sent a message.
-    FromUpstream {
-        /// The number of the exchange.
-        call: u64,
-        /// The message.
-        text: Text,
-    },
-    /// An exchange ended without an answer; says why.
-    Failed {
-        /// The number of the exchange.
-        call: u64,
         /// Why.
         why: String,
     },
 }
 
-/// The text of a message, or the beginning of a long one.
+/// What crosses on a translated connection.
 #[derive(Clone, Debug)]
+pub enum Crossing {
+    /// It began.
+    Opened {
+        /// How the client came.
+        front: Front,
+        /// The client's address.
+        peer: IpAddr,
+        /// The request that opened it, where that is not its first message.
+        head: Option<Arc<Head>>,
+    },
+    /// It is over, upstream too.
+    Closed,
+    /// The client posted a message.
+    FromClient {
+        /// The POST.
+        post: u64,
+        /// Its head.
+        head: Option<Arc<Head>>,
+        /// What the message is.
+        kind: Kind,
+        /// Its id.
+        id: Option<Id>,
+        /// The message.
+        text: Text,
+    },
+    /// A POST of the client got its status.
+    Answered {
+        /// The POST.
+        post: u64,
+        /// The HTTP status.
+        status: u16,
+    },
+    /// A message was given to the client.
+    ToClient {
+        /// Which request of the client it has to do with.
+        about: About,
+        /// The message.
+        text: Text,
+    },
+    /// A call to the upstream was begun.
+    ToUpstream {
+        /// Its number on this connection.
+        call: u64,
+        /// What it is for.
+        cause: Cause,
+        /// The HTTP request.
+        head: Arc<Head>,
+        /// The message, where there is one.
+        text: Option<Text>,
+    },
+    /// The upstream's answer began, or was refused.
+    Status {
+        /// The number of the call.
+        call: u64,
+        /// The HTTP status.
+        status: u16,
+        /// The answer's headers.
+        headers: Arc<HeaderMap>,
+    },
+    /// The upstream sent a message.
+    FromUpstream {
+        /// The number of the call.
+        call: u64,
+        /// The message.
+        text: Text,
+    },
+    /// A call is over.
+    Ended {
+        /// The number of the call.
+        call: u64,
+        /// Why, unless its answer came whole.
+        why: Option<String>,
+    },
+    /// The upstream has shown its era.
+    Learnt(Era),
+}
+
+/// What crosses in one request that passes through.
+#[derive(Clone, Debug)]
+pub enum Passing {
+    /// It began.
+    Began {
+        /// The client's address.
+        peer: IpAddr,
+        /// The request.
+        head: Arc<Head>,
+    },
+    /// A piece of the client's body.
+    Upload(Text),
+    /// The client's body is over.
+    Sent,
+    /// The upstream's answer began.
+    Status {
+        /// The HTTP status.
+        status: u16,
+        /// The answer's headers.
+        headers: Arc<HeaderMap>,
+    },
+    /// A piece of the upstream's body.
+    Download(Text),
+    /// It is over.
+    Ended {
+        /// Why, unless its answer came whole.
+        why: Option<String>,
+    },
+}
+
+/// The head of an HTTP request.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// The method.
+    pub method: hyper::Method,
+    /// Path and query.
+    pub target: String,
+    /// The headers.
+    pub headers: HeaderMap,
+}
+
+impl Head {
+    /// The head of a request.
+    #[must_use]
+    pub fn of(method: &hyper::Method, uri: &hyper::Uri, headers: &HeaderMap) -> Arc<Self> {
+        let target = uri.path_and_query().map_or("/", |target| target.as_str());
+        Arc::new(Self {
+            method: method.clone(),
+            target: target.to_owned(),
+            headers: headers.clone(),
+        })
+    }
+}
+
+/// The text of a message, or the beginning of a long one.
+#[derive(Clone, Debug, Default)]
 pub struct Text {
-    /// At most [`MAX_BODY`] bytes.
+    /// As much as is kept.
     pub head: Bytes,
     /// The size of the whole.
     pub size: usize,
 }
 
 impl Text {
-    /// Keeps a text, or the beginning of it. A short text is copied, so that an event does not pin a read buffer.
+    /// Whether there was more of it.
     #[must_use]
-    pub fn of(text: &Bytes) -> Self {
-        let head = Bytes::copy_from_slice(text.get(..text.len().min(MAX_BODY)).unwrap_or_default());
-        Self {
-            head,
+    pub fn is_cut(&self) -> bool {
+        self.head.len() < self.size
+    }
+}
+
+/// What an event is built with.
+#[derive(Clone, Copy, Debug)]
+pub struct Keep {
+    max_body: usize,
+}
+
+impl Keep {
+    /// Keeps a text, or the beginning of it. It is copied, so that an event does not pin a read buffer.
+    #[must_use]
+    pub fn text(self, text: &[u8]) -> Text {
+        let head = text.get(..text.len().min(self.max_body));
+        Text {
+            head: Bytes::copy_from_slice(head.unwrap_or_default()),
             size: text.len(),
         }
     }
-}
 
-/// Where events go.
-#[derive(Debug)]
-pub struct Bus {
-    watchers: AtomicUsize,
-    // Its slots are allocated when the first watcher comes.
-    sender: LazyLock<broadcast::Sender<Arc<Event>>>,
-}
-
-impl Default for Bus {
-    fn default() -> Self {
-        Self {
-            watchers: AtomicUsize::new(0),
-            sender: LazyLock::new(|| broadcast::channel(CAPACITY).0),
+    /// A piece of a body that passes; whole, because what it means is found out later.
+    #[must_use]
+    pub fn piece(self, piece: &[u8]) -> Text {
+        Text {
+            head: Bytes::copy_from_slice(piece),
+            size: piece.len(),
         }
     }
+
+    /// A message that the client posted.
+    #[must_use]
+    pub fn posted(self, post: u64, head: Option<&Arc<Head>>, message: &Message) -> Crossing {
+        Crossing::FromClient {
+            post,
+            head: head.cloned(),
+            kind: message.kind(),
+            id: message.id().cloned(),
+            text: self.text(message.text()),
+        }
+    }
+}
+
+/// Where traffic says what crosses.
+#[derive(Debug, Default)]
+pub struct Bus {
+    watched: AtomicBool,
+    open: OnceLock<Open>,
+    passes: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Open {
+    queue: mpsc::Sender<Event>,
+    waiting: Arc<Waiting>,
+    keep: Keep,
+}
+
+/// What waits for the recorder, and what could not.
+#[derive(Debug, Default)]
+struct Waiting {
+    bytes: AtomicUsize,
+    lost: AtomicU64,
 }
 
 impl Bus {
     /// Says that something crossed. `what` is only called when somebody watches.
-    pub fn emit(&self, connection: Label, what: impl FnOnce() -> What) {
-        if self.watchers.load(Ordering::Relaxed) == 0 {
+    pub fn emit(&self, what: impl FnOnce(Keep) -> What) {
+        if !self.is_watched() {
             return;
         }
-        // An error means that the last watcher has just gone.
-        let _ = self.sender.send(Arc::new(Event {
-            at: Instant::now(),
-            connection,
-            what: what(),
-        }));
+        if let Some(open) = self.open.get() {
+            open.put(what(open.keep));
+        }
     }
 
-    /// Begins to watch.
+    /// Says what crossed on a translated connection.
+    pub fn on(&self, label: Label, crossing: impl FnOnce(Keep) -> Crossing) {
+        self.emit(|keep| What::On(label, crossing(keep)));
+    }
+
+    /// Whether anybody watches.
     #[must_use]
-    pub fn watch(self: &Arc<Self>) -> Watcher {
-        let events = self.sender.subscribe();
-        self.watchers.fetch_add(1, Ordering::Relaxed);
-        Watcher {
-            bus: Arc::clone(self),
-            events,
+    pub fn is_watched(&self) -> bool {
+        self.watched.load(Ordering::Relaxed)
+    }
+
+    /// A number for a request that passes through.
+    pub fn next_pass(&self) -> u64 {
+        self.passes.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The head of a request, where somebody watches.
+    #[must_use]
+    pub fn head(&self, head: &hyper::http::request::Parts) -> Option<Arc<Head>> {
+        let of = || Head::of(&head.method, &head.uri, &head.headers);
+        self.is_watched().then(of)
+    }
+
+    /// Begins to watch; `None` when somebody does already. Of each text at most `max_body` bytes are kept.
+    pub(crate) fn open(&self, max_body: usize) -> Option<Incoming> {
+        let (queue, events) = mpsc::channel(MAX_QUEUED);
+        let waiting = Arc::<Waiting>::default();
+        let open = Open {
+            queue,
+            waiting: Arc::clone(&waiting),
+            keep: Keep { max_body },
+        };
+        self.open.set(open).ok()?;
+        self.watched.store(true, Ordering::Relaxed);
+        Some(Incoming { events, waiting })
+    }
+}
+
+impl Open {
+    fn put(&self, what: What) {
+        let bytes = what.bytes();
+        let before = self.waiting.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let event = Event {
+            at: Instant::now(),
+            what,
+        };
+        let full = before + bytes > MAX_QUEUED_BYTES;
+        if full || self.queue.try_send(event).is_err() {
+            self.waiting.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.waiting.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
-/// One who watches.
+impl What {
+    /// What it holds of texts and headers.
+    fn bytes(&self) -> usize {
+        let of = |text: Option<&Text>, head: Option<&Arc<Head>>| {
+            text.map_or(0, |text| text.head.len()) + head.map_or(0, |head| size(&head.headers))
+        };
+        match self {
+            Self::On(_, Crossing::FromClient { text, head, .. }) => of(Some(text), head.as_ref()),
+            Self::On(_, Crossing::ToUpstream { text, head, .. }) => of(text.as_ref(), Some(head)),
+            Self::On(_, Crossing::Opened { head, .. }) => of(None, head.as_ref()),
+            Self::Passing(_, Passing::Began { head, .. }) | Self::Refused { head, .. } => {
+                of(None, Some(head))
+            }
+            Self::On(_, Crossing::ToClient { text, .. } | Crossing::FromUpstream { text, .. })
+            | Self::Passing(_, Passing::Upload(text) | Passing::Download(text)) => {
+                of(Some(text), None)
+            }
+            Self::On(_, Crossing::Status { headers, .. })
+            | Self::Passing(_, Passing::Status { headers, .. }) => size(headers),
+            Self::On(..) | Self::Passing(..) => 0,
+        }
+    }
+}
+
+fn size(headers: &HeaderMap) -> usize {
+    let fields = headers.iter();
+    fields
+        .map(|(name, value)| name.as_str().len() + value.len())
+        .sum()
+}
+
+/// The recorder's end of the bus.
 #[derive(Debug)]
-pub struct Watcher {
-    bus: Arc<Bus>,
-    events: broadcast::Receiver<Arc<Event>>,
+pub(crate) struct Incoming {
+    events: mpsc::Receiver<Event>,
+    waiting: Arc<Waiting>,
 }
 
-/// What a watcher sees next.
-#[derive(Clone, Debug)]
-pub enum Seen {
-    /// An event.
-    Event(Arc<Event>),
-    /// The watcher was too slow; this many events are lost to it.
-    Missed(u64),
-}
-
-impl Watcher {
-    /// Waits for the next event. `None` when the bus is gone.
-    pub async fn next(&mut self) -> Option<Seen> {
-        match self.events.recv().await {
-            Ok(event) => Some(Seen::Event(event)),
-            Err(broadcast::error::RecvError::Lagged(missed)) => Some(Seen::Missed(missed)),
-            Err(broadcast::error::RecvError::Closed) => None,
+impl Incoming {
+    /// Waits for events, takes up to `most` of them, and says how many were lost before them. `None` when there is no bus
+    /// any more.
+    pub(crate) async fn next(&mut self, events: &mut Vec<Event>, most: usize) -> Option<u64> {
+        if self.events.recv_many(events, most).await == 0 {
+            return None;
         }
-    }
-}
-
-impl Drop for Watcher {
-    fn drop(&mut self) {
-        self.bus.watchers.fetch_sub(1, Ordering::Relaxed);
+        let bytes = events.iter().map(|event| event.what.bytes()).sum();
+        self.waiting.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        Some(self.waiting.lost.swap(0, Ordering::Relaxed))
     }
 }
 
@@ -186,23 +416,51 @@ impl Drop for Watcher {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn an_unwatched_bus_builds_nothing_and_a_slow_watcher_is_told_its_loss() {
-        let bus = Arc::new(Bus::default());
-        bus.emit(Label(1), || unreachable!("nobody watches"));
-        let mut watcher = bus.watch();
-        for _ in 0..CAPACITY + 5 {
-            bus.emit(Label(1), || What::Opened);
-        }
-        assert!(matches!(watcher.next().await, Some(Seen::Missed(5))));
-        assert!(matches!(watcher.next().await, Some(Seen::Event(_))));
-        drop(watcher);
-        bus.emit(Label(1), || unreachable!("nobody watches any more"));
+    fn crossing(keep: Keep) -> What {
+        let text = keep.text(&[b'x'; 10]);
+        What::On(Label(1), Crossing::FromUpstream { call: 1, text })
     }
 
-    #[test]
-    fn a_long_text_is_cut_and_its_size_kept() {
-        let text = Text::of(&Bytes::from(vec![b'x'; MAX_BODY + 1]));
-        assert_eq!((text.head.len(), text.size), (MAX_BODY, MAX_BODY + 1));
+    #[tokio::test]
+    async fn an_unwatched_bus_builds_nothing_and_a_full_one_counts_what_it_drops() {
+        let bus = Bus::default();
+        bus.emit(|_| unreachable!("nobody watches"));
+        let mut incoming = bus.open(4).expect("nobody watched before");
+        assert!(bus.open(4).is_none(), "one recorder");
+        for _ in 0..MAX_QUEUED + 5 {
+            bus.emit(crossing);
+        }
+        let mut events = Vec::new();
+        assert_eq!(incoming.next(&mut events, MAX_QUEUED).await, Some(5));
+        assert_eq!(events.len(), MAX_QUEUED);
+        let What::On(_, Crossing::FromUpstream { text, .. }) = &events[0].what else {
+            panic!("{events:?}");
+        };
+        assert_eq!((text.head.len(), text.size), (4, 10), "cut, its size kept");
+        bus.emit(crossing);
+        assert_eq!(incoming.next(&mut events, 1).await, Some(0), "told once");
+    }
+
+    #[tokio::test]
+    async fn texts_that_wait_are_bounded_in_bytes() {
+        let bus = Bus::default();
+        let mut incoming = bus.open(MAX_QUEUED_BYTES).expect("nobody watched before");
+        let large = vec![b'x'; MAX_QUEUED_BYTES / 2 + 1];
+        let emit = || {
+            bus.on(Label(1), |keep| Crossing::FromUpstream {
+                call: 1,
+                text: keep.text(&large),
+            });
+        };
+        emit();
+        emit();
+        let mut events = Vec::new();
+        assert_eq!(incoming.next(&mut events, 2).await, Some(1));
+        emit();
+        assert_eq!(
+            incoming.next(&mut events, 2).await,
+            Some(0),
+            "there is room again"
+        );
     }
 }

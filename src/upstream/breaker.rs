@@ -5,7 +5,7 @@
 //! more, so that a server in trouble is not asked twice for everything (a retry storm).
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -43,7 +43,13 @@ pub(super) struct Breaker {
     troubled: AtomicBool,
     state: Mutex<State>,
     allowance: AtomicI64,
+    began: Instant,
+    /// Milliseconds after `began`, when the upstream was heard last.
+    heard: AtomicU64,
 }
+
+/// The upstream was never heard.
+const NEVER: u64 = u64::MAX;
 
 impl Default for Breaker {
     fn default() -> Self {
@@ -51,6 +57,8 @@ impl Default for Breaker {
             troubled: AtomicBool::new(false),
             state: Mutex::default(),
             allowance: AtomicI64::new(MOST),
+            began: Instant::now(),
+            heard: AtomicU64::new(NEVER),
         }
     }
 }
@@ -110,10 +118,40 @@ impl Breaker {
 
     /// The upstream took a connection, or answered.
     pub(super) fn succeeded(&self) {
+        self.heard.store(self.age(), Ordering::Relaxed);
         if self.troubled.load(Ordering::Relaxed) {
             let mut state = self.state();
             *state = State::default();
             self.troubled.store(false, Ordering::Relaxed);
+        }
+    }
+
+    fn age(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(NEVER - 1)
+    }
+
+    /// Why nothing is tried now, if so. Unlike [`Self::objection`] it lets nothing through.
+    pub(super) fn is_open(&self) -> Option<String> {
+        if !self.troubled.load(Ordering::Relaxed) {
+            return None;
+        }
+        let state = self.state();
+        (Instant::now() < state.closed_until?).then(|| state.why.clone())
+    }
+
+    /// Whether the upstream was heard in this time, and nothing went wrong since.
+    pub(super) fn heard_within(&self, time: Duration) -> bool {
+        let heard = self.heard.load(Ordering::Relaxed);
+        let time = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self.is_up() == Some(true) && self.age() <= heard.saturating_add(time)
+    }
+
+    /// Whether the last attempt went well; `None` before the first.
+    pub(super) fn is_up(&self) -> Option<bool> {
+        let heard = self.heard.load(Ordering::Relaxed) != NEVER;
+        match self.troubled.load(Ordering::Relaxed) {
+            true => Some(false),
+            false => heard.then_some(true),
         }
     }
 
@@ -144,6 +182,29 @@ mod tests {
         assert!(breaker.objection(false).is_none());
         breaker.succeeded();
         assert!(breaker.objection(false).is_none() && breaker.objection(false).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_knows_when_the_upstream_was_heard_last() {
+        let breaker = Breaker::default();
+        let within = |seconds| breaker.heard_within(Duration::from_secs(seconds));
+        assert!(breaker.is_up().is_none() && !within(10));
+        breaker.succeeded();
+        assert!(breaker.is_up() == Some(true) && within(10));
+        tokio::time::advance(Duration::from_secs(11)).await;
+        assert!(breaker.is_up() == Some(true) && !within(10));
+        breaker.succeeded();
+        breaker.failed("refused");
+        assert!(breaker.is_up() == Some(false) && !within(10));
+        assert_eq!(breaker.is_open(), None, "once is no pattern");
+        (1..FAILURES).for_each(|_| breaker.failed("refused"));
+        assert_eq!(breaker.is_open().as_deref(), Some("refused"));
+        tokio::time::advance(OPEN).await;
+        assert_eq!(breaker.is_open(), None);
+        assert!(
+            breaker.objection(false).is_none(),
+            "the probe is still to be had"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -43,8 +43,37 @@ pub struct Call {
     /// Bytes of the body that were taken in this turn.
     taken: usize,
     state: State,
+    /// What is kept to be shown; `None` when nobody wants it.
+    heads: Option<Box<Heads>>,
     /// The answer's headers, where they set cookies; taken by the owner of the jar.
     pub cookies: Option<Box<HeaderMap>>,
+}
+
+/// The heads of a call that have not been asked for yet.
+#[derive(Debug, Default)]
+struct Heads {
+    sent: Option<Sent>,
+    answered: Option<Answered>,
+}
+
+/// The head of a request, as it was sent.
+#[derive(Debug)]
+pub struct Sent {
+    /// The method.
+    pub method: hyper::Method,
+    /// Where to.
+    pub uri: Uri,
+    /// The headers.
+    pub headers: HeaderMap,
+}
+
+/// The head of an answer, as it came.
+#[derive(Debug)]
+pub struct Answered {
+    /// The HTTP status.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
 }
 
 #[derive(Debug)]
@@ -69,16 +98,25 @@ struct Collected {
 }
 
 impl Call {
-    pub(super) fn new(upstream: Arc<Upstream>, outgoing: Outgoing) -> Self {
+    pub(super) fn new(upstream: Arc<Upstream>, outgoing: Outgoing, keep_heads: bool) -> Self {
         let uri = upstream.endpoint();
-        let state = match upstream.breaker.objection(outgoing.repeated) {
+        let objection = upstream.breaker.objection(outgoing.repeated);
+        let request = upstream.request(&outgoing, &uri);
+        let heads = keep_heads.then(|| {
+            let sent = Some(Sent {
+                method: request.method().clone(),
+                uri: request.uri().clone(),
+                headers: request.headers().clone(),
+            });
+            let answered = None;
+            Box::new(Heads { sent, answered })
+        });
+        let state = match objection {
             Some(why) => State::NotTried(why),
-            None => {
-                let request = upstream.request(&outgoing, &uri);
-                State::Sending(upstream.client.request(request))
-            }
+            None => State::Sending(upstream.client.request(request)),
         };
         Self {
+            heads,
             upstream,
             outgoing,
             uri,
@@ -89,6 +127,16 @@ impl Call {
             state,
             cookies: None,
         }
+    }
+
+    /// The head of the request, once, where heads are kept.
+    pub fn take_sent(&mut self) -> Option<Sent> {
+        self.heads.as_mut()?.sent.take()
+    }
+
+    /// The head of the answer, once, where heads are kept and it has come.
+    pub fn take_answered(&mut self) -> Option<Answered> {
+        self.heads.as_mut()?.answered.take()
     }
 
     /// Where the exchange is, for the cookies it sets.
@@ -167,6 +215,12 @@ impl Call {
             .filter(|_| self.hops < redirect::MAX_HOPS)
         {
             return self.follow(to);
+        }
+        if let Some(heads) = &mut self.heads {
+            heads.answered = Some(Answered {
+                status: head.status.as_u16(),
+                headers: head.headers.clone(),
+            });
         }
         if head.headers.contains_key(header::SET_COOKIE) {
             self.cookies = Some(Box::new(head.headers.clone()));

@@ -12,6 +12,7 @@ mod call;
 mod connect;
 mod cookies;
 mod memory;
+mod reach;
 mod redirect;
 mod upload;
 
@@ -33,11 +34,12 @@ use crate::error::Error;
 use crate::proto::bridge::{Mirrored, Verb};
 use crate::proto::era::{self, Era};
 use breaker::Breaker;
-pub use call::{Call, root_cause};
+pub use call::{Answered, Call, Sent, root_cause};
 use connect::Connector;
 pub use cookies::Jar;
 use memory::EraMemory;
-pub use upload::Upload;
+use reach::Looked;
+pub use upload::{Upload, UploadWatch};
 
 /// Bytes that one connection's reader may buffer; also the largest head of an answer. hyper would take six times as much
 /// for a body that comes fast, and keep it while the client does not read.
@@ -63,7 +65,9 @@ pub struct Upstream {
     headers: Vec<(HeaderName, HeaderValue)>,
     connection_id_header: Option<HeaderName>,
     max_message: usize,
+    connect_timeout: Duration,
     breaker: Arc<Breaker>,
+    looked: Looked,
     era: EraMemory,
 }
 
@@ -135,16 +139,19 @@ impl Upstream {
             headers: config.upstream.headers.clone(),
             connection_id_header: config.upstream.connection_id_header.clone(),
             max_message: config.limits.max_message,
+            connect_timeout: config.upstream.connect_timeout,
             breaker,
+            looked: Looked::default(),
             era: EraMemory::new(config.upstream.era),
         }))
     }
 
     /// Starts a translated exchange. Dropping the [`Call`] ends it: an HTTP/1 connection is closed, an HTTP/2 stream
     /// is reset.
+    /// With `keep_heads` it keeps the heads of request and answer, for whoever wants to show them.
     #[must_use]
-    pub fn call(self: &Arc<Self>, outgoing: Outgoing) -> Call {
-        Call::new(Arc::clone(self), outgoing)
+    pub fn call(self: &Arc<Self>, outgoing: Outgoing, keep_heads: bool) -> Call {
+        Call::new(Arc::clone(self), outgoing, keep_heads)
     }
 
     /// Sends a client's own request through, body streamed. The caller has removed what is hop-by-hop; the method,

@@ -1,5 +1,6 @@
 //! The body of a passed-through request on its way, and a flag that says whether it still is.
 
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,6 +8,37 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+
+/// Sees the pieces of a client's body go by, and then that it is over.
+pub struct UploadWatch(Box<dyn FnMut(Option<&[u8]>) + Send>);
+
+impl UploadWatch {
+    /// `see` is called with each piece, and at the end, or when nobody wants the rest, once with `None`.
+    pub fn new(see: impl FnMut(Option<&[u8]>) + Send + 'static) -> Self {
+        Self(Box::new(see))
+    }
+
+    /// Shows a whole body.
+    pub fn whole(mut self, body: &[u8]) {
+        (self.0)(Some(body));
+    }
+
+    fn see(&mut self, piece: &[u8]) {
+        (self.0)(Some(piece));
+    }
+}
+
+impl Drop for UploadWatch {
+    fn drop(&mut self) {
+        (self.0)(None);
+    }
+}
+
+impl fmt::Debug for UploadWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UploadWatch")
+    }
+}
 
 /// A client's request body, streamed. Whoever waits for the client's next bytes looks at the flag: it is lowered when
 /// the body has come to its end, or nobody wants the rest.
@@ -16,6 +48,7 @@ pub struct Upload {
     first: Bytes,
     body: Incoming,
     under_way: Option<Arc<AtomicBool>>,
+    watch: Option<UploadWatch>,
 }
 
 impl Upload {
@@ -27,13 +60,22 @@ impl Upload {
             first,
             body,
             under_way,
+            watch: None,
         }
+    }
+
+    /// Lets this see the pieces go by.
+    #[must_use]
+    pub fn watched(mut self, watch: Option<UploadWatch>) -> Self {
+        self.watch = watch;
+        self
     }
 
     fn end(&mut self) {
         if let Some(under_way) = self.under_way.take() {
             under_way.store(false, Ordering::Relaxed);
         }
+        self.watch = None;
     }
 }
 
@@ -47,9 +89,18 @@ impl Body for Upload {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = self.get_mut();
         if !this.first.is_empty() {
-            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut this.first)))));
+            let first = std::mem::take(&mut this.first);
+            if let Some(watch) = &mut this.watch {
+                watch.see(&first);
+            }
+            return Poll::Ready(Some(Ok(Frame::data(first))));
         }
         let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        if let (Some(Ok(frame)), Some(watch)) = (&frame, &mut this.watch)
+            && let Some(piece) = frame.data_ref()
+        {
+            watch.see(piece);
+        }
         if this.body.is_end_stream() || !matches!(frame, Some(Ok(_))) {
             this.end();
         }

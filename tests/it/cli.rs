@@ -212,6 +212,13 @@ fn flags() -> Vec<(String, clap::Arg)> {
     .collect()
 }
 
+/// Whether the flag stands for something without a value too.
+fn is_optional(flag: &clap::Arg) -> bool {
+    flag.get_num_args()
+        .is_some_and(|values| values.min_values() == 0)
+        && flag.get_action().takes_values()
+}
+
 #[test]
 fn help_lists_every_flag_in_its_group_with_variable_and_default() {
     let output = run_with(&["--help"]);
@@ -222,16 +229,24 @@ fn help_lists_every_flag_in_its_group_with_variable_and_default() {
         let found = help.find(what);
         found.unwrap_or_else(|| panic!("--help lacks {what}"))
     };
-    let groups = ["Where", "Paths", "Upstream", "Client streams", "Logging"];
+    let groups = [
+        "Where",
+        "Paths",
+        "Upstream",
+        "Client streams",
+        "Admin",
+        "Tap",
+        "Logging",
+    ];
     let starts = groups.map(|group| position(&format!("\n{group}:\n")));
     assert!(starts.is_sorted());
     let flags = flags();
     for (_, flag) in flags.iter().filter(|(task, _)| task == "mcp-ferry") {
         let long = flag.get_long().unwrap();
-        let value = if flag.get_action().takes_values() {
-            " <"
-        } else {
-            "\n"
+        let value = match flag.get_action().takes_values() {
+            true if is_optional(flag) => " [<",
+            true => " <",
+            false => "\n",
         };
         let from = position(&format!("      --{long}{value}"));
         let group = flag.get_help_heading().unwrap();
@@ -364,6 +379,7 @@ fn table() -> String {
         }
         let long = flag.get_long().unwrap();
         let value = match flag.get_value_names() {
+            Some([name]) if is_optional(&flag) => format!(" [{name}]"),
             Some([name]) if flag.get_action().takes_values() => format!(" {name}"),
             _ => String::new(),
         };

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 
 PATIENCE_S = 60  # for one answer, on a machine that others use too
 BINARY = os.environ.get("MCP_FERRY_BIN", "target/release/mcp-ferry")
@@ -167,6 +168,17 @@ class Upstream:
             self.streams -= 1
 
 
+def where(error):
+    """The ways to an error and to what caused it, innermost last; of a check that ran out of its time, what it waited for."""
+    ways = []
+    while error:
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [f"{os.path.basename(frame.filename)}:{frame.lineno} {frame.name}" for frame in frames if "limits" in frame.filename]
+        ways.append(f"{type(error).__name__} at {' > '.join(own)}")
+        error = error.__cause__ or error.__context__
+    return "; because of ".join(ways)
+
+
 def main(*checks):
     """Runs the checks of one file, prints a line each, and says by the exit code whether all held."""
     raise_descriptors()
@@ -178,5 +190,6 @@ def main(*checks):
             print(f"ok    {check.__name__} ({time.monotonic() - begun:.0f} s){f': {detail}' if detail else ''}", flush=True)
         except Exception as error:  # one broken check must not hide the others
             failed += 1
-            print(f"FAIL  {check.__name__}: {type(error).__name__}: {error}", flush=True)
+            took = time.monotonic() - begun
+            print(f"FAIL  {check.__name__} ({took:.0f} s): {type(error).__name__}: {error}\n      {where(error)}", flush=True)
     sys.exit(1 if failed else 0)

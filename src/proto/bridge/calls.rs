@@ -10,7 +10,7 @@ use super::Bridge;
 use super::handshake::Session;
 use super::ledger::{Attempts, Origin};
 use super::modern::discover::Discovery;
-use super::vocabulary::{About, CallId, Exchange, Mirrored, Output, Verb};
+use super::vocabulary::{About, CallId, Cause, Exchange, Mirrored, Output, Verb};
 use crate::proto::jsonrpc::{Id, Message};
 
 /// How long an exchange may stay open after its request had its outcome.
@@ -64,6 +64,28 @@ pub(super) enum Purpose<C> {
     Subscriptions,
     /// The end of a session, or a word of farewell; the answer does not matter.
     Farewell,
+}
+
+impl<C> Purpose<C> {
+    /// What those who watch are told.
+    fn cause(&self) -> Cause {
+        match self {
+            Self::Request(id) => Cause::Request(id.clone()),
+            Self::Discover(discovery) => match discovery.client_request() {
+                Some(id) => Cause::Request(id.clone()),
+                None => Cause::Discover,
+            },
+            Self::Notice(_) => Cause::Notice,
+            Self::Cancel(_) => Cause::Cancel,
+            Self::OwnInitialize(..) => Cause::Handshake,
+            Self::OwnInitialized => Cause::Initialized,
+            Self::Restore => Cause::Restore,
+            Self::Listen => Cause::Listen,
+            Self::ListTools(_) => Cause::ListTools,
+            Self::Subscriptions => Cause::Subscriptions,
+            Self::Abandoned | Self::Farewell => Cause::Farewell,
+        }
+    }
 }
 
 /// One open exchange with the upstream.
@@ -134,6 +156,7 @@ impl<C: Clone> Bridge<C> {
             heard: self.now,
         };
         let repeated = self.repeats(&call.purpose);
+        let cause = call.purpose.cause();
         self.calls.insert(id, Box::new(call));
         let exchange = Exchange {
             verb,
@@ -142,6 +165,7 @@ impl<C: Clone> Bridge<C> {
             mirrored,
             context,
             repeated,
+            cause,
         };
         self.emit(Output::Send(id, exchange));
         id

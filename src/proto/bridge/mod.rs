@@ -60,8 +60,8 @@ use restore::Remembered;
 pub use settings::Settings;
 use trouble::{Executed, Trouble};
 pub use vocabulary::{
-    About, Answer, Body, CallId, Counted, End, Exchange, Input, Mirrored, Output, PostId, Posted,
-    Refusal, Reply, Verb,
+    About, Answer, Body, CallId, Cause, Counted, End, Exchange, Input, Mirrored, Output, PostId,
+    Posted, Refusal, Reply, Verb,
 };
 
 /// Requests of the upstream that wait for the client's answer; one more is answered with an error.

@@ -182,6 +182,20 @@ pub enum Answer {
     Busy,
 }
 
+impl Answer {
+    /// The HTTP status.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Accepted => 202,
+            Self::Invalid(_) => 400,
+            Self::Refused(refusal) => refusal.status,
+            Self::Gone => 404,
+            Self::Busy => 503,
+        }
+    }
+}
+
 /// One HTTP exchange to be had with the upstream.
 #[derive(Debug)]
 pub struct Exchange<C> {
@@ -197,6 +211,54 @@ pub struct Exchange<C> {
     pub context: C,
     /// Whether it was tried before. The shell may turn such a one down when too many are under way.
     pub repeated: bool,
+    /// What it is for. It changes nothing of the exchange; it is for those who watch and measure.
+    pub cause: Cause,
+}
+
+/// What an exchange with the upstream is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// This request of the client.
+    Request(Id),
+    /// A notification of the client, or its answer to a request of the upstream.
+    Notice,
+    /// The client's cancel of a request.
+    Cancel,
+    /// A handshake of the ferry's own.
+    Handshake,
+    /// The end of one.
+    Initialized,
+    /// A log level or a subscription, said again after the session was lost.
+    Restore,
+    /// The stream for what the upstream sends unasked.
+    Listen,
+    /// `server/discover`, for the ferry itself.
+    Discover,
+    /// `tools/list`, for the ferry itself.
+    ListTools,
+    /// The stream for what a modern upstream tells unasked.
+    Subscriptions,
+    /// The end of a session, or of what was under way on it.
+    Farewell,
+}
+
+impl Cause {
+    /// A word for it, where it is none of the client's messages: what the tap and the log call it.
+    #[must_use]
+    pub fn own(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Request(_) | Self::Notice => return None,
+            Self::Cancel => "cancel",
+            Self::Handshake => "handshake",
+            Self::Initialized => "initialized",
+            Self::Restore => "restore",
+            Self::Listen => "listen",
+            Self::Discover => "discover",
+            Self::ListTools => "list-tools",
+            Self::Subscriptions => "subscriptions",
+            Self::Farewell => "farewell",
+        })
+    }
 }
 
 /// A header that repeats a part of the message it goes with (2026-07-28, "Request Metadata").

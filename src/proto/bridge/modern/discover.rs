@@ -55,7 +55,15 @@ pub(in super::super) struct Discovery<C> {
 
 impl<C> Discovery<C> {
     pub(in super::super) fn is_for(&self, id: &Id) -> bool {
-        matches!(&self.asker, Asker::Client(own) if own == id)
+        self.client_request() == Some(id)
+    }
+
+    /// The `initialize` that it is asked for.
+    pub(in super::super) fn client_request(&self) -> Option<&Id> {
+        match &self.asker {
+            Asker::Client(id) => Some(id),
+            Asker::Ferry(_) => None,
+        }
     }
 
     pub(in super::super) fn asker(&mut self) -> &mut Asker<C> {

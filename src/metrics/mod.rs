@@ -1,9 +1,29 @@
-//! What the process counts. Closed sets only: a counter is a variant of [`Counter`], never an id or a name that a peer
-//! chose, so the set of series is bounded by this file.
+//! What the process counts and measures, and how Prometheus reads it.
+//!
+//! Counting is one atomic operation, and a call takes a few of them; nothing here locks, waits or allocates. Closed sets
+//! only: a counter is a variant of [`Counter`], a label a variant in [`labels`], never an id or a name that a peer chose, so
+//! the set of series is bounded by this module. What others know at the moment of a scrape (how many sockets are open)
+//! comes in as [`Levels`]. Nothing here knows HTTP.
+//!
+//! | file | what it holds |
+//! | --- | --- |
+//! | `labels` | the closed sets |
+//! | `cells` | numbers and histograms by label |
+//! | `families` | every metric: its name, unit, labels and meaning |
+//! | `exposition` | all of it as OpenMetrics text, and as the README's table |
+
+mod cells;
+mod exposition;
+mod families;
+pub mod labels;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::proto::bridge::Counted;
+pub use cells::{Cells, Histogram};
+pub use exposition::{CONTENT_TYPE, table, text};
+pub use families::{Levels, TapLevels};
+use labels::{Direction, Front, Leg, Method, Outcome, Reason, Single, Speaks, State, Status};
 
 /// One counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,10 +78,34 @@ pub enum Counter {
 
 const COUNTERS: usize = Counter::FerryErrors as usize + 1;
 
-/// The counters of one process.
+/// What one process has counted.
 #[derive(Debug, Default)]
 pub struct Metrics {
     counters: [AtomicU64; COUNTERS],
+    /// Connections that are open now.
+    pub connections: Cells<(Front, Speaks, State), AtomicU64>,
+    /// Requests of clients that have had their outcome.
+    pub requests: Cells<(Method, Outcome), AtomicU64>,
+    /// Requests of clients that have had none yet.
+    pub in_flight: Cells<Single, AtomicU64>,
+    /// From a request's coming to its outcome's going.
+    pub client_time: Cells<Method, Histogram>,
+    /// Of that, from the beginning of its first exchange with the server to the arrival of its outcome.
+    pub upstream_time: Cells<Method, Histogram>,
+    /// Of that, the rest.
+    pub own_time: Cells<Method, Histogram>,
+    /// Bytes of messages of translated connections.
+    pub bytes: Cells<(Leg, Direction), AtomicU64>,
+    /// HTTP requests that the ferry refused itself.
+    pub refusals: Cells<Reason, AtomicU64>,
+    /// Passed-through requests that were answered.
+    pub passed: Cells<Status, AtomicU64>,
+    /// Until the head of their answers.
+    pub passed_head: Cells<Status, Histogram>,
+    /// Until the end of their answers.
+    pub passed_whole: Cells<Status, Histogram>,
+    /// Bytes of their answers.
+    pub passed_bytes: Cells<Single, AtomicU64>,
 }
 
 impl Metrics {

@@ -1,0 +1,264 @@
+//! The one task of the tap: takes events from the bus, has them recorded, keeps what comes of it, and hands it to those
+//! who watch. It never waits for a watcher: one that is slow loses the oldest changes and is told how many.
+//!
+//! Bounds: [`MAX_CHANGES`] changes wait for the slowest watcher, [`MAX_WATCHERS`] may watch at once; what is kept is bounded
+//! in `ring`.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use tokio::sync::broadcast;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::record::Record;
+use super::recorder::{Change, Recorder};
+use super::redact::Redactor;
+pub use super::ring::{Filter, Rows};
+use super::ring::{MAX_BYTES, Ring};
+use super::{Bus, Event, Incoming};
+
+/// Changes that a watcher may lag behind.
+pub(crate) const MAX_CHANGES: usize = 8192;
+/// Those who may watch at once.
+pub const MAX_WATCHERS: usize = 16;
+/// Events that are taken in one turn.
+const TURN: usize = 256;
+/// How often idle clients are looked for.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// What is recorded, and how much of it.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Whether the texts of messages are.
+    pub bodies: bool,
+    /// How many bytes of each.
+    pub max_body: usize,
+    /// Names of headers and members that are secret besides the known ones.
+    pub redact: Vec<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            bodies: true,
+            max_body: super::DEFAULT_MAX_BODY,
+            redact: Vec::new(),
+        }
+    }
+}
+
+/// The tap of one process.
+#[derive(Debug)]
+pub struct Tap {
+    kept: Mutex<Kept>,
+    missed: AtomicU64,
+    settings: Settings,
+    /// Milliseconds since 1970.
+    started: f64,
+}
+
+#[derive(Debug)]
+struct Kept {
+    ring: Ring,
+    /// `None` when the end has come.
+    changes: Option<broadcast::Sender<Arc<Change>>>,
+}
+
+/// How the tap is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct State {
+    /// Records that are kept.
+    pub records: usize,
+    /// Their bytes.
+    pub bytes: usize,
+    /// The bound on that.
+    pub max_bytes: usize,
+    /// Events that were lost because the tap could not keep up.
+    pub missed: u64,
+    /// Those who watch.
+    pub watchers: usize,
+}
+
+impl Tap {
+    /// Begins to watch the bus. The future is the task; it ends after `stop`, when everything that was said until then is
+    /// recorded. `None` when the bus is watched already.
+    pub fn start<S: Future<Output = ()> + Send + 'static>(
+        bus: &Bus,
+        settings: Settings,
+        stop: S,
+    ) -> Option<(Arc<Self>, impl Future<Output = ()> + Send + use<S>)> {
+        let incoming = bus.open(settings.max_body)?;
+        let moment = (Instant::now(), wall());
+        let recorder = Recorder::new(
+            Redactor::new(&settings.redact),
+            settings.bodies,
+            settings.max_body,
+            moment,
+        );
+        let kept = Kept {
+            ring: Ring::default(),
+            changes: Some(broadcast::channel(MAX_CHANGES).0),
+        };
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "microseconds of this age fit 53 bits"
+        )]
+        let tap = Arc::new(Self {
+            kept: Mutex::new(kept),
+            missed: AtomicU64::new(0),
+            settings,
+            started: (moment.1.unix_timestamp_nanos() / 1000) as f64 / 1000.0,
+        });
+        Some((Arc::clone(&tap), tap.run(incoming, recorder, stop)))
+    }
+
+    async fn run(
+        self: Arc<Self>,
+        mut incoming: Incoming,
+        mut recorder: Recorder,
+        stop: impl Future<Output = ()>,
+    ) {
+        let mut events = Vec::with_capacity(TURN);
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut stop = pin!(stop);
+        let mut stopping = false;
+        loop {
+            tokio::select! {
+                biased;
+                lost = incoming.next(&mut events, TURN) => match lost {
+                    Some(lost) => self.record(&mut recorder, &mut events, lost),
+                    None => break,
+                },
+                () = &mut stop, if !stopping => stopping = true,
+                // Only when nothing waits: the others go first.
+                () = std::future::ready(()), if stopping => break,
+                _ = look.tick() => {
+                    let changes = recorder.close_idle(Instant::now()).map(Arc::new).collect();
+                    self.publish(changes);
+                }
+            }
+        }
+        self.kept().changes = None;
+    }
+
+    fn record(&self, recorder: &mut Recorder, events: &mut Vec<Event>, lost: u64) {
+        let mut changes = Vec::new();
+        if lost > 0 {
+            self.missed.fetch_add(lost, Ordering::Relaxed);
+            let at = events.first().map_or_else(Instant::now, |event| event.at);
+            changes.push(Arc::new(recorder.missed(at, lost)));
+        }
+        for event in events.drain(..) {
+            changes.extend(recorder.take(event).map(Arc::new));
+        }
+        self.publish(changes);
+    }
+
+    fn publish(&self, changes: Vec<Arc<Change>>) {
+        let mut kept = self.kept();
+        for change in changes {
+            kept.ring.put(&change);
+            if let Some(sender) = &kept.changes {
+                // An error means that nobody watches.
+                let _ = sender.send(change);
+            }
+        }
+    }
+
+    /// Held for moments only, and never across an await. What it guards is whole after every change, so that a panic
+    /// elsewhere leaves nothing half done.
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins to watch: what is there, and what comes from then on. `None` when [`MAX_WATCHERS`] watch, or the end has come.
+    #[must_use]
+    pub fn watch(&self) -> Option<Watcher> {
+        let kept = self.kept();
+        let changes = kept.changes.as_ref()?;
+        (changes.receiver_count() < MAX_WATCHERS).then(|| Watcher(changes.subscribe()))
+    }
+
+    /// The rows of the lists.
+    #[must_use]
+    pub fn rows(&self) -> Rows {
+        self.kept().ring.rows()
+    }
+
+    /// The records that are kept, oldest first.
+    #[must_use]
+    pub fn records(&self, filter: &Filter) -> Vec<Arc<Record>> {
+        self.kept().ring.records(filter)
+    }
+
+    /// Forgets what is over. What is open stays.
+    pub fn clear(&self) {
+        let mut kept = self.kept();
+        kept.ring.clear();
+        if let Some(sender) = &kept.changes {
+            // An error means that nobody watches.
+            let _ = sender.send(Arc::new(Change::Cleared));
+        }
+    }
+
+    /// How it is doing.
+    #[must_use]
+    pub fn state(&self) -> State {
+        let kept = self.kept();
+        let (records, bytes) = kept.ring.size();
+        let watchers = kept.changes.as_ref();
+        State {
+            records,
+            bytes,
+            max_bytes: MAX_BYTES,
+            missed: self.missed.load(Ordering::Relaxed),
+            watchers: watchers.map_or(0, broadcast::Sender::receiver_count),
+        }
+    }
+
+    /// What it records.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// When it began, in milliseconds since 1970.
+    #[must_use]
+    pub fn started(&self) -> f64 {
+        self.started
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "records tell the wall time")]
+fn wall() -> OffsetDateTime {
+    std::time::SystemTime::now().into()
+}
+
+/// One who watches.
+#[derive(Debug)]
+pub struct Watcher(broadcast::Receiver<Arc<Change>>);
+
+/// What a watcher sees next.
+#[derive(Clone, Debug)]
+pub enum Seen {
+    /// A change.
+    Change(Arc<Change>),
+    /// The watcher was too slow; this many changes are lost to it.
+    Missed(u64),
+}
+
+impl Watcher {
+    /// Waits for the next change. `None` when the tap has ended.
+    pub async fn next(&mut self) -> Option<Seen> {
+        match self.0.recv().await {
+            Ok(change) => Some(Seen::Change(change)),
+            Err(broadcast::error::RecvError::Lagged(missed)) => Some(Seen::Missed(missed)),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! The rules of the tap: from events to records and rows. Everything gets a number; what belongs to one JSON-RPC request
+//! gets the number of its exchange; what is secret goes. Pure: no clock, no IO, and nothing kept but what is open.
+//!
+//! | file | what it does |
+//! | --- | --- |
+//! | this one | the vocabulary, time, and the making of records |
+//! | `rows` | what is open: exchanges and connections, and their rows |
+//! | `translated` | what crosses on the connections that the ferry translates |
+//! | `passed` | requests that pass through, whose bodies are read here first |
+//!
+//! Bounds: [`MAX_OPEN`] of each thing that may be open; of what is beyond, the oldest is taken for lost.
+
+mod passed;
+mod rows;
+#[cfg(test)]
+mod tests;
+mod translated;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+use time::format_description::well_known::Rfc3339;
+use time::{Duration, OffsetDateTime};
+use tokio::time::Instant;
+
+use super::record::{
+    ConnectionRow, ExchangeRow, FORMAT, Headers, Kind, Party, Record, RequestHead,
+};
+use super::redact::Redactor;
+use super::summary::Read;
+use super::{Event, Head, Text, What};
+use hyper::header::HeaderMap;
+use passed::Passages;
+use rows::{Connection, Open};
+
+/// Connections, exchanges and passing requests that may be open, each.
+pub(crate) const MAX_OPEN: usize = 20_000;
+
+/// Something new for those who watch.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// Something crossed.
+    Record(Arc<Record>),
+    /// An exchange began or changed.
+    Exchange(Box<ExchangeRow>),
+    /// A connection began or changed.
+    Connection(Box<ConnectionRow>),
+    /// What was stored is forgotten.
+    Cleared,
+}
+
+/// Turns events into changes.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    redactor: Redactor,
+    bodies: bool,
+    max_body: usize,
+    /// A moment on both clocks.
+    moment: (Instant, OffsetDateTime),
+    records: u64,
+    exchanges: u64,
+    connections: BTreeMap<Arc<str>, Connection>,
+    open: BTreeMap<u64, Open>,
+    /// Whose rows have changed.
+    touched: Vec<u64>,
+    touched_connections: Vec<Arc<str>>,
+    passages: Passages,
+    changes: Vec<Change>,
+}
+
+/// What a record of a message is made of, beside the message.
+#[derive(Debug)]
+struct Leg {
+    connection: Option<Arc<str>>,
+    exchange: Option<u64>,
+    from: Party,
+    to: Party,
+    call: Option<u64>,
+}
+
+impl Recorder {
+    /// `moment` is one on both clocks. Without `bodies` no text of a message is recorded; of each text `max_body` bytes
+    /// are.
+    pub(crate) fn new(
+        redactor: Redactor,
+        bodies: bool,
+        max_body: usize,
+        moment: (Instant, OffsetDateTime),
+    ) -> Self {
+        Self {
+            redactor,
+            bodies,
+            max_body,
+            moment,
+            records: 0,
+            exchanges: 0,
+            connections: BTreeMap::new(),
+            open: BTreeMap::new(),
+            touched: Vec::new(),
+            touched_connections: Vec::new(),
+            passages: Passages::default(),
+            changes: Vec::new(),
+        }
+    }
+
+    /// Takes in an event, and gives what it changes.
+    pub(crate) fn take(&mut self, event: Event) -> impl Iterator<Item = Change> {
+        let at = event.at;
+        match event.what {
+            What::On(label, crossing) => self.cross(at, &label.to_string().into(), crossing),
+            What::Passing(number, passing) => self.pass(at, number, passing),
+            What::Refused {
+                peer,
+                head,
+                status,
+                why,
+            } => {
+                let mut record = self.record(at, Kind::Refused);
+                record.peer = Some(peer.to_string());
+                record.http = Some(self.head(&head));
+                record.status = Some(status);
+                record.why = Some(self.redactor.text(&why));
+                self.push(record);
+            }
+        }
+        self.show_rows();
+        self.changes.drain(..)
+    }
+
+    /// So many events were lost.
+    pub(crate) fn missed(&mut self, at: Instant, count: u64) -> Change {
+        let mut record = self.record(at, Kind::Missed);
+        record.count = Some(count);
+        Change::Record(Arc::new(record))
+    }
+
+    /// The rows of what is open.
+    #[cfg(test)]
+    pub(crate) fn open_rows(&self) -> (Vec<ConnectionRow>, Vec<ExchangeRow>) {
+        let connections = self.connections.values();
+        let exchanges = self.open.values();
+        (
+            connections.map(|it| it.row.clone()).collect(),
+            exchanges.map(|it| it.row.clone()).collect(),
+        )
+    }
+
+    fn time(&self, at: Instant) -> OffsetDateTime {
+        let (instant, wall) = self.moment;
+        let passed = Duration::try_from(at.saturating_duration_since(instant));
+        wall + passed.unwrap_or_default()
+    }
+
+    /// Milliseconds since 1970.
+    fn millis(&self, at: Instant) -> f64 {
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "microseconds of this age fit 53 bits"
+        )]
+        let micros = (self.time(at).unix_timestamp_nanos() / 1000) as f64;
+        micros / 1000.0
+    }
+
+    fn record(&mut self, at: Instant, kind: Kind) -> Record {
+        self.records += 1;
+        let time = self.time(at);
+        let micros = time.nanosecond() / 1000 * 1000;
+        let time = time.replace_nanosecond(micros).unwrap_or(time);
+        Record {
+            v: FORMAT,
+            seq: self.records,
+            time: time.format(&Rfc3339).unwrap_or_default(),
+            kind,
+            ..Record::default()
+        }
+    }
+
+    fn record_on(&mut self, at: Instant, kind: Kind, leg: Leg) -> Record {
+        let mut record = self.record(at, kind);
+        record.connection = leg.connection.map(|label| label.as_ref().to_owned());
+        record.exchange = leg.exchange;
+        record.from = Some(leg.from);
+        record.to = Some(leg.to);
+        record.call = leg.call;
+        record
+    }
+
+    /// A record of a message.
+    fn message(&mut self, at: Instant, leg: Leg, text: &Text, read: Read) -> Record {
+        if let Some(row) = self.row(leg.exchange) {
+            row.messages = row.messages.saturating_add(1);
+        }
+        let mut record = self.record_on(at, Kind::Message, leg);
+        record.size = Some(text.size);
+        record.cut = text.is_cut();
+        record.message = Some(read.summary);
+        self.redact_summary(&mut record);
+        if self.bodies {
+            let shown = self.redactor.text(&String::from_utf8_lossy(&text.head));
+            match (!record.cut).then(|| one_line(&shown)).flatten() {
+                Some(body) => record.body = Some(body),
+                None => record.text = Some(shown),
+            }
+        }
+        record
+    }
+
+    /// What a peer calls its things may hold secrets too: the query of a resource's address.
+    fn redact_summary(&self, record: &mut Record) {
+        let name = record.message.as_mut().and_then(|it| it.name.as_mut());
+        if let Some(name) = name {
+            *name = self.redactor.text(name);
+        }
+    }
+
+    fn status(&mut self, at: Instant, leg: Leg, status: u16, headers: Option<&HeaderMap>) {
+        let exchange = leg.exchange.filter(|_| leg.from == Party::Server);
+        if let Some(row) = self.row(exchange) {
+            row.status = Some(status);
+        }
+        let mut record = self.record_on(at, Kind::Status, leg);
+        record.status = Some(status);
+        record.headers = headers.map(|headers| self.headers(headers));
+        self.push(record);
+    }
+
+    fn ended(&mut self, at: Instant, leg: Leg, why: Option<&str>) {
+        let mut record = self.record_on(at, Kind::Ended, leg);
+        record.why = why.map(|why| self.redactor.text(why));
+        self.push(record);
+    }
+
+    fn push(&mut self, record: Record) {
+        self.changes.push(Change::Record(Arc::new(record)));
+    }
+
+    fn head(&self, head: &Head) -> RequestHead {
+        RequestHead {
+            method: head.method.to_string(),
+            target: self.redactor.target(&head.target),
+            headers: self.headers(&head.headers),
+        }
+    }
+
+    fn headers(&self, headers: &HeaderMap) -> Headers {
+        let fields = headers.iter();
+        fields
+            .map(|(name, value)| {
+                let value = self.redactor.header(name.as_str(), value.as_bytes());
+                (name.as_str().to_owned(), value)
+            })
+            .collect()
+    }
+}
+
+/// A text as a JSON value without line ends, if it is one: a record is one line of a file. Line ends can only stand
+/// between the tokens of a JSON text (RFC 8259 §7).
+fn one_line(text: &str) -> Option<Box<RawValue>> {
+    RawValue::from_string(text.replace(['\n', '\r'], " ")).ok()
+}
+
+#[cfg(test)]
+mod own_tests {
+    use super::*;
+
+    #[test]
+    fn a_text_of_several_lines_becomes_one_line_and_stays_the_same_json() {
+        let text = "{\r\n  \"a\": \"b\\n\",\n \"c\": [1,\n2]}";
+        let line = one_line(text).expect("JSON");
+        assert!(!line.get().contains(['\n', '\r']));
+        let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
+        assert_eq!(value(line.get()), value(text));
+        assert!(one_line("{\"a\":").is_none());
+    }
+}

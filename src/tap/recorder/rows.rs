@@ -1,0 +1,312 @@
+//! What is open: exchanges without an outcome, connections that are not over; and the rows that show them.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{Change, MAX_OPEN, Recorder};
+use crate::proto::jsonrpc::Id;
+use crate::tap::record::{
+    ConnectionRow, Direction, ExchangeRow, Front, MessageKind, Outcome, Summary,
+};
+
+/// Messages of one connection of which the other leg is still to come; of more, the oldest is not paired any more.
+const MAX_UNPAIRED: usize = 256;
+
+/// An exchange without an outcome, or one whose row is still to be shown.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) row: ExchangeRow,
+    /// When its first call was begun.
+    pub(super) sent: Option<Instant>,
+    /// Its row has changed.
+    pub(super) touched: bool,
+}
+
+/// A connection that is not over.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) row: ConnectionRow,
+    pub(super) touched: bool,
+    /// The client's requests, by the id that the client gave.
+    pub(super) requests: HashMap<Id, u64>,
+    /// The calls to the server, and which exchange each is for.
+    pub(super) calls: BTreeMap<u64, Option<u64>>,
+    /// The server's requests to the client.
+    pub(super) asked: VecDeque<Asked>,
+    /// The client's notifications that were not seen going on yet.
+    pub(super) notices: VecDeque<Unpaired>,
+    /// Likewise the server's.
+    pub(super) told: VecDeque<Unpaired>,
+    /// The exchange of the client's last cancel.
+    pub(super) cancelled: Option<u64>,
+    /// The client's POSTs that have no status yet: an exchange, and whether it is a request.
+    pub(super) posts: BTreeMap<u64, (Option<u64>, bool)>,
+}
+
+/// A request of the server.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) exchange: u64,
+    pub(super) method: String,
+    /// Its id on the server's leg.
+    pub(super) server_id: Option<Id>,
+    /// Its id on the client's leg.
+    pub(super) client_id: Option<Id>,
+}
+
+/// A notification that was seen on one leg.
+#[derive(Debug)]
+pub(super) struct Unpaired {
+    pub(super) exchange: u64,
+    pub(super) method: String,
+}
+
+/// Adds to a list of bounded length.
+pub(super) fn add<T>(list: &mut VecDeque<T>, entry: T) {
+    if list.len() >= MAX_UNPAIRED {
+        list.pop_front();
+    }
+    list.push_back(entry);
+}
+
+/// Takes the first notification of this method.
+pub(super) fn pair(list: &mut VecDeque<Unpaired>, method: &str) -> Option<u64> {
+    let place = list.iter().position(|it| it.method == method)?;
+    list.remove(place).map(|it| it.exchange)
+}
+
+impl Connection {
+    pub(super) fn new(label: &str, front: Front, peer: String, opened: f64) -> Self {
+        Self {
+            row: ConnectionRow {
+                connection: label.to_owned(),
+                front,
+                peer,
+                client: None,
+                server: None,
+                era: None,
+                protocol: None,
+                upstream_protocol: None,
+                session: None,
+                opened,
+                closed: None,
+                in_flight: 0,
+                calls: 0,
+                errors: 0,
+            },
+            touched: true,
+            requests: HashMap::new(),
+            calls: BTreeMap::new(),
+            asked: VecDeque::new(),
+            notices: VecDeque::new(),
+            told: VecDeque::new(),
+            cancelled: None,
+            posts: BTreeMap::new(),
+        }
+    }
+
+    /// The request of the server that the client knows by this id, or that has this method and is not known to it yet.
+    pub(super) fn asked_of_client(&mut self, id: Option<&Id>, method: &str) -> Option<u64> {
+        let place = self
+            .asked
+            .iter_mut()
+            .find(|it| it.client_id.is_none() && it.method == method)?;
+        place.client_id = id.cloned();
+        Some(place.exchange)
+    }
+
+    pub(super) fn answered_by_client(&self, id: &Id) -> Option<u64> {
+        let found = |it: &&Asked| it.client_id.as_ref() == Some(id);
+        self.asked.iter().find(found).map(|it| it.exchange)
+    }
+
+    /// The request that an answer on its way to the server is for; it needs no pairing any more.
+    pub(super) fn answered_to_server(&mut self, id: &Id) -> Option<u64> {
+        let found = |it: &Asked| it.server_id.as_ref() == Some(id);
+        let place = self.asked.iter().position(found)?;
+        self.asked.remove(place).map(|it| it.exchange)
+    }
+}
+
+impl Recorder {
+    /// Begins an exchange; a notification has its whole story told with its beginning.
+    pub(super) fn begin(
+        &mut self,
+        at: Instant,
+        label: &Arc<str>,
+        direction: Direction,
+        summary: &Summary,
+        size: usize,
+    ) -> u64 {
+        self.exchanges += 1;
+        let number = self.exchanges;
+        let request = summary.kind == MessageKind::Request;
+        let started = self.millis(at);
+        let row = ExchangeRow {
+            exchange: number,
+            connection: label.as_ref().to_owned(),
+            direction,
+            kind: summary.kind,
+            method: summary.method.clone().unwrap_or_default(),
+            name: summary.name.as_ref().map(|name| self.redactor.text(name)),
+            id: summary.id.as_ref().map(|id| id.get().to_owned()),
+            started,
+            ended: (!request).then_some(started),
+            outcome: if request {
+                Outcome::Open
+            } else {
+                Outcome::Sent
+            },
+            code: None,
+            request_bytes: size,
+            response_bytes: 0,
+            messages: 0,
+            calls: 0,
+            upstream_ms: None,
+            status: None,
+        };
+        let open = Open {
+            row,
+            sent: None,
+            touched: true,
+        };
+        self.open.insert(number, open);
+        self.touched.push(number);
+        if request && let Some(row) = self.connection_row(label) {
+            row.calls += 1;
+            row.in_flight += 1;
+        }
+        number
+    }
+
+    /// The row of an exchange, if it is open, to be changed.
+    pub(super) fn row(&mut self, exchange: Option<u64>) -> Option<&mut ExchangeRow> {
+        self.open_exchange(exchange).map(|open| &mut open.row)
+    }
+
+    fn open_exchange(&mut self, exchange: Option<u64>) -> Option<&mut Open> {
+        let open = self.open.get_mut(&exchange?)?;
+        if !std::mem::replace(&mut open.touched, true) {
+            self.touched.push(open.row.exchange);
+        }
+        Some(open)
+    }
+
+    /// The row of a connection, to be changed.
+    pub(super) fn connection_row(&mut self, label: &Arc<str>) -> Option<&mut ConnectionRow> {
+        let connection = self.connections.get_mut(label)?;
+        if !std::mem::replace(&mut connection.touched, true) {
+            self.touched_connections.push(Arc::clone(label));
+        }
+        Some(&mut connection.row)
+    }
+
+    /// Adds a connection.
+    pub(super) fn connect(
+        &mut self,
+        at: Instant,
+        label: &Arc<str>,
+        front: Front,
+        peer: String,
+    ) -> &mut Connection {
+        let new = Connection::new(label, front, peer, self.millis(at));
+        self.touched_connections.push(Arc::clone(label));
+        self.connections.entry(Arc::clone(label)).or_insert(new)
+    }
+
+    /// A call is begun for an exchange.
+    pub(super) fn called(&mut self, at: Instant, exchange: Option<u64>) {
+        if let Some(open) = self.open_exchange(exchange) {
+            open.row.calls += 1;
+            open.sent.get_or_insert(at);
+        }
+    }
+
+    /// The server's answer for an exchange has come.
+    pub(super) fn answered(&mut self, at: Instant, exchange: Option<u64>) {
+        if let Some(open) = self.open_exchange(exchange)
+            && let Some(sent) = open.sent
+        {
+            open.row.upstream_ms = Some(at.saturating_duration_since(sent).as_secs_f64() * 1000.0);
+        }
+    }
+
+    /// An exchange has its outcome.
+    pub(super) fn settle(
+        &mut self,
+        at: Instant,
+        exchange: Option<u64>,
+        outcome: Outcome,
+        code: Option<i64>,
+        bytes: usize,
+    ) {
+        let ended = self.millis(at);
+        let Some(row) = self.row(exchange) else {
+            return;
+        };
+        if row.outcome != Outcome::Open {
+            return;
+        }
+        row.outcome = outcome;
+        row.code = code;
+        row.ended = Some(ended);
+        row.response_bytes = bytes;
+        let label: Arc<str> = row.connection.as_str().into();
+        if let Some(row) = self.connection_row(&label) {
+            row.in_flight = row.in_flight.saturating_sub(1);
+            let failed = matches!(outcome, Outcome::Error | Outcome::ToolError | Outcome::Lost);
+            row.errors += u64::from(failed);
+        }
+    }
+
+    /// A connection is over, and with it what is open on it.
+    pub(super) fn close(&mut self, at: Instant, label: &Arc<str>) {
+        let Some(connection) = self.connections.get(label) else {
+            return;
+        };
+        let requests = connection.requests.values().copied();
+        let asked = connection.asked.iter().map(|asked| asked.exchange);
+        let left: Vec<u64> = requests.chain(asked).collect();
+        for exchange in left {
+            self.settle(at, Some(exchange), Outcome::Lost, None, 0);
+        }
+        let closed = self.millis(at);
+        if let Some(row) = self.connection_row(label) {
+            row.closed = Some(closed);
+        }
+    }
+
+    /// Shows the rows that have changed, and lets go of those that will not change any more.
+    pub(super) fn show_rows(&mut self) {
+        for exchange in self.touched.drain(..) {
+            let Some(open) = self.open.get_mut(&exchange) else {
+                continue;
+            };
+            open.touched = false;
+            let row = Box::new(open.row.clone());
+            if row.outcome != Outcome::Open {
+                self.open.remove(&exchange);
+            }
+            self.changes.push(Change::Exchange(row));
+        }
+        for label in self.touched_connections.drain(..) {
+            let Some(connection) = self.connections.get_mut(&label) else {
+                continue;
+            };
+            connection.touched = false;
+            let row = Box::new(connection.row.clone());
+            if row.closed.is_some() {
+                self.connections.remove(&label);
+            }
+            self.changes.push(Change::Connection(row));
+        }
+        while self.open.len() > MAX_OPEN {
+            self.open.pop_first();
+        }
+        while self.connections.len() > MAX_OPEN {
+            self.connections.pop_first();
+        }
+    }
+}

@@ -1,0 +1,399 @@
+//! What crosses on the connections that the ferry translates: two legs, brought together message by message.
+//!
+//! The bridge says which request of the client a call and a delivery are for. What it does not say is found by order:
+//! notifications, and the server's requests, keep theirs on the way (invariant I5), so that the first of a method on one
+//! leg is the first of that method on the other.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::rows::{Asked, Connection, Unpaired, add, pair};
+use super::{Kind, Leg, Recorder};
+use crate::proto::bridge::{About, Cause};
+use crate::proto::era::{SESSION_HEADER, VERSION_HEADER, is_handshake_version};
+use crate::proto::jsonrpc::{Id, Kind as Rpc};
+use crate::tap::record::{Direction, Front, MessageKind, Outcome, Party};
+use crate::tap::summary::{self, Read};
+use crate::tap::{Crossing, Head, Text};
+
+/// Requests of one client that are paired with their outcomes; more are shown, but have no outcome.
+const MAX_REQUESTS: usize = 10_000;
+
+impl Recorder {
+    pub(super) fn cross(&mut self, at: Instant, label: &Arc<str>, crossing: Crossing) {
+        match crossing {
+            Crossing::Opened { front, peer, head } => {
+                self.connect(at, label, front, peer.to_string());
+                let mut record = self.record(at, Kind::Opened);
+                record.connection = Some(label.as_ref().to_owned());
+                record.front = Some(front);
+                record.peer = Some(peer.to_string());
+                record.http = head.map(|head| self.head(&head));
+                self.push(record);
+            }
+            Crossing::Closed => {
+                self.close(at, label);
+                let mut record = self.record(at, Kind::Closed);
+                record.connection = Some(label.as_ref().to_owned());
+                self.push(record);
+            }
+            Crossing::FromClient {
+                post,
+                head,
+                kind,
+                id,
+                text,
+            } => self.from_client(at, label, post, head.as_deref(), kind, id, &text),
+            Crossing::Answered { post, status } => self.post_answered(at, label, post, status),
+            Crossing::ToClient { about, text } => self.to_client(at, label, &about, &text),
+            Crossing::ToUpstream {
+                call,
+                cause,
+                head,
+                text,
+            } => self.to_upstream(at, label, call, &cause, &head, text.as_ref()),
+            Crossing::Status {
+                call,
+                status,
+                headers,
+            } => {
+                let leg = self.call_leg(label, call);
+                self.status(at, leg, status, Some(&headers));
+            }
+            Crossing::FromUpstream { call, text } => self.from_upstream(at, label, call, &text),
+            Crossing::Ended { call, why } => {
+                let leg = self.call_leg(label, call);
+                self.ended(at, leg, why.as_deref());
+                if let Some(connection) = self.connections.get_mut(label) {
+                    connection.calls.remove(&call);
+                }
+            }
+            Crossing::Learnt(era) => {
+                if let Some(row) = self.connection_row(label) {
+                    row.era = Some(era.to_string());
+                }
+            }
+        }
+    }
+
+    /// What came in a call.
+    fn call_leg(&self, label: &Arc<str>, call: u64) -> Leg {
+        let connection = self.connections.get(label);
+        Leg {
+            connection: Some(Arc::clone(label)),
+            exchange: connection.and_then(|it| it.calls.get(&call).copied().flatten()),
+            from: Party::Server,
+            to: Party::Ferry,
+            call: Some(call),
+        }
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the members of one event, in their order"
+    )]
+    fn from_client(
+        &mut self,
+        at: Instant,
+        label: &Arc<str>,
+        post: u64,
+        head: Option<&Head>,
+        kind: Rpc,
+        id: Option<Id>,
+        text: &Text,
+    ) {
+        let mut read = read(text);
+        read.summary.kind = match kind {
+            Rpc::Request => MessageKind::Request,
+            Rpc::Notification => MessageKind::Notification,
+            Rpc::Response => read.summary.kind,
+        };
+        let exchange = match (kind, id) {
+            (Rpc::Request, Some(id)) => Some(self.request(at, label, id, &read, text.size)),
+            (Rpc::Response, Some(id)) => self.client_answers(at, label, &id, &read, text.size),
+            _ => self.client_tells(at, label, &read, text.size),
+        };
+        let connection = self.connections.get_mut(label);
+        let first = connection.is_some_and(|connection| {
+            let asks = kind == Rpc::Request;
+            let first = !connection.posts.contains_key(&post);
+            connection.posts.entry(post).or_insert((exchange, asks));
+            first
+        });
+        let leg = Leg {
+            connection: Some(Arc::clone(label)),
+            exchange,
+            from: Party::Client,
+            to: Party::Ferry,
+            call: None,
+        };
+        let mut record = self.message(at, leg, text, read);
+        record.http = head.filter(|_| first).map(|head| self.head(head));
+        self.push(record);
+    }
+
+    fn request(&mut self, at: Instant, label: &Arc<str>, id: Id, read: &Read, size: usize) -> u64 {
+        let exchange = self.begin(at, label, Direction::ToServer, &read.summary, size);
+        if let Some(connection) = self.connections.get_mut(label)
+            && connection.requests.len() < MAX_REQUESTS
+        {
+            connection.requests.insert(id, exchange);
+        }
+        if read.summary.method.as_deref() == Some("initialize")
+            && let Some(row) = self.connection_row(label)
+        {
+            row.client.clone_from(&read.speaker);
+            row.protocol.clone_from(&read.version);
+        }
+        exchange
+    }
+
+    fn client_answers(
+        &mut self,
+        at: Instant,
+        label: &Arc<str>,
+        id: &Id,
+        read: &Read,
+        size: usize,
+    ) -> Option<u64> {
+        let connection = self.connections.get(label)?;
+        let exchange = connection.answered_by_client(id);
+        self.settle(at, exchange, outcome(read), read.summary.code, size);
+        exchange
+    }
+
+    fn client_tells(
+        &mut self,
+        at: Instant,
+        label: &Arc<str>,
+        read: &Read,
+        size: usize,
+    ) -> Option<u64> {
+        let connection = self.connections.get_mut(label)?;
+        let cancels = read.cancels.as_ref();
+        if let Some(cancelled) = cancels.and_then(|id| connection.requests.remove(id)) {
+            connection.cancelled = Some(cancelled);
+            self.settle(at, Some(cancelled), Outcome::Cancelled, None, 0);
+            return Some(cancelled);
+        }
+        let exchange = self.begin(at, label, Direction::ToServer, &read.summary, size);
+        if let Some(connection) = self.connections.get_mut(label) {
+            let method = read.summary.method.clone().unwrap_or_default();
+            add(&mut connection.notices, Unpaired { exchange, method });
+        }
+        Some(exchange)
+    }
+
+    fn post_answered(&mut self, at: Instant, label: &Arc<str>, post: u64, status: u16) {
+        let Some(connection) = self.connections.get_mut(label) else {
+            return;
+        };
+        let (exchange, asks) = connection.posts.remove(&post).unwrap_or_default();
+        let own_answer = asks && connection.row.front == Front::Session;
+        // A session's POST with a request is answered by what follows, not by 202.
+        let status = if own_answer && status == 202 {
+            200
+        } else {
+            status
+        };
+        let leg = Leg {
+            connection: Some(Arc::clone(label)),
+            exchange,
+            from: Party::Ferry,
+            to: Party::Client,
+            call: None,
+        };
+        self.status(at, leg, status, None);
+    }
+
+    fn to_upstream(
+        &mut self,
+        at: Instant,
+        label: &Arc<str>,
+        call: u64,
+        cause: &Cause,
+        head: &Head,
+        text: Option<&Text>,
+    ) {
+        let read = text.map(read);
+        let exchange = self
+            .connections
+            .get_mut(label)
+            .and_then(|connection| serves(connection, cause, read.as_ref()));
+        self.called(at, exchange);
+        if let Some(connection) = self.connections.get_mut(label) {
+            connection.calls.insert(call, exchange);
+        }
+        self.learn_from_head(label, head);
+        let mut leg = self.call_leg(label, call);
+        (leg.from, leg.to) = (Party::Ferry, Party::Server);
+        let mut record = match (text, read) {
+            (Some(text), Some(read)) => self.message(at, leg, text, read),
+            _ => self.record_on(at, Kind::Message, leg),
+        };
+        record.purpose = cause.own().map(str::to_owned);
+        record.http = Some(self.head(head));
+        self.push(record);
+    }
+
+    /// The headers of a call say which session it is of, and which revision.
+    fn learn_from_head(&mut self, label: &Arc<str>, head: &Head) {
+        let header = |name| head.headers.get(name).and_then(|it| it.to_str().ok());
+        let session = header(SESSION_HEADER).map(|session| self.redactor.hash(session));
+        let version = header(VERSION_HEADER).map(str::to_owned);
+        let Some(connection) = self.connections.get(label) else {
+            return;
+        };
+        let row = &connection.row;
+        let news = |old: &Option<String>, new: &Option<String>| new.is_some() && old != new;
+        if !news(&row.session, &session) && !news(&row.upstream_protocol, &version) {
+            return;
+        }
+        let Some(row) = self.connection_row(label) else {
+            return;
+        };
+        if let Some(version) = version {
+            let handshake = is_handshake_version(&version);
+            row.era = Some(if handshake { "handshake" } else { "modern" }.to_owned());
+            row.upstream_protocol = Some(version);
+        }
+        row.session = session.or(row.session.take());
+    }
+
+    fn from_upstream(&mut self, at: Instant, label: &Arc<str>, call: u64, text: &Text) {
+        let read = read(text);
+        let mut leg = self.call_leg(label, call);
+        match read.summary.kind {
+            MessageKind::Request => {
+                leg.exchange = Some(self.server_asks(at, label, &read, read.id.clone(), text));
+            }
+            MessageKind::Notification if leg.exchange.is_none() => {
+                let new = self.begin(at, label, Direction::ToClient, &read.summary, text.size);
+                if let Some(connection) = self.connections.get_mut(label) {
+                    let (exchange, method) = (new, read.summary.method.clone().unwrap_or_default());
+                    add(&mut connection.told, Unpaired { exchange, method });
+                }
+                leg.exchange = Some(new);
+            }
+            MessageKind::Notification => {}
+            _ => self.answered(at, leg.exchange),
+        }
+        let record = self.message(at, leg, text, read);
+        self.push(record);
+    }
+
+    fn server_asks(
+        &mut self,
+        at: Instant,
+        label: &Arc<str>,
+        read: &Read,
+        server_id: Option<Id>,
+        text: &Text,
+    ) -> u64 {
+        let exchange = self.begin(at, label, Direction::ToClient, &read.summary, text.size);
+        let asked = Asked {
+            exchange,
+            method: read.summary.method.clone().unwrap_or_default(),
+            server_id,
+            client_id: None,
+        };
+        if let Some(connection) = self.connections.get_mut(label) {
+            add(&mut connection.asked, asked);
+        }
+        exchange
+    }
+
+    fn to_client(&mut self, at: Instant, label: &Arc<str>, about: &About, text: &Text) {
+        let read = read(text);
+        let method = read.summary.method.clone().unwrap_or_default();
+        let exchange = match (about, read.summary.kind) {
+            (About::Outcome(id), _) => {
+                let connection = self.connections.get_mut(label);
+                let exchange = connection.and_then(|it| it.requests.remove(id));
+                self.learn_from_outcome(label, exchange, &read);
+                self.settle(at, exchange, outcome(&read), read.summary.code, text.size);
+                exchange
+            }
+            (_, MessageKind::Request) => Some(self.client_is_asked(at, label, &read, text)),
+            (About::During(id), _) => {
+                let connection = self.connections.get(label);
+                connection.and_then(|it| it.requests.get(id).copied())
+            }
+            (About::Nothing, _) => {
+                let connection = self.connections.get_mut(label);
+                let known = connection.and_then(|it| pair(&mut it.told, &method));
+                let begin = || self.begin(at, label, Direction::ToClient, &read.summary, text.size);
+                Some(known.unwrap_or_else(begin))
+            }
+        };
+        let leg = Leg {
+            connection: Some(Arc::clone(label)),
+            exchange,
+            from: Party::Ferry,
+            to: Party::Client,
+            call: None,
+        };
+        let record = self.message(at, leg, text, read);
+        self.push(record);
+    }
+
+    /// The client is given a request: the server's, or, from a server that asks by its results, the ferry's own.
+    fn client_is_asked(&mut self, at: Instant, label: &Arc<str>, read: &Read, text: &Text) -> u64 {
+        let method = read.summary.method.as_deref().unwrap_or_default();
+        let mut find = || {
+            let connection = self.connections.get_mut(label)?;
+            connection.asked_of_client(read.id.as_ref(), method)
+        };
+        if let Some(exchange) = find() {
+            return exchange;
+        }
+        let exchange = self.server_asks(at, label, read, None, text);
+        let connection = self.connections.get_mut(label);
+        if let Some(asked) = connection.and_then(|it| it.asked.back_mut()) {
+            asked.client_id.clone_from(&read.id);
+        }
+        exchange
+    }
+
+    /// The outcome of `initialize` says who the server is, and what the client was told.
+    fn learn_from_outcome(&mut self, label: &Arc<str>, exchange: Option<u64>, read: &Read) {
+        let row = exchange.and_then(|it| self.open.get(&it));
+        if row.is_none_or(|open| open.row.method != "initialize") {
+            return;
+        }
+        if let Some(row) = self.connection_row(label) {
+            row.server.clone_from(&read.speaker);
+            row.protocol.clone_from(&read.version);
+        }
+    }
+}
+
+/// Which exchange a call is for.
+fn serves(connection: &mut Connection, cause: &Cause, read: Option<&Read>) -> Option<u64> {
+    match cause {
+        Cause::Request(id) => connection.requests.get(id).copied(),
+        Cause::Cancel => connection.cancelled,
+        Cause::Notice => {
+            let read = read?;
+            match &read.summary.method {
+                Some(method) => pair(&mut connection.notices, method),
+                None => connection.answered_to_server(read.id.as_ref()?),
+            }
+        }
+        _ => None,
+    }
+}
+
+pub(super) fn read(text: &Text) -> Read {
+    summary::read(&String::from_utf8_lossy(&text.head), !text.is_cut())
+}
+
+/// What an answer says of how it went. One that was cut is taken for a result.
+pub(super) fn outcome(read: &Read) -> Outcome {
+    match read.summary.kind {
+        MessageKind::Error => Outcome::Error,
+        _ if read.summary.tool_error => Outcome::ToolError,
+        _ => Outcome::Result,
+    }
+}
