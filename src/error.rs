@@ -32,6 +32,8 @@ pub enum Kind {
     UpstreamCa(PathBuf),
     /// The system's certificate authorities could not be loaded.
     SystemRoots,
+    /// The file of `--tap-file` could not be written.
+    TapFile(PathBuf),
     /// The machine refused threads, signals or other means to run at all.
     Start,
 }
@@ -161,6 +163,7 @@ impl fmt::Display for Error {
             Kind::Admin(address) => write!(f, "cannot listen on {address} (--admin)"),
             Kind::UpstreamCa(path) => write!(f, "cannot use --upstream-ca {}", path.display()),
             Kind::SystemRoots => f.write_str("cannot load the system's certificate authorities"),
+            Kind::TapFile(path) => write!(f, "cannot write --tap-file {}", path.display()),
             Kind::Start => f.write_str("cannot start"),
         }
     }

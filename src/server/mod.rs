@@ -154,7 +154,10 @@ impl Bound {
         };
         let asked = Watching::is_asked_for(&config);
         let begin = || Watching::begin(&bus, records.clone());
-        let watching = asked.then(begin).flatten();
+        let mut watching = asked.then(begin).flatten();
+        if let Some(watching) = &mut watching {
+            watching.show(&config)?;
+        }
         let admin = Admin::bind(&config)?;
         let shared = Shared {
             upstream,

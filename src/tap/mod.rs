@@ -14,12 +14,15 @@
 //! [`MAX_QUEUED_BYTES`] of their texts and headers wait for it. What is on the bus is not redacted yet; it is there for moments, and
 //! nobody but the task sees it.
 
+pub mod file;
 mod hub;
 pub mod record;
 mod recorder;
 pub mod redact;
 mod ring;
 mod summary;
+pub mod terminal;
+mod writer;
 
 use std::fmt;
 use std::net::IpAddr;
