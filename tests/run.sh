@@ -37,13 +37,14 @@ steps=(
     "conformance  | line  | build       | tests/sdk/conformance.sh"
     "recipes      | line  | build       | tests/recipes.sh"
     "browser      | line  | build       | tests/browser.sh"
+    "admin        | line  | build       | tests/admin.sh"
     "rig          | cargo | test        | cd benches/rig && export CARGO_TARGET_DIR=../../target/benches && cargo fmt --check && cargo clippy --all-targets --locked -- -D warnings && cargo test --locked"
     "doc          | one   | test        | env RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --locked"
     "benches      | one   | build rig   | benches/run.sh --smoke"
     # Thousands of sockets on clocks: it wants a core of its own.
     "limits       | line  | sdk test    | tests/limits.sh"
     # Computes on all cores; it comes when the others, which wait for clocks and peers, are over.
-    "simulation   | cargo | sdk conformance soak drain limits vanish recipes browser benches doc | cd tests/simulation/fast && SIMULATION=100000 CARGO_TARGET_DIR=../../../target/simulation cargo test --locked -- --nocapture"
+    "simulation   | cargo | sdk conformance soak drain limits vanish recipes browser admin benches doc | cd tests/simulation/fast && SIMULATION=100000 CARGO_TARGET_DIR=../../../target/simulation cargo test --locked -- --nocapture"
 )
 # So many steps at once; most of them wait more than they compute.
 jobs=4
