@@ -8,6 +8,7 @@
 )]
 #![allow(unreachable_pub, reason = "modules of one binary")]
 
+mod admin;
 mod bad_http;
 mod bad_input;
 mod bad_upstream;

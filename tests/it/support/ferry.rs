@@ -17,6 +17,7 @@ use super::clock::{Clock, within};
 pub(crate) struct Ferry {
     pub(crate) address: SocketAddr,
     pub(crate) metrics: Arc<Metrics>,
+    admin: Option<SocketAddr>,
     shutdown: Option<oneshot::Sender<()>>,
     served: JoinHandle<()>,
 }
@@ -35,6 +36,7 @@ impl Ferry {
         let bound = Bound::bind(config).await.expect("bind");
         let address = *bound.addresses().first().expect("an address");
         let metrics = bound.metrics();
+        let admin = bound.admin_address();
         let (shutdown, shut) = oneshot::channel();
         let served = tokio::task::spawn(bound.serve(async {
             // An error means that the test was dropped: the same.
@@ -44,9 +46,15 @@ impl Ferry {
         Self {
             address,
             metrics,
+            admin,
             shutdown: Some(shutdown),
             served,
         }
+    }
+
+    /// The address of the admin listener, which this ferry must have.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.admin.expect("an admin listener")
     }
 
     pub(crate) fn count(&self, counter: Counter) -> u64 {

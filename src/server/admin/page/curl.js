@@ -1,0 +1,53 @@
+// The curl command of one call to the server. Pure.
+import { write } from './json.js';
+
+// What curl writes itself, or what concerns one connection only.
+const OMITTED = new Set(['host', 'content-length', 'connection', 'transfer-encoding', 'keep-alive', 'te', 'upgrade']);
+const SECRET = /\[redacted\]|\[hash [0-9a-f]+\]/gi;
+
+// Quotes for a POSIX shell.
+export const shell = text => `'${String(text).replaceAll("'", `'\\''`)}'`;
+
+// Secrets were never stored; what stands there instead is what a person has to fill in.
+const placeholder = (text, name) => String(text).replace(SECRET, `<${name.toUpperCase().replace(/[^A-Z0-9]+/g, '_')}>`);
+
+// The URL of a call: the target as it went, at the upstream's origin.
+export function urlOf(record, upstream) {
+  const target = record.http?.target ?? '/';
+  let origin = '';
+  try {
+    origin = new URL(upstream).origin;
+  } catch {
+    // An upstream that is no URL is shown as it is.
+    origin = String(upstream ?? '').replace(/\/+$/, '');
+  }
+  return /^[a-z][a-z0-9+.-]*:\/\//i.test(target) ? target : origin + target;
+}
+
+// In a target, the marks of redaction are percent-encoded.
+const MARKS = /%5B(redacted|hash(?:%20|\+)[0-9a-f]+)%5D/gi;
+const decodeMarks = target => target.replace(MARKS, mark => decodeURIComponent(mark.replace('+', ' ')));
+
+// `record` is the one that began the call: it has `http`, and the message where there was one.
+export function curl(record, upstream) {
+  const { method, headers = [] } = record.http ?? { method: 'GET' };
+  const fill = [];
+  const url = placeholder(decodeMarks(urlOf(record, upstream)), 'secret');
+  const lines = [`curl --globoff --no-buffer --request ${shell(method)} --url ${shell(url)}`];
+  for (const [name, value] of headers) {
+    if (OMITTED.has(name.toLowerCase())) continue;
+    if (value.match(SECRET)) fill.push(name);
+    // curl sends an empty header only when it is written with a semicolon.
+    lines.push(`--header ${shell(value === '' ? `${name};` : `${name}: ${placeholder(value, name)}`)}`);
+  }
+  const body = record.body !== undefined ? write(record.body) : record.text;
+  if (body !== undefined) lines.push(`--data-raw ${shell(body)}`);
+  const notes = [];
+  if (fill.length > 0) notes.push(`# Fill in what the tap does not keep: ${fill.map(safe).join(', ')}`);
+  if (body?.match(SECRET)) notes.push('# The body has redacted values.');
+  if (record.cut) notes.push('# The body was cut: only its beginning is here.');
+  return [...notes, lines.join(' \\\n  ')].join('\n');
+}
+
+// Nothing in a comment may end its line.
+const safe = name => name.replace(/[^\x21-\x7e]/g, '?');

@@ -1,0 +1,92 @@
+// From the records of one exchange to two legs side by side: what stands in which column, which message became which, and
+// what the ferry changed on the way. Pure.
+import { difference, headerDifference } from './diff.js';
+
+// The column of a record: between client and ferry, between ferry and server, or straight through.
+export function legOf(record) {
+  const parties = [record.from, record.to];
+  if (parties.includes('client') && parties.includes('server')) return 'through';
+  return parties.includes('server') ? 'server' : 'client';
+}
+
+const key = ({ message }) => `${message.type} ${message.method ?? ''}`;
+
+// Says for each message that left the ferry which one came in for it: a map from sequence numbers to records. Messages of
+// the ferry's own calls came from nowhere. A request can leave twice (repeated, or with the answers to questions).
+export function origins(records) {
+  const waiting = new Map();
+  const last = new Map();
+  const found = new Map();
+  for (const record of records) {
+    if (record.kind !== 'message' || !record.message || legOf(record) === 'through') continue;
+    const outwards = record.from === 'ferry';
+    const side = outwards ? record.to : record.from === 'client' ? 'server' : 'client';
+    const name = `${side} ${key(record)}`;
+    if (!outwards) {
+      waiting.set(name, [...(waiting.get(name) ?? []), record]);
+      continue;
+    }
+    if (record.purpose) continue;
+    const queue = waiting.get(name) ?? [];
+    // Of several outcomes only the last is handed on; notifications keep their order.
+    const outcome = record.message.type === 'result' || record.message.type === 'error';
+    const origin = (outcome ? queue.pop() : queue.shift()) ?? last.get(name);
+    if (!origin) continue;
+    last.set(name, origin);
+    found.set(record.seq, origin);
+  }
+  return found;
+}
+
+// The differences by sequence number: { body, headers } with the marks of that record's own tree, see diff.js.
+export function changes(records, from = origins(records)) {
+  const marks = new Map();
+  const put = (record, part, side, found) => {
+    const entry = marks.get(record.seq) ?? {};
+    entry[part] = { marks: found[side], was: side === 'went' ? found.was : new Map(), inside: found.inside };
+    marks.set(record.seq, entry);
+  };
+  let count = 0;
+  for (const record of records) {
+    const origin = from.get(record.seq);
+    if (!origin) continue;
+    if (origin.body !== undefined && record.body !== undefined) {
+      const found = difference(origin.body, record.body);
+      count += found.count;
+      put(origin, 'body', 'came', found);
+      put(record, 'body', 'went', found);
+    }
+    if (origin.http && record.http) {
+      const found = headerDifference(origin.http.headers, record.http.headers);
+      put(origin, 'headers', 'came', found);
+      put(record, 'headers', 'went', found);
+    }
+  }
+  return { marks, count };
+}
+
+// Where each record's card stands: { record, leg, row }. Rows go down with time; a message and what became of it stand
+// beside each other.
+export function arrange(records, from = origins(records)) {
+  const next = { client: 1, server: 1 };
+  const rows = new Map();
+  const cards = [];
+  for (const record of records) {
+    const leg = legOf(record);
+    let row;
+    if (leg === 'through' || !record.from) {
+      row = Math.max(next.client, next.server);
+      next.client = next.server = row + 1;
+    } else {
+      const beside = rows.get(from.get(record.seq)?.seq) ?? 0;
+      row = Math.max(next[leg], beside);
+      next[leg] = row + 1;
+    }
+    rows.set(record.seq, row);
+    cards.push({ record, leg: record.from ? leg : 'through', row });
+  }
+  return cards;
+}
+
+// Whether nothing but passed-through traffic is in it: then there is one leg.
+export const isPassed = records => records.some(record => record.from && legOf(record) === 'through');

@@ -1,0 +1,91 @@
+// What the page holds: the rows of connections and exchanges, newest last, and never more than LIMIT of each. Pure; knows
+// neither network nor page.
+
+export const LIMIT = 20_000;
+
+export class Store {
+  rows = [];
+  connections = new Map();
+  // How many exchanges were let go because LIMIT was reached.
+  dropped = 0;
+  #byId = new Map();
+
+  exchange(id) {
+    return this.#byId.get(id);
+  }
+
+  connection(label) {
+    return this.connections.get(label);
+  }
+
+  // Replaces everything by what the server has.
+  load({ connections, exchanges }) {
+    this.rows = exchanges.slice(-LIMIT);
+    this.dropped = exchanges.length - this.rows.length;
+    this.#byId = new Map(this.rows.map(row => [row.exchange, row]));
+    this.connections = new Map(connections.slice(-LIMIT).map(row => [row.connection, row]));
+  }
+
+  // Takes changed rows. Says what it meant: rows that are new, and rows that were there before and have changed.
+  apply({ connections, exchanges }) {
+    const added = [];
+    const altered = [];
+    for (const row of connections) this.connections.set(row.connection, row);
+    for (const row of exchanges) {
+      const known = this.#byId.get(row.exchange);
+      if (known) {
+        // In place, so that everyone who holds the row sees it.
+        for (const name of Object.keys(known)) if (!Object.hasOwn(row, name)) delete known[name];
+        altered.push(Object.assign(known, row));
+      } else {
+        this.#byId.set(row.exchange, row);
+        this.rows.push(row);
+        added.push(row);
+      }
+    }
+    return { added, altered, removed: this.#trim() };
+  }
+
+  #trim() {
+    const excess = this.rows.length - LIMIT;
+    if (excess > 0) {
+      for (const row of this.rows.splice(0, excess)) this.#byId.delete(row.exchange);
+      this.dropped += excess;
+    }
+    // Those that have gone first; a map keeps the order in which its members came.
+    for (const closedOnly of [true, false]) {
+      for (const [label, row] of this.connections) {
+        if (this.connections.size <= LIMIT) break;
+        if (!closedOnly || row.closed !== undefined) this.connections.delete(label);
+      }
+    }
+    return Math.max(0, excess);
+  }
+}
+
+// Changes that wait for the next frame, or for the end of a pause: the newest state of each row, at most LIMIT of them.
+export class Waiting {
+  #exchanges = new Map();
+  #connections = new Map();
+
+  get size() {
+    return this.#exchanges.size + this.#connections.size;
+  }
+
+  get exchanges() {
+    return this.#exchanges.size;
+  }
+
+  put(kind, row) {
+    const [map, key] = kind === 'exchange' ? [this.#exchanges, row.exchange] : [this.#connections, row.connection];
+    map.set(key, row);
+    if (map.size > LIMIT) map.delete(map.keys().next().value);
+  }
+
+  take() {
+    const taken = { exchanges: [...this.#exchanges.values()], connections: [...this.#connections.values()] };
+    this.#exchanges.clear();
+    this.#connections.clear();
+    return taken;
+  }
+}

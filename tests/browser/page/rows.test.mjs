@@ -1,0 +1,101 @@
+// What the page holds and shows of the lists: the store, the filter and its address, the charts' figures.
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import { module } from './page.mjs';
+
+const { LIMIT, Store, Waiting } = await module('store');
+const { NO_FILTER, fromQuery, isFiltering, matcher, toQuery, words } = await module('filter');
+const { SPAN, STEP, overall, series } = await module('series');
+
+const row = (exchange, more = {}) => ({
+  ...{ exchange, connection: 'c1', direction: 'to-server', type: 'request', method: 'tools/call', name: 'echo' },
+  ...{ id: String(exchange), started: 1000, outcome: 'open', request_bytes: 1, response_bytes: 0, messages: 1, calls: 1 },
+  ...more,
+});
+
+test('a changed row takes the place of the old one, and members that are gone are gone', () => {
+  const store = new Store();
+  store.apply({ connections: [], exchanges: [row(1, { code: 3 }), row(2)] });
+  const { added, altered } = store.apply({ connections: [], exchanges: [row(1, { outcome: 'result', ended: 5 }), row(3)] });
+  assert.deepEqual([added.map(r => r.exchange), altered.map(r => r.exchange)], [[3], [1]]);
+  assert.deepEqual(store.rows.map(r => r.exchange), [1, 2, 3]);
+  assert.equal(store.rows[0].outcome, 'result');
+  assert.equal('code' in store.rows[0], false);
+  assert.equal(store.rows[0], store.exchange(1));
+});
+
+test('the page never holds more rows than its limit, and counts those that it let go', () => {
+  const store = new Store();
+  const many = count => Array.from({ length: count }, (_, i) => row(i + 1));
+  store.load({ connections: [], exchanges: many(LIMIT + 5) });
+  assert.deepEqual([store.rows.length, store.dropped, store.rows[0].exchange], [LIMIT, 5, 6]);
+  const { removed } = store.apply({ connections: [], exchanges: [row(LIMIT + 6), row(LIMIT + 7)] });
+  assert.deepEqual([store.rows.length, removed, store.dropped, store.exchange(6)], [LIMIT, 2, 7, undefined]);
+});
+
+test('of too many connections those that have closed go first', () => {
+  const store = new Store();
+  const connections = Array.from({ length: LIMIT }, (_, i) => ({ connection: `c${i}`, closed: i === 7 ? 1 : undefined }));
+  store.apply({ connections, exchanges: [] });
+  store.apply({ connections: [{ connection: 'new' }], exchanges: [] });
+  assert.deepEqual([store.connections.size, store.connections.has('c7'), store.connections.has('c0')], [LIMIT, false, true]);
+});
+
+test('what waits for a frame is the newest state of each row, and bounded', () => {
+  const waiting = new Waiting();
+  for (let i = 0; i < LIMIT + 10; i++) waiting.put('exchange', row(i));
+  waiting.put('exchange', row(LIMIT, { outcome: 'result' }));
+  assert.equal(waiting.size, LIMIT);
+  assert.equal(waiting.take().exchanges.find(r => r.exchange === LIMIT).outcome, 'result');
+  assert.equal(waiting.size, 0);
+});
+
+test('a filter and what is selected survive the way through the address', () => {
+  const filter = { connection: 'c3', method: 'tools/call', name: 'a&b=c #d', outcome: 'error', front: 'sse', q: '"two words" x', slow: 250, errors: true };
+  const asked = { filter, exchange: 12, pane: 'sequence' };
+  assert.deepEqual(fromQuery(toQuery(asked)), asked);
+  assert.equal(toQuery({ filter: NO_FILTER }), '');
+  assert.equal(isFiltering(NO_FILTER), false);
+});
+
+test('an address that makes no sense is no filter', () => {
+  assert.deepEqual(fromQuery('?slow=-1&errors=yes&exchange=1e99&view=%3Cscript%3E&__proto__=x'), { filter: NO_FILTER, exchange: undefined, pane: '' });
+});
+
+test('each part of the filter lets through what it names', () => {
+  const client = { name: 'Old Client', version: '1.0' };
+  const connections = new Map([['c1', { front: 'sse', client }], ['c2', { front: 'pass' }]]);
+  const match = (change, tested, found) => matcher({ ...NO_FILTER, ...change }, label => connections.get(label), () => 3000, found)(tested);
+  const cases = [
+    [{ connection: 'c1' }, row(1), row(1, { connection: 'c2' })],
+    [{ front: 'pass' }, row(1, { connection: 'c2' }), row(1)],
+    [{ method: 'TOOLS' }, row(1), row(1, { method: 'ping' })],
+    [{ name: 'ech' }, row(1), row(1, { name: undefined })],
+    [{ outcome: 'error' }, row(1, { outcome: 'error' }), row(1)],
+    [{ errors: true }, row(1, { outcome: 'tool-error' }), row(1, { outcome: 'cancelled' })],
+    [{ slow: 2000 }, row(1, { started: 1000 }), row(1, { started: 1000, ended: 2999, outcome: 'result' })],
+    [{ q: 'old echo' }, row(1), row(1, { connection: 'c2' })],
+    [{ q: '"old client"' }, row(1), row(1, { connection: 'c2', name: 'client old' })],
+    [{ q: '#12' }, row(12), row(3)],
+  ];
+  for (const [change, yes, no] of cases) {
+    assert.equal(match(change, yes), true, JSON.stringify(change));
+    assert.equal(match(change, no), false, JSON.stringify(change));
+  }
+  assert.equal(match({ q: 'in the body' }, row(4), new Set([4])), true);
+  assert.deepEqual(words('a "b c" "" "open end'), ['a', 'b c', 'open end']);
+});
+
+test('the charts count what began, what went wrong, and how long it took', () => {
+  const now = 10 * SPAN + STEP / 2;
+  const ended = (took, more) => row(1, { started: now - STEP - took, ended: now - STEP, outcome: 'result', ...more });
+  const rows = [...Array.from({ length: 99 }, () => ended(10)), ended(1000, { outcome: 'error' })];
+  rows.push(row(1, { started: now - 2 * SPAN }), row(1, { type: 'notification', started: now, outcome: 'sent', ended: now }));
+  const points = series(rows, now);
+  assert.equal(points.length, SPAN / STEP);
+  const before = points[points.length - 2];
+  assert.deepEqual([before.p50, before.p99, before.bad, before.ended], [10, 10, 1, 100]);
+  assert.equal(points.reduce((sum, point) => sum + point.rate * (STEP / 1000), 0), 100);
+  assert.deepEqual(overall(rows, now), { begun: 100, bad: 1, p50: 10, p99: 10, ended: 100 });
+  assert.equal(points[points.length - 1].p50, undefined);
+});

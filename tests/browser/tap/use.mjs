@@ -1,0 +1,197 @@
+// The page in the hands of a person: filters and their address, the keyboard, pause, clear, narrow and dark, and a ferry that goes
+// and comes back.
+import assert from 'node:assert/strict';
+import { check, column, innocent, OldClient, openTap, ROW, startFerry, until } from './rig.mjs';
+
+export async function use({ browser, mirror }) {
+  let ferry = await startFerry(mirror.url);
+  const client = await OldClient.open(ferry.url);
+  const other = await OldClient.open(ferry.url, { name: 'second-client', version: '2' });
+  for (const name of ['alpha', 'beta', 'gamma']) await client.call(name);
+  await client.call('fail');
+  await client.call('delta', { error: true, hidden: 'needle-in-the-body' });
+  await other.call('alpha');
+  const page = await openTap(browser, ferry);
+  const names = () => column(page, 'name');
+  const shows = (wanted, what = 'the list') => until(`${what} to be ${wanted}`, async () => (await names()).join() === wanted.join(), 20);
+
+  await check('filters narrow the list, live in the address, and come back with it', async () => {
+    await page.fill('#name', 'a');
+    await page.fill('#method', 'tools');
+    await shows(['alpha', 'beta', 'gamma', 'fail', 'delta', 'alpha']);
+    await page.locator('.connection', { hasText: 'old-client' }).click();
+    await shows(['alpha', 'beta', 'gamma', 'fail', 'delta']);
+    await page.check('#errors');
+    await shows(['fail', 'delta']);
+    await page.selectOption('#outcome', 'error');
+    await shows(['delta']);
+    const address = new URL(page.url());
+    assert.deepEqual(Object.fromEntries(address.searchParams), { connection: 'c1', method: 'tools', name: 'a', outcome: 'error', errors: '1' });
+    await page.reload();
+    await shows(['delta'], 'the reloaded list');
+    assert.equal(await page.inputValue('#name'), 'a');
+    assert.equal(await page.textContent('#count'), '1 of 10');
+    await page.click('#reset');
+    assert.equal(new URL(page.url()).search, '');
+  });
+
+  await check('a search finds words in the lists, and with Enter in the bodies', async () => {
+    await page.fill('#q', 'second-client alpha');
+    await shows(['alpha']);
+    await page.fill('#q', 'needle-in-the-body');
+    await shows([]);
+    await page.locator('#empty', { hasText: 'Nothing matches' }).waitFor();
+    await page.press('#q', 'Enter');
+    await shows(['delta']);
+    await page.click('#reset');
+  });
+
+  await check('only the slow ones, also while they wait', async () => {
+    void client.call('never').catch(() => {});
+    await page.fill('#slow', '400');
+    await page.check('#slow-on');
+    await shows(['never']);
+    assert.match(page.url(), /slow=400/);
+    await page.click('#reset');
+    await page.uncheck('#slow-on');
+  });
+
+  await check('the old transport alone, by a click', async () => {
+    await page.click('#fronts .chip.session');
+    await shows([]);
+    await page.click('#fronts .chip.sse');
+    await until('all rows', async () => (await page.locator(ROW).count()) === 11);
+    await page.click('#fronts .chip.sse');
+  });
+
+  await check('the keyboard goes through the list, opens, closes, and finds its way to every view', async () => {
+    await page.focus('#list');
+    await page.keyboard.press('Home');
+    await page.keyboard.press('j');
+    await page.keyboard.press('j');
+    await page.keyboard.press('k');
+    const selected = () => page.locator(`${ROW}[aria-selected=true] .method`).textContent();
+    assert.equal(await selected(), 'initialize');
+    await page.keyboard.press('Enter');
+    await page.waitForSelector('.card.server');
+    await page.keyboard.press('s');
+    await page.waitForSelector('g.arrow');
+    assert.match(page.url(), /exchange=1&view=sequence/);
+    await page.reload();
+    await page.waitForSelector('g.arrow');
+    await page.keyboard.press('s');
+    await page.waitForSelector('.legs');
+    await page.keyboard.press('Escape');
+    assert.equal(await page.locator('#detail').isVisible(), false);
+    await page.keyboard.press('/');
+    await page.keyboard.type('p?s');
+    assert.equal(await page.inputValue('#q'), 'p?s');
+    await page.keyboard.press('Escape');
+    await page.keyboard.press('e');
+    await shows(['fail', 'delta']);
+    await page.keyboard.press('?');
+    await page.waitForSelector('#help[open]');
+    await page.keyboard.press('Escape');
+    await page.waitForSelector('#help', { state: 'hidden' });
+    await page.click('#reset');
+  });
+
+  await check('a pause holds the lists still and says how much waits', async () => {
+    await page.keyboard.press('p');
+    const before = await names();
+    await client.call('while-paused');
+    await page.locator('#pause', { hasText: /go on \(\d+ waiting\)/ }).waitFor();
+    assert.deepEqual(await names(), before);
+    await page.keyboard.press('p');
+    await page.locator(ROW, { hasText: 'while-paused' }).waitFor();
+  });
+
+  await check('clear forgets what is over and keeps what is open', async () => {
+    await page.click('#clear');
+    await shows(['never'], 'the cleared list');
+    assert.equal(await page.locator('.connection').count(), 2);
+  });
+
+  await check('at 400 pixels nothing is out of reach and nothing sticks out', async () => {
+    await client.call('narrow');
+    const small = await openTap(browser, ferry, '', { width: 400, height: 760 });
+    const wide = () => small.evaluate(() => document.documentElement.scrollWidth);
+    assert.ok((await wide()) <= 400);
+    await small.click('[data-place=connections]');
+    await small.locator('.connection', { hasText: 'old-client' }).click();
+    await small.click('[data-place=exchanges]');
+    await small.locator(ROW, { hasText: 'narrow' }).click();
+    await small.locator('.card.server').first().waitFor();
+    assert.ok((await wide()) <= 400);
+    const { width } = await small.locator('.card.client').first().boundingBox();
+    assert.ok(width > 340, `a card is ${width} wide`);
+    await small.getByRole('tab', { name: 'sequence' }).click();
+    await small.locator('g.arrow').first().click();
+    await small.locator('.picked .card').waitFor();
+    assert.ok((await wide()) <= 400);
+    await small.click('#detail .close');
+    await small.locator(ROW).first().waitFor();
+    await innocent(small);
+    await small.close();
+  });
+
+  await check('light and dark, as the system says or as chosen, with text that can be read', async () => {
+    await page.locator(ROW, { hasText: 'narrow' }).click();
+    await page.waitForSelector('.card.server');
+    const grounds = new Set();
+    for (const colorScheme of ['light', 'dark']) {
+      await page.emulateMedia({ colorScheme });
+      grounds.add(await page.evaluate(() => getComputedStyle(document.body).backgroundColor));
+      assert.deepEqual(await page.evaluate(faintTexts), []);
+    }
+    assert.equal(grounds.size, 2);
+    await page.click('#theme');
+    assert.equal(await page.evaluate(() => document.documentElement.dataset.theme), 'light');
+    await page.click('#theme');
+    await page.reload();
+    assert.equal(await page.evaluate(() => document.documentElement.dataset.theme), 'dark');
+    await page.click('#theme');
+  });
+
+  await check('the page says when the ferry has gone, and goes on when it is back', async () => {
+    await page.waitForSelector('#status[data-state=live]');
+    await client.close();
+    await other.close();
+    const { port, tap, token } = ferry;
+    await ferry.end('SIGINT', 40);
+    await page.locator('#status', { hasText: 'disconnected' }).waitFor();
+    const again = { listen: `127.0.0.1:${port}`, admin: new URL(tap).host, env: { MCP_FERRY_ADMIN_TOKEN: token } };
+    ferry = await startFerry(mirror.url, again);
+    await page.waitForSelector('#status[data-state=live]');
+    assert.equal(await page.locator(ROW).count(), 0);
+    const back = await OldClient.open(ferry.url);
+    await back.call('after-the-restart');
+    await page.locator(ROW, { hasText: 'after-the-restart' }).waitFor();
+    await back.close();
+    await innocent(page, /ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|net::ERR/);
+  });
+  await page.close();
+  await ferry.end('SIGINT', 40);
+}
+
+// Runs in the page: texts whose contrast to their ground is under 4.5, as WCAG 2 counts it.
+function faintTexts() {
+  const canvas = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+  const paint = (colors) => {
+    canvas.clearRect(0, 0, 1, 1);
+    for (const color of colors) (canvas.fillStyle = color), canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
+  };
+  const light = rgb => rgb.map(v => v / 255).map(v => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)).reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const faint = new Set();
+  for (const element of document.querySelectorAll('#app *')) {
+    const text = [...element.childNodes].some(node => node.nodeType === Node.TEXT_NODE && node.data.trim());
+    if (!text || !element.checkVisibility() || element.closest('svg, option, :disabled, [hidden], .closed')) continue;
+    const grounds = [];
+    for (let at = element; at; at = at.parentElement) grounds.unshift(getComputedStyle(at).backgroundColor);
+    const [a, b] = [light(paint(grounds)), light(paint([...grounds, getComputedStyle(element).color]))].sort((x, y) => y - x);
+    const ratio = (a + 0.05) / (b + 0.05);
+    if (ratio < 4.5) faint.add(`${element.className || element.tagName} ${ratio.toFixed(2)}`);
+  }
+  return [...faint];
+}
