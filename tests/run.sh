@@ -35,6 +35,7 @@ steps=(
     "soak         | line  | build       | tests/soak.sh 1"
     "drain        | line  | build       | tests/drain.sh"
     "conformance  | line  | build       | tests/sdk/conformance.sh"
+    "replay       | line  | build       | tests/sdk/replay.sh"
     "recipes      | line  | build       | tests/recipes.sh"
     "browser      | line  | build       | tests/browser.sh"
     "admin        | line  | build       | tests/admin.sh"

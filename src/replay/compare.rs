@@ -4,7 +4,7 @@
 //!
 //! What is not a difference:
 //!
-//! - ids of messages, `progressToken`, cursors, session ids, and `_meta` of a result;
+//! - ids of messages, `progressToken`, cursors, session ids, `requestState`, and `_meta` of a result;
 //! - two date-times (RFC 3339), also within longer texts; two numbers or numeric texts under a name of time
 //!   (`timestamp`, `createdAt`, `expires`, …);
 //! - two ids drawn at random (UUIDs, and texts of 16 and more characters that look so), also within longer texts;
@@ -177,7 +177,12 @@ impl Walk<'_> {
             2 if matches!(name, "_meta" | "resultType" | "ttlMs" | "cacheScope") => true,
             _ => matches!(
                 name,
-                "progressToken" | "cursor" | "nextCursor" | "sessionId" | "session_id"
+                "progressToken"
+                    | "cursor"
+                    | "nextCursor"
+                    | "sessionId"
+                    | "session_id"
+                    | "requestState"
             ),
         }
     }

@@ -5,11 +5,13 @@
 //! | --- | --- |
 //! | this one | plays one connection after the other, each with its own handshake |
 //! | `recording` | files of the tap become connections with requests, outcomes and answers; pure but for reading |
+//! | `modern` | requests of 2026-07-28, which are sent as they were |
 //! | `compare` | two outcomes become a list of differences, by rules that ignore what differs every time; pure |
 //! | `report` | what is told about it, for people and as JSON; pure |
 //!
 //! Between the recording and the server stands a whole ferry on a loopback port, so that a server of any era can be played
-//! against, and a client of the old transport in front of it. Requests go one after the other, in the order of the
+//! against, and a client of the old transport in front of it, for recorded clients of the new one too. Only requests of
+//! 2026-07-28 are played as what they were: they passed, and pass again. Requests go one after the other, in the order of the
 //! recording. What the server asks meanwhile is answered as the recorded client answered, the same method's answers in
 //! their order; where there is none left, with an error.
 //!
@@ -17,6 +19,7 @@
 //! cannot be played: such requests are skipped and named.
 
 mod compare;
+mod modern;
 mod recording;
 mod report;
 
@@ -102,6 +105,14 @@ async fn play_connection(
             None => playable.push(call),
         }
     }
+    let (modern, mut playable): (Vec<_>, Vec<_>) = playable
+        .into_iter()
+        .partition(|call| call.headers.is_some());
+    let mut direct = modern::Player::new(address);
+    for call in &modern {
+        let answer = direct.request(call).await?;
+        report.compare(&connection, call, &answer, rules);
+    }
     if playable.is_empty() {
         return Ok(());
     }
@@ -153,10 +164,7 @@ fn reason_not_to(call: &Call, all: bool) -> Option<&'static str> {
     if let Some(why) = call.unplayable {
         return Some(why);
     }
-    if matches!(
-        call.method.as_str(),
-        "server/discover" | "subscriptions/listen"
-    ) {
+    if call.method == "subscriptions/listen" {
         return Some("belongs to the transport");
     }
     if !all && !is_read_only(&call.method) {

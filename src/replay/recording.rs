@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::tap::record::{FORMAT, Front, Kind, MessageKind, Party, Record};
+use crate::tap::record::{FORMAT, Front, Headers, Kind, MessageKind, Party, Record};
 use crate::tap::redact;
 
 /// Bytes of one line; a longer one is not read.
@@ -76,6 +76,8 @@ pub(super) struct Call {
     pub(super) method: String,
     pub(super) name: Option<String>,
     pub(super) params: Option<Value>,
+    /// Of a request of 2026-07-28, the headers that belong to it.
+    pub(super) headers: Option<Headers>,
     /// Why it cannot be sent again.
     pub(super) unplayable: Option<&'static str>,
     pub(super) outcome: Option<Outcome>,
@@ -261,18 +263,27 @@ impl Builder {
         };
         let method = message.method.clone().unwrap_or_default();
         let body = value(record);
-        let mut params = body.as_ref().and_then(|body| body.get("params")).cloned();
-        if let Some(params) = &mut params {
-            without_envelope(params);
-        }
+        let params = body.as_ref().and_then(|body| body.get("params")).cloned();
+        let headers = params
+            .as_ref()
+            .is_some_and(is_modern)
+            .then(|| mirrors(record));
         if method == "initialize" && connection.initialize.is_none() {
             connection.initialize = params.clone();
         }
-        let secret = || method != "initialize" && params.as_ref().is_some_and(is_redacted);
+        let secret = || {
+            let mut headers = headers.iter().flatten();
+            method != "initialize"
+                && (params.as_ref().is_some_and(is_redacted)
+                    || headers.any(|(_, value)| redact::is_redacted(value)))
+        };
         let unplayable = match &body {
             _ if message.kind == MessageKind::Batch => Some("is a batch"),
             None if record.cut => Some("was cut by --tap-max-body"),
             None => Some("its text was not kept (--tap-bodies off)"),
+            Some(_) if params.as_ref().is_some_and(goes_on) => {
+                Some("answers what the server asked in an earlier round")
+            }
             Some(_) if secret() => Some("has a redacted secret in its parameters"),
             Some(_) => None,
         };
@@ -283,6 +294,7 @@ impl Builder {
             method,
             name: message.name.clone(),
             params,
+            headers,
             unplayable,
             outcome: None,
         });
@@ -329,17 +341,28 @@ fn is_redacted(value: &Value) -> bool {
     }
 }
 
-/// Takes out what requests of 2026-07-28 say about their client: the ferry in between says it for itself.
-fn without_envelope(params: &mut Value) {
-    let Some(params) = params.as_object_mut() else {
-        return;
-    };
-    if let Some(meta) = params.get_mut("_meta").and_then(Value::as_object_mut) {
-        meta.retain(|name, _| !name.starts_with("io.modelcontextprotocol/"));
-        if meta.is_empty() {
-            params.remove("_meta");
-        }
-    }
+/// Whether a request says its protocol version itself.
+fn is_modern(params: &Value) -> bool {
+    let meta = params.get("_meta");
+    meta.is_some_and(|meta| {
+        meta.get("io.modelcontextprotocol/protocolVersion")
+            .is_some()
+    })
+}
+
+/// Whether a request is the next round of a call, with answers to what the server has asked. What it goes on with is the
+/// server's of then.
+fn goes_on(params: &Value) -> bool {
+    params.get("inputResponses").is_some() || params.get("requestState").is_some()
+}
+
+/// The headers that repeat parts of a request of 2026-07-28.
+fn mirrors(record: &Record) -> Headers {
+    let headers = record.http.iter().flat_map(|http| &http.headers);
+    headers
+        .filter(|(name, _)| name.starts_with("mcp-"))
+        .cloned()
+        .collect()
 }
 
 #[cfg(test)]

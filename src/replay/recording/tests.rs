@@ -35,7 +35,7 @@ fn lines(values: &[Value]) -> String {
 
 #[test]
 fn requests_meet_their_outcomes_and_questions_their_answers() {
-    let call = json!({"method": "tools/call", "params": {"name": "ask", "_meta": {"io.modelcontextprotocol/clientInfo": {}}}});
+    let call = json!({"method": "tools/call", "params": {"name": "ask"}});
     let text = lines(&[
         line(1, "client", "ferry", 1, "request", call.clone()),
         line(2, "ferry", "server", 1, "request", call),

@@ -9,16 +9,18 @@ import { big, names } from './world.mjs';
 const text = value => ({ content: [{ type: 'text', text: String(value) }] });
 const pause = ms => new Promise(resolve => setTimeout(resolve, ms));
 
-export function buildServer(world) {
+// `changed` is the same server in a later version: a tool is gone, another describes itself differently, a third answers so.
+export function buildServer(world, { changed = false } = {}) {
   const mcp = new McpServer(
-    { name: 'rig-ts', version: '1.0.0' },
+    { name: 'rig-ts', version: changed ? '2.0.0' : '1.0.0' },
     { capabilities: { logging: {}, tools: { listChanged: true }, resources: { subscribe: true, listChanged: true } } },
   );
   const subscribed = new Set();
   const tool = (name, inputSchema, run) => mcp.registerTool(name, { description: name, inputSchema }, run);
+  const described = changed ? 'says it again' : 'echo';
 
-  tool('echo', { text: z.string() }, async ({ text: said }) => text(said));
-  tool('add', { a: z.number(), b: z.number() }, async ({ a, b }) => text(a + b));
+  mcp.registerTool('echo', { description: described, inputSchema: { text: z.string() } }, async ({ text: said }) => text(said));
+  tool('add', { a: z.number(), b: z.number() }, async ({ a, b }) => text(changed ? `${a} + ${b} = ${a + b}` : a + b));
   tool('big', {}, async () => text(big()));
   tool('fail', { text: z.string() }, async ({ text: said }) => ({ ...text(said), isError: true }));
   tool('session', {}, async (_, extra) => text(extra.sessionId ?? 'none'));
@@ -57,7 +59,7 @@ export function buildServer(world) {
     const reply = await extra.sendRequest({ method: 'roots/list' }, types.ListRootsResultSchema);
     return text(JSON.stringify(reply.roots.map(root => root.uri)));
   });
-  tool('ping', {}, async (_, extra) => {
+  if (!changed) tool('ping', {}, async (_, extra) => {
     await extra.sendRequest({ method: 'ping' }, types.EmptyResultSchema);
     return text('pong');
   });

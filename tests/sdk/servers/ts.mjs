@@ -9,7 +9,7 @@ import { World, listen } from './world.mjs';
 
 const world = new World();
 
-const build = () => buildServer(world);
+const build = () => buildServer(world, { changed: process.argv[3] === 'changed' });
 
 async function legacy(req, res) {
   const url = new URL(req.url, 'http://localhost');
@@ -26,7 +26,7 @@ async function legacy(req, res) {
 
 const modes = { stateful: stateful(build, world.sessions), 'stateless-json': stateless(build), legacy };
 const handle = modes[process.argv[2]];
-if (!handle) throw new Error('usage: ts.mjs stateful|stateless-json|legacy');
+if (!handle) throw new Error('usage: ts.mjs stateful|stateless-json|legacy [changed]');
 listen(
   createServer((req, res) => {
     if (!world.control(req, res)) handle(req, res).catch(error => (console.error(error), res.destroy()));

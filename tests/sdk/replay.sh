@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# What real SDK clients do is recorded by the tap and replayed: against the same server, a changed one, and one of the other
+# era. MCP_FERRY_BIN names the ferry's binary; without it, target/release/mcp-ferry is used.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+"$here/install.sh"
+exec node "$here/driver/replay.mjs"
