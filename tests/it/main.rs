@@ -51,6 +51,7 @@ mod smuggling;
 mod stream_injection;
 mod streaming;
 mod support;
+mod tap_output;
 mod tls;
 mod transcripts;
 mod transcripts_sockets;

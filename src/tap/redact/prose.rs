@@ -243,9 +243,8 @@ impl Word<'_, '_> {
     fn escaped(&self) -> Option<Found> {
         let word = self.word();
         let has_sign = || {
-            ["%3D", "%3d", "%3A", "%3a"]
-                .iter()
-                .any(|sign| word.contains(sign))
+            let signs = ["%3D", "%3d", "%3A", "%3a"];
+            word.contains('%') && signs.iter().any(|sign| word.contains(sign))
         };
         if self.level >= LEVELS || !has_sign() {
             return None;

@@ -95,6 +95,10 @@ pub(super) fn in_word(word: &str) -> Option<usize> {
 /// `last_mark`: where the word's last digit or capital is. `sk-learn-estimators` is no key, nor is a word that only begins
 /// like one.
 fn begins_key(rest: &str, at: usize, last_mark: Option<usize>) -> bool {
+    // Most words of most texts begin with none of these.
+    if !rest.starts_with(['s', 'r', 'w', 'g', 'x', 'A', 'n', 'p', 'h', 'd', 'y']) {
+        return false;
+    }
     let prefix = PREFIXES.iter().find(|own| rest.starts_with(**own));
     prefix.is_some_and(|own| {
         rest.len() >= own.len().saturating_add(SHORTEST)
@@ -198,6 +202,13 @@ mod tests {
             "MAKIAVELLI1234567890",
         ] {
             assert_eq!(in_word(word), None, "{word}");
+        }
+    }
+
+    #[test]
+    fn every_prefix_is_looked_for() {
+        for prefix in PREFIXES {
+            assert_eq!(in_word(&format!("{prefix}0123456789")), Some(0), "{prefix}");
         }
     }
 
