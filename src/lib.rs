@@ -125,7 +125,7 @@
 //!   [`proto::bridge`] that its module page names.
 //! - A kind of upstream: a file beside [`upstream`]'s, turned into the same replies.
 //! - A place to keep connections: a variant of [`store::Store`].
-//! - Something to count: a family in `metrics/families.rs`; the README's table is made from it.
+//! - Something to count: a family in `metrics/catalogue.rs`; the README's table is made from it.
 //! - A way to watch: a task that holds a [`tap::Watcher`].
 
 pub mod budget;
