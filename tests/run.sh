@@ -116,7 +116,13 @@ start_step() {
     local name=$1
     state[$name]=running begun[$name]=$SECONDS
     printf -- '-- %4d s: %s starts\n' "$SECONDS" "$name"
-    FERRY_TEST_RUN=$run_id/$name timeout --kill-after=10 "$limit" bash -c "${command[$name]}" >"$logs/$name.log" 2>&1 &
+    (
+        status=0
+        FERRY_TEST_RUN=$run_id/$name timeout --kill-after=10 "$limit" bash -c "${command[$name]}" || status=$?
+        # What this shell has computed, and, in the second line, what all those that were waited for have.
+        times >"$logs/$name.times"
+        exit "$status"
+    ) >"$logs/$name.log" 2>&1 &
     step_of[$!]=$name
 }
 
@@ -143,7 +149,8 @@ end_step() { # end_step NAME EXIT-CODE
         kill_children KILL "$name"
     fi
     passed=$((passed + p)) failed=$((failed + f))
-    summary+=("$(printf '%-12s %5d passed %5d failed %6d s  %s' "$name" "$p" "$f" $((SECONDS - begun[$name])) "${why%; }")")
+    summary+=("$(printf '%-12s %5d passed %5d failed %6d s, computed %s  %s' "$name" "$p" "$f" $((SECONDS - begun[$name])) \
+        "$(sed -n '2s/ /+/p' "$logs/$name.times")" "${why%; }")")
     printf -- '-- %4d s: %s\n' "$SECONDS" "${summary[-1]}"
 }
 

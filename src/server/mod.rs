@@ -49,7 +49,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
 use crate::budget::Budget;
-use crate::config::{Config, CredentialBinding, McpMode, Paths};
+use crate::config::{Config, CredentialBinding, McpMode, Paths, Terminal};
 use crate::conn::Shared;
 use crate::error::Error;
 use crate::metrics::Metrics;
@@ -151,6 +151,7 @@ impl Bound {
             bodies: config.tap.bodies,
             max_body: config.tap.max_body,
             redact: config.tap.redact.clone(),
+            complete: config.tap.file.is_some() || config.tap.terminal != Terminal::Off,
         };
         let asked = Watching::is_asked_for(&config);
         let begin = || Watching::begin(&bus, records.clone());
