@@ -203,5 +203,21 @@ export async function openTap(browser, ferry, query = '', options) {
   return page;
 }
 
-// The texts of the rows in sight, by column.
-export const column = (page, name) => page.locator(`${ROW} .${name}`).allTextContents();
+// The texts of a column, from top to bottom; in the page rows stand in any order.
+export const column = (page, name) =>
+  page.locator(ROW).evaluateAll(
+    (rows, wanted) => rows.sort((a, b) => a.ariaRowIndex - b.ariaRowIndex).map(row => row.querySelector(`.${wanted}`).textContent),
+    name,
+  );
+
+// Opens the newest exchange whose row has `text`, until its pane shows `content`: it may not have arrived yet.
+export async function openNewest(page, text, content) {
+  await until(`an exchange with ${content}`, async () => {
+    const rows = page.locator(ROW, { hasText: text });
+    const indices = await rows.evaluateAll(found => found.map(row => Number(row.getAttribute('aria-rowindex'))));
+    if (indices.length === 0) return false;
+    await page.locator(`${ROW}[aria-rowindex="${Math.max(...indices)}"]`).click();
+    const card = page.locator('#detail .card', { hasText: content }).first();
+    return card.waitFor({ timeout: 2000 }).then(() => true, () => false);
+  });
+}
