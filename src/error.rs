@@ -32,6 +32,10 @@ pub enum Kind {
     UpstreamCa(PathBuf),
     /// The system's certificate authorities could not be loaded.
     SystemRoots,
+    /// The file of `--tap-file` could not be written.
+    TapFile(PathBuf),
+    /// A recording could not be replayed.
+    Replay,
     /// The machine refused threads, signals or other means to run at all.
     Start,
 }
@@ -90,6 +94,8 @@ impl Error {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self.side {
+            // 1 says that a replay differs.
+            _ if self.kind == Kind::Replay => 2,
             Side::Config => 2,
             Side::Client | Side::Upstream | Side::Internal => 1,
         }
@@ -161,6 +167,8 @@ impl fmt::Display for Error {
             Kind::Admin(address) => write!(f, "cannot listen on {address} (--admin)"),
             Kind::UpstreamCa(path) => write!(f, "cannot use --upstream-ca {}", path.display()),
             Kind::SystemRoots => f.write_str("cannot load the system's certificate authorities"),
+            Kind::TapFile(path) => write!(f, "cannot write --tap-file {}", path.display()),
+            Kind::Replay => f.write_str("cannot replay"),
             Kind::Start => f.write_str("cannot start"),
         }
     }

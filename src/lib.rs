@@ -25,12 +25,12 @@
 //! | layer | module | what it is |
 //! | --- | --- | --- |
 //! | 0 | [`proto`] | every rule of the protocol, without IO, clock or randomness |
-//! | 1 | [`config`], [`error`], [`metrics`], [`logging`], [`health`], [`budget`], [`outlet`] | what the operator says, what went wrong, what is counted; an answer on its way |
+//! | 1 | [`config`], [`error`], [`metrics`], [`logging`], [`health`], [`budget`], [`outlet`], [`legacy_client`] | what the operator says, what went wrong, what is counted; an answer on its way; a client to try it with |
 //! | 2 | [`tap`] | watching what crosses, without touching it |
 //! | 3 | [`upstream`], [`store`] | how bytes reach the server; who owns a connection |
 //! | 4 | [`conn`] | one connection as a task: the core that all have, and the two kinds of clients |
-//! | 5 | [`server`] | listeners, routes, guards, pass-through, shutdown |
-//! | 6 | [`demo`] | all of it in one process, to be looked at |
+//! | 5 | [`server`] | listeners, routes, guards, pass-through, shutdown; the admin listener with the tap's page, metrics and health |
+//! | 6 | [`demo`], [`replay`] | all of it in one process, to be looked at, or to compare a server with what was recorded |
 //!
 //! # One legacy request, module by module
 //!
@@ -110,9 +110,19 @@
 //! | subscriptions that are restored | 256 of a connection |
 //! | sessions that a client's second handshake replaced | 8 of a connection |
 //! | addresses whose misses are counted | 4,096 |
+//! | sockets of the admin listener | 64, beside `--max-sockets`; one more gets 503. Bodies of requests are not read |
+//! | pages that watch | [`tap::MAX_WATCHERS`], all who watch together; for each 4 pieces of 2,048 changes wait to be read, then it lags, is told, and ends |
+//! | downloads of records at once | 4, each holding the records that it has yet to write; one more gets 503 |
+//! | connections made only to learn whether the upstream is there | one in 5 s, closed again at once |
+//! | series of metrics | the closed sets in [`metrics::labels`] |
 //! | idle connections to the upstream | 1,024, for 4 s |
 //! | repetitions | a fifth of all exchanges and 100 more; 5 failed attempts to connect within 10 s stop further ones for a second |
-//! | events that a watcher of the tap may lag behind | [`tap::CAPACITY`] of [`tap::MAX_BODY`] bytes |
+//! | a recording that is replayed | 64 MiB a line; its requests and their outcomes are in memory |
+//! | events that wait for the tap's recorder | [`tap::MAX_QUEUED`] with [`tap::MAX_QUEUED_BYTES`] of texts and headers; more are dropped and counted. Where only people look, [`tap::PACE`] a second are taken |
+//! | one message in the tap | `--tap-max-body`; the rest of a longer one is not kept |
+//! | what the tap keeps | 16 MiB of records, the rows of 20,000 exchanges, and of 2,000 connections that are over |
+//! | what the tap takes for open | 20,000 connections and as many exchanges and passing requests; 2,000 clients of passed-through traffic |
+//! | changes that a watcher of the tap may lag behind | 8,192, then it loses the oldest and is told how many |
 //!
 //! # Where to add things
 //!
@@ -120,6 +130,7 @@
 //!   [`proto::bridge`] that its module page names.
 //! - A kind of upstream: a file beside [`upstream`]'s, turned into the same replies.
 //! - A place to keep connections: a variant of [`store::Store`].
+//! - Something to count: a family in `metrics/families.rs`; the README's table is made from it.
 //! - A way to watch: a task that holds a [`tap::Watcher`].
 
 pub mod budget;
@@ -128,10 +139,12 @@ pub mod conn;
 pub mod demo;
 pub mod error;
 pub mod health;
+pub mod legacy_client;
 pub mod logging;
 pub mod metrics;
 pub mod outlet;
 pub mod proto;
+pub mod replay;
 pub mod server;
 pub mod store;
 pub mod tap;

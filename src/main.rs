@@ -1,6 +1,7 @@
 //! The program: arguments become a configuration, logging and the runtime start, and the outcome becomes an exit code.
 //!
-//! Exit codes: 0 when all went well, 1 when not, 2 when the command line or the environment cannot be used. The first
+//! Exit codes: 0 when all went well, 1 when not, 2 when the command line or the environment cannot be used. A replay: 0
+//! when it agrees, 1 when it differs, 2 when it could not be done. The first
 //! SIGTERM or SIGINT asks for a clean end; the second ends the process at once with 128 and the signal's number, as
 //! shells report it.
 
@@ -45,6 +46,10 @@ fn main() -> ExitCode {
         }) => {
             logging::init(&log);
             drive(async |shutdown| mcp_ferry::demo::run(once, listen, admin, shutdown).await)
+        }
+        Ok(Command::Replay(replay)) => {
+            logging::init(&replay.config.log);
+            drive(async |shutdown| mcp_ferry::replay::run(*replay, shutdown).await)
         }
         Ok(Command::Health { url }) => {
             let probed = runtime(&mut Builder::new_current_thread()).map(|runtime| {

@@ -37,13 +37,14 @@ steps=(
     "conformance  | line  | build       | tests/sdk/conformance.sh"
     "recipes      | line  | build       | tests/recipes.sh"
     "browser      | line  | build       | tests/browser.sh"
+    "admin        | line  | build       | tests/admin.sh"
     "rig          | cargo | test        | cd benches/rig && export CARGO_TARGET_DIR=../../target/benches && cargo fmt --check && cargo clippy --all-targets --locked -- -D warnings && cargo test --locked"
     "doc          | one   | test        | env RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --locked"
     "benches      | one   | build rig   | benches/run.sh --smoke"
     # Thousands of sockets on clocks: it wants a core of its own.
     "limits       | line  | sdk test    | tests/limits.sh"
     # Computes on all cores; it comes when the others, which wait for clocks and peers, are over.
-    "simulation   | cargo | sdk conformance soak drain limits vanish recipes browser benches doc | cd tests/simulation/fast && SIMULATION=100000 CARGO_TARGET_DIR=../../../target/simulation cargo test --locked -- --nocapture"
+    "simulation   | cargo | sdk conformance soak drain limits vanish recipes browser admin benches doc | cd tests/simulation/fast && SIMULATION=100000 CARGO_TARGET_DIR=../../../target/simulation cargo test --locked -- --nocapture"
 )
 # So many steps at once; most of them wait more than they compute.
 jobs=4
@@ -115,7 +116,13 @@ start_step() {
     local name=$1
     state[$name]=running begun[$name]=$SECONDS
     printf -- '-- %4d s: %s starts\n' "$SECONDS" "$name"
-    FERRY_TEST_RUN=$run_id/$name timeout --kill-after=10 "$limit" bash -c "${command[$name]}" >"$logs/$name.log" 2>&1 &
+    (
+        status=0
+        FERRY_TEST_RUN=$run_id/$name timeout --kill-after=10 "$limit" bash -c "${command[$name]}" || status=$?
+        # What this shell has computed, and, in the second line, what all those that were waited for have.
+        times >"$logs/$name.times"
+        exit "$status"
+    ) >"$logs/$name.log" 2>&1 &
     step_of[$!]=$name
 }
 
@@ -142,7 +149,8 @@ end_step() { # end_step NAME EXIT-CODE
         kill_children KILL "$name"
     fi
     passed=$((passed + p)) failed=$((failed + f))
-    summary+=("$(printf '%-12s %5d passed %5d failed %6d s  %s' "$name" "$p" "$f" $((SECONDS - begun[$name])) "${why%; }")")
+    summary+=("$(printf '%-12s %5d passed %5d failed %6d s, computed %s  %s' "$name" "$p" "$f" $((SECONDS - begun[$name])) \
+        "$(sed -n '2s/ /+/p' "$logs/$name.times")" "${why%; }")")
     printf -- '-- %4d s: %s\n' "$SECONDS" "${summary[-1]}"
 }
 

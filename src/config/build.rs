@@ -8,7 +8,8 @@ use hyper::Uri;
 use super::flags::{Cli, Logging, Serve, Task};
 use super::parse::Names;
 use super::{
-    Command, Config, EndpointForm, Guard, Limits, Log, Paths, Refused, Upstream, http, watching,
+    Command, Config, EndpointForm, Guard, Limits, Log, LogFormat, Paths, Refused, Replay, Upstream,
+    http, watching,
 };
 
 /// What the flags ask for.
@@ -31,9 +32,35 @@ pub(super) fn command(
             admin: watching::admin(admin, listen.as_slice(), names)?,
             log: log(logging, color),
         }),
+        Some(Task::Replay(flags)) => {
+            replay(flags, color).map(|replay| Command::Replay(Box::new(replay)))
+        }
         Some(Task::Health { url: Some(url) }) => Ok(Command::Health { url }),
         Some(Task::Health { url: None }) => health(env).map(|url| Command::Health { url }),
     }
+}
+
+fn replay(flags: super::flags::Replay, color: bool) -> Result<Replay, Refused> {
+    let Some(url) = flags.upstream else {
+        return Err(Refused::new(
+            "--upstream is missing: the URL of the MCP server to compare with",
+        )
+        .hint("mcp-ferry replay traffic.jsonl --upstream http://127.0.0.1:3000/mcp"));
+    };
+    let mut config = Config::for_upstream(url);
+    config.upstream.headers = flags.header;
+    config.log = Log {
+        filter: flags.log,
+        format: LogFormat::Text,
+        color,
+    };
+    Ok(Replay {
+        files: flags.files,
+        config,
+        all: flags.all,
+        ignore: flags.ignore,
+        json: flags.json,
+    })
 }
 
 fn serve(flags: Serve, names: &Names, color: bool) -> Result<Config, Refused> {

@@ -17,7 +17,7 @@ use super::http::{
     ca_file, header, header_name, health_url, host, listen, network, origin, path, prefix,
     public_url, upstream_url,
 };
-use super::values::{count, duration, size};
+use super::values::{count, duration, pointer, size};
 use super::watching::{AdminFlags, TapFlags};
 use super::{CredentialBinding, EndpointForm, LogFormat, McpMode, UpstreamEra};
 use crate::proto::era::Era;
@@ -37,7 +37,7 @@ const AFTER: &str = "Every flag is also an environment variable: MCP_FERRY_ and 
     args_conflicts_with_subcommands = true,
     disable_help_subcommand = true,
     override_usage = "mcp-ferry --upstream URL [FLAGS]\n       mcp-ferry demo [--once] [--listen ADDR:PORT] [--admin ADDR:PORT]\n       \
-        mcp-ferry health [--url URL]"
+        mcp-ferry replay FILE... --upstream URL [--all]\n       mcp-ferry health [--url URL]"
 )]
 pub(super) struct Cli {
     #[command(subcommand)]
@@ -61,12 +61,43 @@ pub(super) enum Task {
         #[command(flatten)]
         logging: Logging,
     },
+    /// Plays requests that the tap has recorded against a server, and compares: exit code 0 agrees, 1 differs, 2 not done
+    Replay(Replay),
     /// Asks a running ferry whether it is alive: exit code 0 or 1, within 3 s
     Health {
         /// What to ask; by default /healthz on the first address of MCP_FERRY_LISTEN, or on 127.0.0.1:8080
         #[arg(long, value_name = "URL", value_parser = health_url)]
         url: Option<Uri>,
     },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Replay {
+    /// Files of --tap-file, the renamed ones too if they are to be played
+    #[arg(value_name = "FILE", required = true)]
+    pub(super) files: Vec<PathBuf>,
+    /// The MCP endpoint of the server to compare with (required)
+    #[arg(long, value_name = "URL", value_parser = upstream_url)]
+    pub(super) upstream: Option<Uri>,
+    /// Play every request, tool calls too; without it only those that change nothing
+    ///
+    /// initialize, ping, lists, resources/read, prompts/get and completion/complete change nothing.
+    #[arg(long)]
+    pub(super) all: bool,
+    /// A header for every request to the server, as 'Name: value'; may be repeated
+    ///
+    /// Credentials are not recorded, so that they have to be given again.
+    #[arg(long, value_name = "HEADER", value_parser = header, value_delimiter = '\n')]
+    pub(super) header: Vec<(HeaderName, HeaderValue)>,
+    /// Do not compare what stands at this JSON pointer of an outcome, as in /result/content/*/text; may be repeated
+    #[arg(long, value_name = "PATH", value_parser = pointer, value_delimiter = ',')]
+    pub(super) ignore: Vec<String>,
+    /// Tell the outcome as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    /// What to log to stderr: error, warn, info, debug, trace, off, or module=level pairs
+    #[arg(long, value_name = "FILTER", default_value = "error", value_parser = filter)]
+    pub(super) log: String,
 }
 
 #[derive(Debug, Args)]

@@ -49,8 +49,25 @@ pub enum Command {
         /// What to ask.
         url: Uri,
     },
+    /// Play a recording's requests against a server, and compare.
+    Replay(Box<Replay>),
     /// Print this text: help or version.
     Print(String),
+}
+
+/// What is replayed, and against which server.
+#[derive(Debug)]
+pub struct Replay {
+    /// The files of the tap; at least one.
+    pub files: Vec<PathBuf>,
+    /// How the server is reached; nothing is listened on but loopback.
+    pub config: Config,
+    /// Every request, not only those that change nothing.
+    pub all: bool,
+    /// JSON pointers, `*` for any one segment; what lies there or below is not compared.
+    pub ignore: Vec<String>,
+    /// Whether the outcome is told as JSON.
+    pub json: bool,
 }
 
 /// Everything that serving needs to know, valid by construction when it comes from [`parse()`].

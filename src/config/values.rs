@@ -122,6 +122,14 @@ pub(super) fn plain(text: &str) -> String {
     plain
 }
 
+/// A JSON pointer (RFC 6901), or `*` in a segment's place.
+pub(super) fn pointer(text: &str) -> Result<String, String> {
+    match text.starts_with('/') {
+        true => Ok(text.to_owned()),
+        false => Err("has to begin with a slash, as in /result/content".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,6 @@
 //! What crosses the ferry is other people's work, so that the way to look at it is narrow: loopback, unless two flags say
 //! otherwise. Nothing here opens a file or a socket.
 
-use std::ffi::OsStr;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -230,7 +229,7 @@ fn file(text: &str) -> Result<PathBuf, String> {
         return Err("is empty: name a file".to_owned());
     }
     let path = PathBuf::from(text);
-    if path.file_name() == None::<&OsStr> || text.ends_with('/') {
+    if path.file_name().is_none() || text.ends_with('/') {
         return Err(format!("{} is a folder: name a file in it", quoted(text)));
     }
     Ok(path)

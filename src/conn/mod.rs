@@ -85,8 +85,8 @@ impl Registration {
         head: Option<Arc<Head>>,
     ) -> Self {
         shared.metrics.add(Counter::ConnectionsOpened);
-        let opened = |_| Crossing::Opened { front, peer, head };
-        shared.bus.on(label, opened);
+        let opened = || Crossing::Opened { front, peer, head };
+        shared.bus.always(label, opened);
         Self {
             shared: Arc::clone(shared),
             id,
@@ -114,7 +114,7 @@ impl Drop for Registration {
         }
         self.release();
         self.shared.metrics.add(Counter::ConnectionsClosed);
-        self.shared.bus.on(self.label, |_| Crossing::Closed);
+        self.shared.bus.always(self.label, || Crossing::Closed);
     }
 }
 

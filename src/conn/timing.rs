@@ -332,6 +332,42 @@ mod tests {
     }
 
     #[test]
+    fn a_hundred_thousand_names_make_no_series() {
+        let metrics = Arc::new(Metrics::default());
+        let mut timing = Timing::new(&metrics);
+        let series = || {
+            let text = crate::metrics::text(&metrics, &crate::metrics::Levels::default());
+            text.lines().filter(|line| !line.starts_with('#')).count()
+        };
+        let mut after_two = 0;
+        for number in 0..100_000 {
+            let method = match number % 2 {
+                0 => "tools/call".to_owned(),
+                _ => format!("x/{number}"),
+            };
+            let text = format!(
+                r#"{{"jsonrpc":"2.0","id":"i{number}","method":"{method}","params":{{"name":"tool-{number}"}}}}"#
+            );
+            let request = Message::parse(text.into()).expect("a message");
+            let id = request.id().cloned().expect("an id");
+            timing.posted(PostId(number), &request);
+            timing.outcome(
+                &id,
+                &Bytes::from_static(br#"{"jsonrpc":"2.0","id":1,"result":{}}"#),
+            );
+            if number == 1 {
+                after_two = series();
+            }
+        }
+        assert_eq!(series(), after_two);
+        assert_eq!(
+            metrics.requests.get((Method::Other, Outcome::Result)),
+            50_000
+        );
+        assert!(timing.flights.is_empty());
+    }
+
+    #[test]
     fn what_has_no_outcome_is_cancelled_lost_or_was_never_taken() {
         let metrics = Arc::new(Metrics::default());
         let mut timing = Timing::new(&metrics);

@@ -3,28 +3,16 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper::{Method, Request, header};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 
-use crate::proto::sse::{Decoded, Decoder, Event};
+use crate::legacy_client::LegacyClient;
 
 /// The longest that the script waits for one event.
 const PATIENCE: Duration = Duration::from_secs(10);
 const LARGEST_EVENT: usize = 1024 * 1024;
 
 struct OldClient {
-    http: Client<HttpConnector, Full<Bytes>>,
-    base: String,
-    endpoint: String,
-    stream: Incoming,
-    decoder: Decoder,
-    events: std::collections::VecDeque<Event>,
+    client: LegacyClient,
     last_id: u64,
     checks: usize,
 }
@@ -99,34 +87,13 @@ pub(super) async fn run(address: SocketAddr) -> Result<usize, String> {
 
 impl OldClient {
     async fn open(address: SocketAddr) -> Result<Self, String> {
-        let http = Client::builder(TokioExecutor::new()).build_http();
-        let base = format!("http://{address}");
-        let request =
-            Request::get(format!("{base}/sse")).header(header::ACCEPT, "text/event-stream");
-        let request = request
-            .body(Full::default())
-            .map_err(|error| error.to_string())?;
-        let response = http
-            .request(request)
-            .await
-            .map_err(|error| format!("GET /sse: {error}"))?;
-        let mut client = Self {
-            http,
-            base,
-            endpoint: String::new(),
-            stream: response.into_body(),
-            decoder: Decoder::new(LARGEST_EVENT),
-            events: std::collections::VecDeque::new(),
+        let client = LegacyClient::open(address, PATIENCE, LARGEST_EVENT).await?;
+        Ok(Self {
+            client,
             last_id: 0,
-            checks: 0,
-        };
-        let first = client.event().await?;
-        client.check(
-            "the first event is the endpoint",
-            &*first.name == "endpoint",
-        )?;
-        client.endpoint = String::from_utf8_lossy(&first.data).into_owned();
-        Ok(client)
+            // The first event is the endpoint.
+            checks: 1,
+        })
     }
 
     fn check(&mut self, what: &str, holds: bool) -> Result<(), String> {
@@ -138,50 +105,9 @@ impl OldClient {
         }
     }
 
-    async fn event(&mut self) -> Result<Event, String> {
-        loop {
-            if let Some(event) = self.events.pop_front() {
-                return Ok(event);
-            }
-            let frame = tokio::time::timeout(PATIENCE, self.stream.frame()).await;
-            let frame = frame
-                .map_err(|_| "no event in time".to_owned())?
-                .ok_or("the stream ended")?;
-            let data = frame
-                .map_err(|error| error.to_string())?
-                .into_data()
-                .unwrap_or_default();
-            let events = &mut self.events;
-            self.decoder.push(&data, |decoded| {
-                if let Decoded::Event(event) = decoded {
-                    events.push_back(event);
-                }
-            });
-        }
-    }
-
-    async fn post(&self, message: &Value) -> Result<(), String> {
-        let request = Request::builder()
-            .method(Method::POST)
-            .uri(format!("{}{}", self.base, self.endpoint));
-        let request = request.header(header::CONTENT_TYPE, "application/json");
-        let request = request
-            .body(Full::from(message.to_string()))
-            .map_err(|error| error.to_string())?;
-        let response = self
-            .http
-            .request(request)
-            .await
-            .map_err(|error| format!("POST: {error}"))?;
-        match response.status().as_u16() {
-            202 => Ok(()),
-            status => Err(format!("POST was answered {status}")),
-        }
-    }
-
     async fn notify(&self, method: &str) -> Result<(), String> {
-        self.post(&json!({"jsonrpc": "2.0", "method": method}))
-            .await
+        let message = json!({"jsonrpc": "2.0", "method": method});
+        self.client.post(&message).await
     }
 
     async fn request(&mut self, method: &str, params: Value) -> Result<Value, String> {
@@ -200,20 +126,18 @@ impl OldClient {
     ) -> Result<(Value, usize), String> {
         let id = self.last_id;
         self.last_id += 1;
-        self.post(&json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}))
+        self.client
+            .post(&json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}))
             .await?;
         let mut count = 0;
         loop {
-            let event = self.event().await?;
-            let message: Value =
-                serde_json::from_slice(&event.data).map_err(|error| error.to_string())?;
+            let message = self.client.message().await?;
             match message.get("method").and_then(Value::as_str) {
                 Some("sampling/createMessage") => {
                     let result = json!({"role": "assistant", "model": "demo", "content": {"type": "text", "text": "aye"}});
-                    self.post(
-                        &json!({"jsonrpc": "2.0", "id": message.get("id"), "result": result}),
-                    )
-                    .await?;
+                    self.client
+                        .post(&json!({"jsonrpc": "2.0", "id": message.get("id"), "result": result}))
+                        .await?;
                 }
                 Some(method) if method == counted => count += 1,
                 Some(_) => {}

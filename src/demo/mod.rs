@@ -7,7 +7,6 @@
 
 mod client;
 mod server;
-mod show;
 
 use std::future::Future;
 use std::io::Write as _;
@@ -22,8 +21,8 @@ use crate::config::{Admin, Config};
 use crate::error::{Error, Kind, Side};
 use crate::server::{Bound, Shutdown};
 use crate::tap::record::Kind as Crossed;
+use crate::tap::terminal::{Printer, Style};
 use crate::tap::{Change, Seen};
-use show::Show;
 
 /// The port that is tried first.
 const PORT: u16 = 8080;
@@ -64,7 +63,8 @@ pub async fn run(
     if let Some(url) = bound.admin_url() {
         say(&format!("Watch it: {url}\n"));
     }
-    let show = Show::new();
+    let color = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let mut printer = Printer::new(Style::of_stdout(false, color));
     let watcher = bound.tap().and_then(|tap| tap.watch());
     let closed = Arc::new(Notify::new());
     let printing = tokio::task::spawn({
@@ -73,11 +73,11 @@ pub async fn run(
             let Some(mut watcher) = watcher else { return };
             while let Some(seen) = watcher.next().await {
                 let Seen::Change(change) = seen else { continue };
-                if let Some(line) = show.line(&change) {
-                    say(&line);
-                }
-                let over = |change: &Change| matches!(change, Change::Record(it) if it.kind == Crossed::Closed);
-                if over(&change) {
+                let Change::Record(record) = &*change else {
+                    continue;
+                };
+                print(&printer.text(record));
+                if record.kind == Crossed::Closed {
                     told.notify_one();
                 }
             }
@@ -154,6 +154,10 @@ async fn bind(
 }
 
 fn say(text: &str) {
+    print(&format!("{text}\n"));
+}
+
+fn print(text: &str) {
     // A closed pipe must not end the demo.
-    let _ = writeln!(std::io::stdout().lock(), "{text}");
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }

@@ -153,6 +153,14 @@ fn is_literal(text: &str) -> bool {
     clean && !escaped
 }
 
+/// The text with everything visible that hides, ends a line or moves a cursor.
+pub(crate) fn shown(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    // Writing to a string does not fail.
+    escape(text, false, &mut out).ok();
+    out
+}
+
 fn escape(text: &str, in_quotes: bool, out: &mut dyn fmt::Write) -> fmt::Result {
     for char in text.chars() {
         match char {
@@ -169,7 +177,7 @@ fn escape(text: &str, in_quotes: bool, out: &mut dyn fmt::Write) -> fmt::Result 
 
 /// Controls (escape sequences begin with one), line ends of every kind, and what changes the direction or the sight
 /// of the text around it without being seen.
-pub(super) fn is_hidden(char: char) -> bool {
+pub(crate) fn is_hidden(char: char) -> bool {
     char.is_control()
         || matches!(char,
             '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'

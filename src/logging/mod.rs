@@ -18,7 +18,8 @@ use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
 
-use self::fields::{Values, is_hidden};
+use self::fields::Values;
+pub(crate) use self::fields::{is_hidden, shown};
 use crate::config::{Log, LogFormat};
 
 /// Starts logging for the whole process; a second call changes nothing.

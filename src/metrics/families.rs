@@ -34,8 +34,8 @@ pub struct Levels {
 /// What the tap holds at the moment of a scrape.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TapLevels {
-    /// Open live streams of the page.
-    pub viewers: usize,
+    /// Those who watch: open pages, the terminal, the file.
+    pub watchers: usize,
     /// Records that are kept.
     pub records: usize,
     /// Their bytes.
@@ -255,10 +255,10 @@ fn tap(levels: &Levels) -> Vec<Family> {
     let tap = levels.tap;
     vec![
         level(
-            "mcp_ferry_tap_viewers",
+            "mcp_ferry_tap_watchers",
             Unit::None,
-            "Open live streams of the tap's page",
-            count(tap.viewers),
+            "Those who watch the tap: open pages, the terminal, the file",
+            count(tap.watchers),
         ),
         level(
             "mcp_ferry_tap_records",

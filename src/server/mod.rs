@@ -49,7 +49,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
 use crate::budget::Budget;
-use crate::config::{Config, CredentialBinding, McpMode, Paths};
+use crate::config::{Config, CredentialBinding, McpMode, Paths, Terminal};
 use crate::conn::Shared;
 use crate::error::Error;
 use crate::metrics::Metrics;
@@ -151,10 +151,14 @@ impl Bound {
             bodies: config.tap.bodies,
             max_body: config.tap.max_body,
             redact: config.tap.redact.clone(),
+            complete: config.tap.file.is_some() || config.tap.terminal != Terminal::Off,
         };
         let asked = Watching::is_asked_for(&config);
         let begin = || Watching::begin(&bus, records.clone());
-        let watching = asked.then(begin).flatten();
+        let mut watching = asked.then(begin).flatten();
+        if let Some(watching) = &mut watching {
+            watching.show(&config)?;
+        }
         let admin = Admin::bind(&config)?;
         let shared = Shared {
             upstream,

@@ -66,7 +66,7 @@ impl Server {
 fn tap_levels(tap: &Tap) -> TapLevels {
     let state = tap.state();
     TapLevels {
-        viewers: state.watchers,
+        watchers: state.watchers,
         records: state.records,
         bytes: state.bytes,
         missed: state.missed,

@@ -10,11 +10,12 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::{Bound, Shutdown};
-use crate::config::Config;
+use crate::config::{Admin, Config};
 use crate::metrics::{Counter, Metrics};
 
 struct Running {
     address: SocketAddr,
+    admin: SocketAddr,
     metrics: Arc<Metrics>,
     stop: oneshot::Sender<()>,
     served: JoinHandle<()>,
@@ -24,7 +25,13 @@ struct Running {
 async fn start() -> Running {
     let mut config = Config::for_upstream("http://127.0.0.1:1/mcp".parse().expect("a URL"));
     config.listen = vec![([127, 0, 0, 1], 0).into()];
+    config.admin = Some(Admin {
+        listen: ([127, 0, 0, 1], 0).into(),
+        allow_remote: false,
+        token: None,
+    });
     let bound = Bound::bind(config).await.expect("bind");
+    let admin = bound.admin_address().expect("an address");
     let address = *bound.addresses().first().expect("an address");
     let metrics = bound.metrics();
     let (stop, stopped) = oneshot::channel();
@@ -35,6 +42,7 @@ async fn start() -> Running {
     }));
     Running {
         address,
+        admin,
         metrics,
         stop,
         served,
@@ -109,6 +117,19 @@ async fn f27_a_panic_over_one_request_closes_its_socket_alone() {
     assert_eq!(ask(ferry.address, "GET /healthz?panic", "").await, "");
     let answered = ask(ferry.address, "GET /healthz", "").await;
     assert!(answered.starts_with("HTTP/1.1 200"), "{answered}");
+    assert_eq!(ferry.metrics.get(Counter::Panics), 1);
+    drop(ferry.stop);
+    ferry.served.await.expect("no panic of its own");
+}
+
+#[tokio::test]
+async fn f27_a_panic_over_one_admin_request_closes_its_socket_alone() {
+    let ferry = start().await;
+    assert_eq!(ask(ferry.admin, "GET /metrics?panic", "").await, "");
+    for address in [ferry.admin, ferry.address] {
+        let answered = ask(address, "GET /healthz", "").await;
+        assert!(answered.starts_with("HTTP/1.1 200"), "{answered}");
+    }
     assert_eq!(ferry.metrics.get(Counter::Panics), 1);
     drop(ferry.stop);
     ferry.served.await.expect("no panic of its own");

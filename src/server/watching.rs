@@ -11,6 +11,9 @@ use tokio::task::JoinSet;
 use tracing::warn;
 
 use crate::config::{Config, Terminal};
+use crate::error::{Error, Kind, Side};
+use crate::tap::file::JsonLines;
+use crate::tap::terminal::{self, Style};
 use crate::tap::{Bus, Settings, Tap};
 
 /// How long, at the very end, what shows the tap may take to write what is left.
@@ -43,6 +46,29 @@ impl Watching {
             tasks: vec![Box::pin(task)],
             stop,
         })
+    }
+
+    /// Has what crosses printed and written to a file, as the operator asked for.
+    ///
+    /// # Errors
+    /// When the file cannot be written, or the machine has no threads for it.
+    pub(super) fn show(&mut self, config: &Config) -> Result<(), Error> {
+        let start = |error| Error::new(Side::Internal, Kind::Start).because(error);
+        if let Some(file) = &config.tap.file
+            && let Some(watcher) = self.tap.watch()
+        {
+            let file = JsonLines::open(file.clone())?;
+            self.tasks.push(Box::pin(file.run(watcher).map_err(start)?));
+        }
+        if config.tap.terminal != Terminal::Off
+            && let Some(watcher) = self.tap.watch()
+        {
+            let full = config.tap.terminal == Terminal::Full;
+            let style = Style::of_stdout(full, config.log.color);
+            let printing = terminal::print(style, watcher).map_err(start)?;
+            self.tasks.push(Box::pin(printing));
+        }
+        Ok(())
     }
 
     pub(super) fn tap(&self) -> Arc<Tap> {

@@ -25,6 +25,9 @@ use super::{Bus, Event, Incoming};
 pub(crate) const MAX_CHANGES: usize = 8192;
 /// Those who may watch at once.
 pub const MAX_WATCHERS: usize = 16;
+/// Events in a second that are recorded where only people look: about a thousand calls. A process that is busier than that
+/// would do little else than tell of it.
+pub const PACE: u64 = 10_000;
 /// Events that are taken in one turn.
 const TURN: usize = 256;
 /// How often idle clients are looked for.
@@ -39,6 +42,8 @@ pub struct Settings {
     pub max_body: usize,
     /// Names of headers and members that are secret besides the known ones.
     pub redact: Vec<String>,
+    /// Whether every event is wanted, as for a file, or up to [`PACE`] a second, as for people to look at.
+    pub complete: bool,
 }
 
 impl Default for Settings {
@@ -47,6 +52,7 @@ impl Default for Settings {
             bodies: true,
             max_body: super::DEFAULT_MAX_BODY,
             redact: Vec::new(),
+            complete: true,
         }
     }
 }
@@ -91,7 +97,8 @@ impl Tap {
         settings: Settings,
         stop: S,
     ) -> Option<(Arc<Self>, impl Future<Output = ()> + Send + use<S>)> {
-        let incoming = bus.open(settings.max_body)?;
+        let pace = (!settings.complete).then_some(PACE);
+        let incoming = bus.open(settings.max_body, pace)?;
         let moment = (Instant::now(), wall());
         let recorder = Recorder::new(
             Redactor::new(&settings.redact),
@@ -151,7 +158,7 @@ impl Tap {
         if lost > 0 {
             self.missed.fetch_add(lost, Ordering::Relaxed);
             let at = events.first().map_or_else(Instant::now, |event| event.at);
-            changes.push(Arc::new(recorder.missed(at, lost)));
+            changes.extend(recorder.missed(at, lost).map(Arc::new));
         }
         for event in events.drain(..) {
             changes.extend(recorder.take(event).map(Arc::new));

@@ -14,12 +14,15 @@
 //! [`MAX_QUEUED_BYTES`] of their texts and headers wait for it. What is on the bus is not redacted yet; it is there for moments, and
 //! nobody but the task sees it.
 
+pub mod file;
 mod hub;
 pub mod record;
 mod recorder;
 pub mod redact;
 mod ring;
 mod summary;
+pub mod terminal;
+mod writer;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -34,7 +37,7 @@ use tokio::time::Instant;
 use crate::proto::bridge::{About, Cause};
 use crate::proto::era::Era;
 use crate::proto::jsonrpc::{Id, Kind, Message};
-pub use hub::{Filter, MAX_WATCHERS, Rows, Seen, Settings, State, Tap, Watcher};
+pub use hub::{Filter, MAX_WATCHERS, PACE, Rows, Seen, Settings, State, Tap, Watcher};
 use record::Front;
 pub use recorder::Change;
 pub use redact::Redactor;
@@ -287,6 +290,38 @@ struct Open {
     queue: mpsc::Sender<Event>,
     waiting: Arc<Waiting>,
     keep: Keep,
+    pace: Option<Pace>,
+}
+
+/// How many events are taken in a second, so that watching costs a busy process little.
+#[derive(Debug)]
+struct Pace {
+    most: u64,
+    since: Instant,
+    /// The present second, and the events that it had.
+    second: AtomicU64,
+    taken: AtomicU64,
+}
+
+impl Pace {
+    fn new(most: u64) -> Self {
+        Self {
+            most,
+            since: Instant::now(),
+            second: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether there is room in this second. Two threads at the turn of one may both begin it: some more are taken then.
+    fn has_room(&self) -> bool {
+        let second = self.since.elapsed().as_secs();
+        if self.second.load(Ordering::Relaxed) != second {
+            self.second.store(second, Ordering::Relaxed);
+            self.taken.store(0, Ordering::Relaxed);
+        }
+        self.taken.load(Ordering::Relaxed) < self.most
+    }
 }
 
 /// What waits for the recorder, and what could not.
@@ -299,12 +334,24 @@ struct Waiting {
 impl Bus {
     /// Says that something crossed. `what` is only called when somebody watches.
     pub fn emit(&self, what: impl FnOnce(Keep) -> What) {
-        if !self.is_watched() {
-            return;
-        }
-        if let Some(open) = self.open.get() {
+        let Some(open) = self.opened() else { return };
+        if open.takes() {
             open.put(what(open.keep));
+        } else {
+            open.waiting.lost.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Says that a connection began or ended, however much else there is to say: what is open must be known.
+    pub fn always(&self, label: Label, crossing: impl FnOnce() -> Crossing) {
+        if let Some(open) = self.opened() {
+            open.put(What::On(label, crossing()));
+        }
+    }
+
+    fn opened(&self) -> Option<&Open> {
+        let watched = self.watched.load(Ordering::Relaxed);
+        watched.then(|| self.open.get()).flatten()
     }
 
     /// Says what crossed on a translated connection.
@@ -312,10 +359,10 @@ impl Bus {
         self.emit(|keep| What::On(label, crossing(keep)));
     }
 
-    /// Whether anybody watches.
+    /// Whether anybody watches, and there is room for what could be said now.
     #[must_use]
     pub fn is_watched(&self) -> bool {
-        self.watched.load(Ordering::Relaxed)
+        self.opened().is_some_and(Open::takes)
     }
 
     /// A number for a request that passes through.
@@ -330,14 +377,16 @@ impl Bus {
         self.is_watched().then(of)
     }
 
-    /// Begins to watch; `None` when somebody does already. Of each text at most `max_body` bytes are kept.
-    pub(crate) fn open(&self, max_body: usize) -> Option<Incoming> {
+    /// Begins to watch; `None` when somebody does already. Of each text at most `max_body` bytes are kept, and in each
+    /// second at most `pace` events are taken.
+    pub(crate) fn open(&self, max_body: usize, pace: Option<u64>) -> Option<Incoming> {
         let (queue, events) = mpsc::channel(MAX_QUEUED);
         let waiting = Arc::<Waiting>::default();
         let open = Open {
             queue,
             waiting: Arc::clone(&waiting),
             keep: Keep { max_body },
+            pace: pace.map(Pace::new),
         };
         self.open.set(open).ok()?;
         self.watched.store(true, Ordering::Relaxed);
@@ -346,7 +395,14 @@ impl Bus {
 }
 
 impl Open {
+    fn takes(&self) -> bool {
+        self.pace.as_ref().is_none_or(Pace::has_room)
+    }
+
     fn put(&self, what: What) {
+        if let Some(pace) = &self.pace {
+            pace.taken.fetch_add(1, Ordering::Relaxed);
+        }
         let bytes = what.bytes();
         let before = self.waiting.bytes.fetch_add(bytes, Ordering::Relaxed);
         let event = Event {
@@ -425,8 +481,8 @@ mod tests {
     async fn an_unwatched_bus_builds_nothing_and_a_full_one_counts_what_it_drops() {
         let bus = Bus::default();
         bus.emit(|_| unreachable!("nobody watches"));
-        let mut incoming = bus.open(4).expect("nobody watched before");
-        assert!(bus.open(4).is_none(), "one recorder");
+        let mut incoming = bus.open(4, None).expect("nobody watched before");
+        assert!(bus.open(4, None).is_none(), "one recorder");
         for _ in 0..MAX_QUEUED + 5 {
             bus.emit(crossing);
         }
@@ -444,7 +500,9 @@ mod tests {
     #[tokio::test]
     async fn texts_that_wait_are_bounded_in_bytes() {
         let bus = Bus::default();
-        let mut incoming = bus.open(MAX_QUEUED_BYTES).expect("nobody watched before");
+        let mut incoming = bus
+            .open(MAX_QUEUED_BYTES, None)
+            .expect("nobody watched before");
         let large = vec![b'x'; MAX_QUEUED_BYTES / 2 + 1];
         let emit = || {
             bus.on(Label(1), |keep| Crossing::FromUpstream {
@@ -462,5 +520,25 @@ mod tests {
             Some(0),
             "there is room again"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn in_each_second_so_many_events_are_taken_and_connections_always() {
+        let bus = Bus::default();
+        let mut incoming = bus.open(4, Some(3)).expect("nobody watched before");
+        for _ in 0..5 {
+            bus.emit(crossing);
+        }
+        assert!(!bus.is_watched(), "nothing more is built in this second");
+        bus.always(Label(1), || Crossing::Closed);
+        let mut events = Vec::new();
+        assert_eq!(incoming.next(&mut events, 10).await, Some(2));
+        assert_eq!(events.len(), 4, "three of them, and the end");
+        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        assert!(bus.is_watched());
+        bus.emit(crossing);
+        events.clear();
+        assert_eq!(incoming.next(&mut events, 10).await, Some(0));
+        assert_eq!(events.len(), 1);
     }
 }

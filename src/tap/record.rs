@@ -250,6 +250,8 @@ pub enum Outcome {
     Cancelled,
     /// Its connection ended first.
     Lost,
+    /// Events were lost, its outcome perhaps among them.
+    Missed,
     /// A notification: it has no outcome.
     Sent,
 }

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The table of `src/lib.rs`: a module may name what stands in lower layers. `lib.rs` and `main.rs` put it together.
-const LAYERS: [(&str, usize); 14] = [
+const LAYERS: [(&str, usize); 16] = [
     ("proto", 0),
     ("config", 1),
     ("error", 1),
@@ -16,12 +16,14 @@ const LAYERS: [(&str, usize); 14] = [
     ("health", 1),
     ("budget", 1),
     ("outlet", 1),
+    ("legacy_client", 1),
     ("tap", 2),
     ("upstream", 3),
     ("store", 3),
     ("conn", 4),
     ("server", 5),
     ("demo", 6),
+    ("replay", 6),
 ];
 
 /// Within a layer, who may name whom: one way only, so that there is no circle.

@@ -7,7 +7,7 @@ import asyncio
 import json
 
 from clients import Client
-from rig import Ferry, Upstream, main
+from rig import Ferry, Upstream, main, patiently
 
 KIB, MIB = 1024, 1024 * 1024
 # (size of a message's text, how many are in flight at a time)
@@ -54,7 +54,7 @@ async def measured(direction, size, count):
             await asyncio.sleep(1)
             client.writer.transport.resume_reading()
         gate.set()
-        for answer in await asyncio.wait_for(asyncio.gather(*calls), 60):
+        for answer in await patiently(asyncio.gather(*calls)):
             assert len(answer["result"]["content"][0]["text"]) == down
         grown = (ferry.status("VmHWM") - base) * KIB
         client.close()

@@ -6,7 +6,7 @@ import json
 import socket
 import time
 
-from rig import PATIENCE_S
+from rig import patiently
 
 
 def request(method, path, body=None, headers=()):
@@ -29,7 +29,7 @@ async def exchange(port, raw, source=None):
     reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=source)
     try:
         writer.write(raw)
-        return await asyncio.wait_for(read_head(reader), PATIENCE_S)
+        return await patiently(read_head(reader))
     except (asyncio.IncompleteReadError, ConnectionError):
         return 0, {}
     finally:
@@ -54,7 +54,7 @@ class Client:
         await asyncio.get_running_loop().sock_connect(plain, ("127.0.0.1", port))
         client.reader, client.writer = await asyncio.open_connection(sock=plain, limit=buffer or 2**16)
         client.writer.write(request("GET", "/sse", headers=headers))
-        status, fields = await asyncio.wait_for(read_head(client.reader), PATIENCE_S)
+        status, fields = await patiently(read_head(client.reader))
         if status != 200:
             client.writer.transport.abort()
             raise Refused(status, fields)
@@ -106,7 +106,7 @@ class Client:
             reader, writer = self.poster
             try:
                 writer.write(request("POST", self.endpoint, raw))
-                status, fields = await asyncio.wait_for(read_head(reader), PATIENCE_S)
+                status, fields = await patiently(read_head(reader))
                 await reader.readexactly(int(fields.get("content-length", 0)))
                 return status
             except (asyncio.IncompleteReadError, ConnectionError):
@@ -122,7 +122,7 @@ class Client:
         if status != 202:
             self.waiting.pop(self.last_id)
             raise NotAccepted(status)
-        return await asyncio.wait_for(future, PATIENCE_S)
+        return await patiently(future)
 
     async def call(self, tool, **arguments):
         return await self.ask("tools/call", {"name": tool, "arguments": arguments})

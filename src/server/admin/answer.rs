@@ -92,8 +92,6 @@ pub(super) enum Denied {
     Method(&'static str),
     /// The query cannot be read; says why.
     Query(&'static str),
-    /// There is nothing of that name.
-    Unknown(&'static str),
     /// As many do this at once as may.
     Busy(&'static str),
 }
@@ -105,7 +103,7 @@ impl Denied {
             Self::Host(_) | Self::Origin(_) | Self::Site => StatusCode::FORBIDDEN,
             Self::NoToken | Self::WrongToken => StatusCode::UNAUTHORIZED,
             Self::TooManyTokens => StatusCode::TOO_MANY_REQUESTS,
-            Self::NoRoute | Self::Unknown(_) => StatusCode::NOT_FOUND,
+            Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Busy(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -150,7 +148,6 @@ impl fmt::Display for Denied {
             Self::NoRoute => f.write_str("nothing is served here; the page is at /"),
             Self::Method(allow) => write!(f, "this path takes {allow}"),
             Self::Query(why) => f.write_str(why),
-            Self::Unknown(what) => f.write_str(what),
             Self::Busy(what) => f.write_str(what),
         }
     }

@@ -82,7 +82,7 @@ fn state(shared: &Shared, tap: &Tap) -> serde_json::Value {
         "now": milliseconds(),
         "stored": {"records": state.records, "bytes": state.bytes, "max_bytes": state.max_bytes},
         "missed": state.missed,
-        "viewers": state.watchers,
+        "watchers": state.watchers,
     })
 }
 

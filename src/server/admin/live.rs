@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -29,6 +29,8 @@ const PACE: Duration = Duration::from_millis(25);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Pieces that wait for a viewer to read.
 const PIECES: usize = 4;
+/// How long a viewer may read nothing while pieces wait for it: then its place is another's.
+const STALL: Duration = Duration::from_secs(30);
 /// Changes that go in one piece.
 const MOST: usize = 2048;
 
@@ -43,7 +45,9 @@ pub(super) fn begin(
     ))?;
     let (sender, pieces) = mpsc::channel(PIECES);
     let viewer = Viewer { watcher, seq: 0 };
-    tokio::task::spawn(viewer.run(Arc::clone(shared), Arc::clone(tap), after, sender));
+    let shared = Arc::clone(shared);
+    let closing = async move { shared.closed().await };
+    tokio::task::spawn(viewer.run(closing, Arc::clone(tap), after, sender));
     Ok(of("text/event-stream", Body::Sent(pieces)))
 }
 
@@ -63,16 +67,16 @@ enum Heard {
 impl Viewer {
     async fn run(
         mut self,
-        shared: Arc<Shared>,
+        closing: impl Future<Output = ()>,
         tap: Arc<Tap>,
         after: u64,
         sender: mpsc::Sender<Bytes>,
     ) {
-        let mut closing = pin!(shared.closed());
+        let mut closing = pin!(closing);
         let mut piece = self.welcome(&tap, after);
         loop {
             let sent = tokio::select! {
-                sent = sender.send(piece.into()) => sent,
+                sent = sender.send_timeout(piece.into(), STALL) => sent,
                 () = &mut closing => return,
             };
             if sent.is_err() {
@@ -88,8 +92,9 @@ impl Viewer {
                 Ok(Heard::Changes(changes)) => self.told(&changes),
                 Ok(Heard::Missed(count)) => {
                     let missed = event("missed", &serde_json::json!({ "count": count }));
+                    drop(self.watcher);
                     // It ends either way.
-                    let _ = sender.try_send(missed.into());
+                    let _ = sender.send_timeout(missed.into(), STALL).await;
                     return;
                 }
                 Ok(Heard::End) => return,
@@ -233,4 +238,97 @@ fn event(name: &str, data: &impl Serialize) -> String {
         let _ = write!(text, "event: {name}\ndata: {data}\n\n");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::tap::record::Front;
+    use crate::tap::{Bus, Crossing, Label, Settings};
+
+    /// Says that this many connections were opened, and lets the recorder take them.
+    async fn say(bus: &Bus, tap: &Tap, count: u64) {
+        for label in 1..=count {
+            bus.on(Label(label), |_| Crossing::Opened {
+                front: Front::Sse,
+                peer: Ipv4Addr::LOCALHOST.into(),
+                head: None,
+            });
+            if label % 64 == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        while tap.rows().connections.len() < usize::try_from(count).expect("few") {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_viewer_that_does_not_read_is_told_its_loss_and_its_place_is_free() {
+        let bus = Bus::default();
+        let (tap, recording) =
+            Tap::start(&bus, Settings::default(), std::future::pending()).expect("the first");
+        let recording = tokio::task::spawn(recording);
+        let (_running, closing) = tokio::sync::watch::channel(false);
+        let (sender, mut pieces) = mpsc::channel(PIECES);
+        let viewer = Viewer {
+            watcher: tap.watch().expect("a place"),
+            seq: 0,
+        };
+        let closed = async move {
+            let mut closing = closing;
+            let _ = closing.wait_for(|closing| *closing).await;
+        };
+        let task = tokio::task::spawn(viewer.run(closed, Arc::clone(&tap), 0, sender));
+        // Each is a record and a row.
+        say(&bus, &tap, 20_000).await;
+        let mut text = String::new();
+        while let Some(piece) = pieces.recv().await {
+            text += std::str::from_utf8(&piece).expect("text");
+        }
+        task.await.expect("no panic");
+        let last = text.trim_end().rsplit("\n\n").next().expect("an event");
+        let data = last
+            .strip_prefix("event: missed\ndata: ")
+            .expect("the loss comes last");
+        let data: serde_json::Value = serde_json::from_str(data).expect("JSON");
+        assert!(data["count"].as_u64() > Some(1000), "{data}");
+        assert_eq!(tap.state().watchers, 0);
+        recording.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_viewer_that_never_reads_again_loses_its_place() {
+        let bus = Bus::default();
+        let (tap, recording) =
+            Tap::start(&bus, Settings::default(), std::future::pending()).expect("the first");
+        let recording = tokio::task::spawn(recording);
+        let (sender, _pieces) = mpsc::channel(PIECES);
+        let viewer = Viewer {
+            watcher: tap.watch().expect("a place"),
+            seq: 0,
+        };
+        let task =
+            tokio::task::spawn(viewer.run(std::future::pending(), Arc::clone(&tap), 0, sender));
+        // Comments fill the pieces too.
+        task.await.expect("no panic");
+        assert_eq!(tap.state().watchers, 0);
+        recording.abort();
+    }
+
+    #[test]
+    fn of_each_row_the_last_state_is_told_and_nothing_from_before_a_clearing_after_it() {
+        let record = |seq| {
+            Arc::new(Change::Record(Arc::new(Record {
+                seq,
+                ..Record::default()
+            })))
+        };
+        let changes = [record(1), Arc::new(Change::Cleared), record(2)];
+        let kept = last_states(&changes);
+        assert_eq!(kept.len(), 3);
+        assert!(matches!(kept.first(), Some(Change::Record(record)) if record.seq == 1));
+    }
 }

@@ -25,7 +25,7 @@ use time::{Duration, OffsetDateTime};
 use tokio::time::Instant;
 
 use super::record::{
-    ConnectionRow, ExchangeRow, FORMAT, Headers, Kind, Party, Record, RequestHead,
+    ConnectionRow, ExchangeRow, FORMAT, Headers, Kind, Outcome, Party, Record, RequestHead,
 };
 use super::redact::Redactor;
 use super::summary::Read;
@@ -128,11 +128,19 @@ impl Recorder {
         self.changes.drain(..)
     }
 
-    /// So many events were lost.
-    pub(crate) fn missed(&mut self, at: Instant, count: u64) -> Change {
+    /// So many events were lost. What was open may have ended with them: nobody knows, and nothing waits for it.
+    pub(crate) fn missed(&mut self, at: Instant, count: u64) -> impl Iterator<Item = Change> {
         let mut record = self.record(at, Kind::Missed);
         record.count = Some(count);
-        Change::Record(Arc::new(record))
+        self.push(record);
+        let open: Vec<u64> = self.open.keys().copied().collect();
+        for exchange in open {
+            self.settle(at, Some(exchange), Outcome::Missed, None, 0);
+        }
+        self.connections.values_mut().for_each(Connection::forget);
+        self.passages.forget();
+        self.show_rows();
+        self.changes.drain(..)
     }
 
     /// The rows of what is open.

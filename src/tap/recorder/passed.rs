@@ -69,6 +69,13 @@ struct Collected {
     size: usize,
 }
 
+impl Passages {
+    /// What is under way is not known any more.
+    pub(super) fn forget(&mut self) {
+        self.open.clear();
+    }
+}
+
 impl Collected {
     fn push(&mut self, piece: &Text, limit: usize) {
         let room = limit.saturating_sub(self.bytes.len());

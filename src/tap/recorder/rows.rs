@@ -107,6 +107,17 @@ impl Connection {
         }
     }
 
+    /// What is under way is not known any more.
+    pub(super) fn forget(&mut self) {
+        self.requests.clear();
+        self.calls.clear();
+        self.asked.clear();
+        self.notices.clear();
+        self.told.clear();
+        self.cancelled = None;
+        self.posts.clear();
+    }
+
     /// The request of the server that the client knows by this id, or that has this method and is not known to it yet.
     pub(super) fn asked_of_client(&mut self, id: Option<&Id>, method: &str) -> Option<u64> {
         let place = self

@@ -407,3 +407,24 @@ fn without_bodies_a_record_says_what_a_message_is_and_nothing_of_what_it_holds()
     let back: Record = serde_json::from_str(&line).expect("the format reads itself");
     assert_eq!(serde_json::to_string(&back).expect("JSON"), line);
 }
+
+#[test]
+fn what_was_open_when_events_were_lost_has_an_unknown_end() {
+    let mut story = Story::new();
+    story.opened();
+    story.posts(1, CALL);
+    story.sends(1, Cause::Request(Id::Number(5)), CALL);
+    let at = story.at;
+    let changes: Vec<Change> = story.recorder.missed(at, 7).collect();
+    let told = changes.iter().any(
+        |it| matches!(it, Change::Record(it) if it.kind == Kind::Missed && it.count == Some(7)),
+    );
+    let unknown = changes
+        .iter()
+        .any(|it| matches!(it, Change::Exchange(row) if row.outcome == Outcome::Missed));
+    assert!(told && unknown, "{changes:?}");
+    let result = r#"{"jsonrpc":"2.0","id":5,"result":{}}"#;
+    story.delivers(About::Outcome(Id::Number(5)), result);
+    assert_eq!(story.recorder.open_rows().0[0].in_flight, 0);
+    assert!(story.recorder.open_rows().1.is_empty());
+}

@@ -213,7 +213,7 @@ async fn sixteen_may_watch_and_their_streams_end_with_the_ferry() {
         viewers.push(viewer);
     }
     let metrics = super::metrics_of(&ferry).await;
-    assert!(metrics.contains("\nmcp_ferry_tap_viewers 16"), "{metrics}");
+    assert!(metrics.contains("\nmcp_ferry_tap_watchers 16"), "{metrics}");
     let refused = get(&ferry, "/api/live", &[BEARER]).await;
     assert_eq!(refused.status(), 503);
     assert!(
@@ -227,7 +227,7 @@ async fn sixteen_may_watch_and_their_streams_end_with_the_ferry() {
         while get(&ferry, "/metrics", &[])
             .await
             .text()
-            .contains("tap_viewers 16")
+            .contains("tap_watchers 16")
         {}
     })
     .await;

@@ -1,6 +1,9 @@
 //! Rough handling of the admin listener: heads too long, methods nobody knows, bodies where none belong, too many sockets.
 
+use tokio::io::AsyncWriteExt as _;
+
 use super::{BEARER, get, start};
+use crate::support::clock::within;
 use crate::support::http::{Wire, exchange, request};
 use crate::support::upstream::Upstream;
 
@@ -14,7 +17,7 @@ async fn what_is_no_request_gets_an_error_and_what_is_one_is_still_served() {
         (b"hello\r\n\r\n".to_vec(), [400, 400]),
         (request("GET", &long, &[], b""), [414, 431]),
         (
-            request("GET", "/", &[("X", &"x".repeat(100_000))], b""),
+            request("GET", "/", &[("X", &"x".repeat(300_000))], b""),
             [431, 431],
         ),
         (request("BREW", "/", &[], b""), [405, 405]),
@@ -33,11 +36,14 @@ async fn what_is_no_request_gets_an_error_and_what_is_one_is_still_served() {
         (request("GET", "/../etc/passwd", &[], b""), [404, 404]),
     ] {
         let mut wire = Wire::connect(ferry.admin()).await;
-        wire.write(&bytes).await;
-        let head = crate::support::clock::within("a head", wire.head())
-            .await
-            .expect("an answer");
+        // What is refused early need not be read to its end, and the socket is closed in its middle then.
+        let _ = wire.socket.write_all(&bytes).await;
+        let head = within("a head", wire.head()).await;
         let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).into_owned();
+        let Some(head) = head else {
+            assert!(bytes.len() > 64 * 1024, "{shown}: no answer");
+            continue;
+        };
         assert!(statuses.contains(&head.status()), "{shown}: {head:?}");
     }
     let mut wire = Wire::connect(ferry.admin()).await;

@@ -1,6 +1,7 @@
 // Which clients are put before which server, and which scenarios each pair runs. Whatever exists can be run with `--all`; the
-// choice without it is what fits into the time of one test run: before servers of the handshake era every old client, before
-// those of 2026-07-28 the oldest, the newest and the most used of each language.
+// choice without it is what fits into the time of one test run: before servers of the handshake era the oldest, the newest and
+// the most used client of each language, before four servers of different kinds those between them too; before servers of
+// 2026-07-28 the oldest, the newest and the most used.
 const always = [
   'initialize',
   'tools',
@@ -76,15 +77,21 @@ const chosen = {
 // Of the clients of /mcp one is enough where everything passes unchanged.
 const passing = ['ts-2.4.0-http', 'py-1.30.0-http', 'ts-2.4.0-modern', 'py-2.3.0-modern'];
 
+// Clients that differ little from their neighbours, and the servers before which they are run all the same.
+const between = ['ts-1.10.2', 'ts-2.4.0', 'py-1.9.4', 'py-2.3.0'];
+const kinds = ['ts-stateful', 'py1.30-stateful-sse', 'py1.30-stateless-sse', 'json-lines'];
+
 export function isRun(client, server, all) {
   if (server.direct && client.modern) return false; // it speaks the old transport only
   if (all && !(client.speaks && !server.modernOnly)) return true;
+  if (between.includes(client.name)) return kinds.includes(server.name);
   return chosen[server.name]?.includes(client.name) ?? !passing.includes(client.name);
 }
 
 export function scenariosOf(client, server, all) {
   if (server.changing) return ['upgrade'];
   const applying = [...always, ...(server.modernOnly ? besides : []), ...(server.dual ? ['stays-in-handshake'] : [])];
-  const hurried = !all && server.name in chosen && !patient[server.name]?.includes(client.name);
+  const like = server.name in chosen ? !patient[server.name]?.includes(client.name) : between.includes(client.name);
+  const hurried = !all && like;
   return applying.filter(scenario => !(hurried && long.includes(scenario)));
 }

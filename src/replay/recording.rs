@@ -1,0 +1,346 @@
+//! Files of the tap become connections: the requests of their clients in order, each with its outcome, and the clients'
+//! answers to what servers asked.
+//!
+//! A file may hold several runs of the ferry one after the other; numbers begin anew in each. Files are put in the order
+//! of their first records. What cannot be read is counted: lines that are no JSON, a last line that is cut, JSON that is
+//! no record, records of a format that is newer. Bounds: [`LONGEST_LINE`]; what is kept is the requests, their outcomes
+//! and the answers.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::tap::record::{FORMAT, Front, Kind, MessageKind, Party, Record};
+use crate::tap::redact;
+
+/// Bytes of one line; a longer one is not read.
+const LONGEST_LINE: u64 = 64 * 1024 * 1024;
+
+/// What was read.
+#[derive(Debug, Default)]
+pub(super) struct Recording {
+    pub(super) connections: Vec<Connection>,
+    pub(super) read: Read,
+}
+
+/// How much of the files could be used.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Read {
+    pub(super) records: u64,
+    /// Lines that are no JSON, or too long.
+    pub(super) unreadable: u64,
+    /// Last lines that are cut.
+    pub(super) half_written: u64,
+    /// Lines of JSON that are no records.
+    pub(super) foreign: u64,
+    /// Records of a newer format.
+    pub(super) newer: u64,
+    /// Records that the tap itself says it lost.
+    pub(super) lost: u64,
+}
+
+impl Read {
+    pub(super) fn complaints(&self) -> Vec<String> {
+        [
+            (self.unreadable, "unreadable"),
+            (self.half_written, "half-written"),
+            (self.foreign, "JSON but no record of the tap"),
+            (self.newer, "of a newer format"),
+        ]
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect()
+    }
+}
+
+/// One recorded connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) label: String,
+    pub(super) front: Option<Front>,
+    /// The parameters of its handshake.
+    pub(super) initialize: Option<Value>,
+    pub(super) calls: Vec<Call>,
+    /// What the client answered: the method it was asked, and the whole answer.
+    pub(super) answers: VecDeque<(String, Value)>,
+}
+
+/// One recorded request of the client.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) exchange: u64,
+    pub(super) method: String,
+    pub(super) name: Option<String>,
+    pub(super) params: Option<Value>,
+    /// Why it cannot be sent again.
+    pub(super) unplayable: Option<&'static str>,
+    pub(super) outcome: Option<Outcome>,
+}
+
+/// How a recorded request went.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// The message: a result or an error.
+    Message(Value),
+    /// Its text was cut or not kept.
+    Unreadable,
+}
+
+impl Recording {
+    /// Reads files, whose order does not matter.
+    pub(super) fn read(paths: &[PathBuf]) -> Result<Self, String> {
+        let mut recording = Self::default();
+        let mut files = Vec::with_capacity(paths.len());
+        for path in paths {
+            let records = read_file(path, &mut recording.read);
+            files.push(records.map_err(|error| format!("{}: {error}", path.display()))?);
+        }
+        // Times of one clock in one form: they sort as text. Empty files come first and do no harm.
+        files.sort_by(|a, b| first_time(a).cmp(first_time(b)));
+        let mut builder = Builder::default();
+        for record in files.into_iter().flatten() {
+            recording.read.records = recording.read.records.saturating_add(1);
+            if record.kind == Kind::Missed {
+                let count = record.count.unwrap_or_default();
+                recording.read.lost = recording.read.lost.saturating_add(count);
+            }
+            builder.take(record);
+        }
+        if recording.read.records == 0 {
+            let complaints = recording.read.complaints();
+            return Err(match complaints.is_empty() {
+                true => "the files are empty".to_owned(),
+                false => format!("no line is a record of the tap: {}", complaints.join(", ")),
+            });
+        }
+        recording.connections = builder.connections;
+        Ok(recording)
+    }
+}
+
+fn first_time(records: &[Record]) -> &str {
+    records.first().map_or("", |record| record.time.as_str())
+}
+
+fn read_file(path: &Path, read: &mut Read) -> io::Result<Vec<Record>> {
+    if path.is_dir() {
+        return Err(io::Error::other("it is a directory"));
+    }
+    let mut file = BufReader::new(File::open(path)?);
+    let mut records = Vec::new();
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let length = file
+            .by_ref()
+            .take(LONGEST_LINE)
+            .read_until(b'\n', &mut line)?;
+        if length == 0 {
+            return Ok(records);
+        }
+        let whole = line.ends_with(b"\n");
+        if !whole && u64::try_from(length).is_ok_and(|length| length == LONGEST_LINE) {
+            read.unreadable = read.unreadable.saturating_add(1);
+            skip_line(&mut file)?;
+        } else if !line.trim_ascii().is_empty() {
+            records.extend(parse(&line, whole, read));
+        }
+    }
+}
+
+fn skip_line(file: &mut BufReader<File>) -> io::Result<()> {
+    loop {
+        let buffer = file.fill_buf()?;
+        if buffer.is_empty() {
+            return Ok(());
+        }
+        let end = memchr::memchr(b'\n', buffer);
+        let length = end.map_or(buffer.len(), |end| end.saturating_add(1));
+        file.consume(length);
+        if end.is_some() {
+            return Ok(());
+        }
+    }
+}
+
+fn parse(line: &[u8], whole: bool, read: &mut Read) -> Option<Record> {
+    let counter = match serde_json::from_slice::<Record>(line) {
+        Ok(record) if record.v == FORMAT && record.seq > 0 => return Some(record),
+        Ok(record) if record.v > FORMAT => &mut read.newer,
+        Ok(_) => &mut read.foreign,
+        // A later format may have kinds that this one does not know.
+        Err(_) => match serde_json::from_slice::<Value>(line) {
+            Ok(other) if other.get("v").and_then(Value::as_u64) > Some(FORMAT.into()) => {
+                &mut read.newer
+            }
+            Ok(_) => &mut read.foreign,
+            Err(_) if !whole => &mut read.half_written,
+            Err(_) => &mut read.unreadable,
+        },
+    };
+    *counter = counter.saturating_add(1);
+    None
+}
+
+/// Puts records together.
+#[derive(Default)]
+struct Builder {
+    connections: Vec<Connection>,
+    /// Of this run of the ferry: where a connection is in the list.
+    labels: HashMap<String, usize>,
+    /// Likewise, where an exchange's request is: connection and call.
+    calls: HashMap<u64, (usize, usize)>,
+    /// Likewise, what a server's question asks: connection and method.
+    questions: HashMap<u64, (usize, String)>,
+    last: u64,
+}
+
+impl Builder {
+    fn take(&mut self, record: Record) {
+        if record.seq <= self.last {
+            // Another run of the ferry.
+            self.labels.clear();
+            self.calls.clear();
+            self.questions.clear();
+        }
+        self.last = record.seq;
+        let Some(at) = self.connection(&record) else {
+            return;
+        };
+        let (Some(exchange), Some(message)) = (record.exchange, &record.message) else {
+            return;
+        };
+        let from_client = record.from == Some(Party::Client);
+        let to_client = record.to == Some(Party::Client);
+        match message.kind {
+            MessageKind::Request if from_client && !self.calls.contains_key(&exchange) => {
+                self.request(at, exchange, &record);
+            }
+            // Both legs carry it; the client's is the one that it answers.
+            MessageKind::Request if to_client => {
+                let method = message.method.clone().unwrap_or_default();
+                self.questions.insert(exchange, (at, method));
+            }
+            MessageKind::Result | MessageKind::Error if to_client => {
+                self.outcome(exchange, &record)
+            }
+            MessageKind::Result | MessageKind::Error if from_client => {
+                self.answer(exchange, &record)
+            }
+            MessageKind::Batch if from_client => self.request(at, exchange, &record),
+            _ => {}
+        }
+    }
+
+    fn connection(&mut self, record: &Record) -> Option<usize> {
+        let label = record.connection.clone()?;
+        let next = self.connections.len();
+        let at = *self.labels.entry(label.clone()).or_insert(next);
+        if at == next {
+            self.connections.push(Connection {
+                label,
+                front: None,
+                initialize: None,
+                calls: Vec::new(),
+                answers: VecDeque::new(),
+            });
+        }
+        let connection = self.connections.get_mut(at)?;
+        connection.front = record.front.or(connection.front);
+        Some(at)
+    }
+
+    fn request(&mut self, at: usize, exchange: u64, record: &Record) {
+        let (Some(connection), Some(message)) = (self.connections.get_mut(at), &record.message)
+        else {
+            return;
+        };
+        let method = message.method.clone().unwrap_or_default();
+        let body = value(record);
+        let mut params = body.as_ref().and_then(|body| body.get("params")).cloned();
+        if let Some(params) = &mut params {
+            without_envelope(params);
+        }
+        if method == "initialize" && connection.initialize.is_none() {
+            connection.initialize = params.clone();
+        }
+        let secret = || method != "initialize" && params.as_ref().is_some_and(is_redacted);
+        let unplayable = match &body {
+            _ if message.kind == MessageKind::Batch => Some("is a batch"),
+            None if record.cut => Some("was cut by --tap-max-body"),
+            None => Some("its text was not kept (--tap-bodies off)"),
+            Some(_) if secret() => Some("has a redacted secret in its parameters"),
+            Some(_) => None,
+        };
+        let place = (at, connection.calls.len());
+        self.calls.insert(exchange, place);
+        connection.calls.push(Call {
+            exchange,
+            method,
+            name: message.name.clone(),
+            params,
+            unplayable,
+            outcome: None,
+        });
+    }
+
+    fn outcome(&mut self, exchange: u64, record: &Record) {
+        let place = self.calls.get(&exchange).copied();
+        let call = place.and_then(|(connection, call)| {
+            self.connections.get_mut(connection)?.calls.get_mut(call)
+        });
+        if let Some(call) = call
+            && call.outcome.is_none()
+        {
+            call.outcome = Some(value(record).map_or(Outcome::Unreadable, Outcome::Message));
+        }
+    }
+
+    fn answer(&mut self, exchange: u64, record: &Record) {
+        let Some((at, method)) = self.questions.remove(&exchange) else {
+            return;
+        };
+        if let (Some(connection), Some(answer)) = (self.connections.get_mut(at), value(record)) {
+            connection.answers.push_back((method, answer));
+        }
+    }
+}
+
+fn value(record: &Record) -> Option<Value> {
+    let body = record.body.as_ref().filter(|_| !record.cut)?;
+    serde_json::from_str(body.get()).ok()
+}
+
+/// Whether something in it was taken out. Nesting is bounded by the reader of JSON.
+fn is_redacted(value: &Value) -> bool {
+    match value {
+        Value::String(text) => {
+            redact::is_redacted(text)
+                || text.contains("%5Bredacted%5D")
+                || text.contains("%5Bhash%20")
+        }
+        Value::Array(values) => values.iter().any(is_redacted),
+        Value::Object(members) => members.values().any(is_redacted),
+        _ => false,
+    }
+}
+
+/// Takes out what requests of 2026-07-28 say about their client: the ferry in between says it for itself.
+fn without_envelope(params: &mut Value) {
+    let Some(params) = params.as_object_mut() else {
+        return;
+    };
+    if let Some(meta) = params.get_mut("_meta").and_then(Value::as_object_mut) {
+        meta.retain(|name, _| !name.starts_with("io.modelcontextprotocol/"));
+        if meta.is_empty() {
+            params.remove("_meta");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,260 @@
+//! The tap's file: a [`Record`] a line, for `mcp-ferry replay`, for `jq`, for later.
+//!
+//! Only whole lines are appended. An existing file is gone on with; where its last line is cut, a line end comes first.
+//! A file that has grown to its size becomes `FILE.1`, that one `FILE.2`, and so on. New files can be read by their owner
+//! only.
+//!
+//! When nothing can be written, because the disk is full or the directory has gone, records are counted instead, the log
+//! says so once in a while, and every second it is tried again. When it goes on, a `missed` record stands for those that
+//! are not there. Bounds: [`BUFFER`] bytes, and one record, wait to be written, for a second at most.
+
+use std::fs::{self, File, OpenOptions};
+use std::future::Future;
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use tokio::time::{Duration, Instant};
+use tracing::{info, warn};
+
+use super::Watcher;
+use super::record::{FORMAT, Kind, Record};
+use super::writer::{self, Gaps, Sink};
+use crate::config::TapFile;
+use crate::error::{self, Error, Side};
+
+/// Bytes that are written at once.
+const BUFFER: usize = 64 * 1024;
+/// The log says at most this often that records are lost.
+const SAID_EVERY: Duration = Duration::from_secs(60);
+
+/// The file, ready to be written.
+#[derive(Debug)]
+pub struct JsonLines {
+    settings: TapFile,
+    /// `None` while it cannot be written.
+    file: Option<File>,
+    /// Bytes of whole lines in it.
+    size: u64,
+    /// Whole lines that are not in it yet.
+    buffer: Vec<u8>,
+    /// How many those are.
+    buffered: u64,
+    gaps: Gaps,
+    /// As it was when the buffer was empty.
+    written: Gaps,
+    /// Records lost since writing failed.
+    lost: u64,
+    said: Option<Instant>,
+}
+
+impl JsonLines {
+    /// Opens the file, or creates it.
+    ///
+    /// # Errors
+    /// When that is not possible, or it is no regular file; a fault of the configuration.
+    pub fn open(settings: TapFile) -> Result<Self, Error> {
+        let kind = error::Kind::TapFile(settings.path.clone());
+        let opened = open(&settings.path);
+        let (file, size) = opened.map_err(|error| Error::new(Side::Config, kind).because(error))?;
+        Ok(Self {
+            settings,
+            file: Some(file),
+            size,
+            buffer: Vec::new(),
+            buffered: 0,
+            gaps: Gaps::default(),
+            written: Gaps::default(),
+            lost: 0,
+            said: None,
+        })
+    }
+
+    /// Writes what the watcher sees, on a thread of its own. The future ends when everything is written after the tap's
+    /// end.
+    ///
+    /// # Errors
+    /// When the machine has no thread for it.
+    pub fn run(self, watcher: Watcher) -> io::Result<impl Future<Output = ()> + Send + 'static> {
+        writer::start("tap-file", self, watcher)
+    }
+
+    fn line(&mut self, record: &Record) {
+        let start = self.buffer.len();
+        if serde_json::to_writer(&mut self.buffer, record).is_err() {
+            // No record is unwritable; if one were, half of it would not stay.
+            self.buffer.truncate(start);
+            return;
+        }
+        self.buffer.push(b'\n');
+    }
+
+    /// Writes the buffer. Whatever of it was not written is lost, but never half a line.
+    fn write(&mut self) {
+        if self.buffer.is_empty() {
+            return;
+        }
+        let length = u64::try_from(self.buffer.len()).unwrap_or(u64::MAX);
+        if self.size > 0 && self.size.saturating_add(length) > self.settings.size {
+            self.rotate();
+        }
+        let went = match &mut self.file {
+            Some(file) => file.write_all(&self.buffer),
+            None => return self.lose(None),
+        };
+        match went {
+            Ok(()) => {
+                self.size = self.size.saturating_add(length);
+                self.written = self.gaps;
+                self.buffer.clear();
+                self.buffered = 0;
+            }
+            Err(error) => {
+                // What was written of it is half a line perhaps. If that cannot be undone either, opening it again will see.
+                if let Some(file) = self.file.take() {
+                    let _ = file.set_len(self.size);
+                }
+                self.lose(Some(&error));
+            }
+        }
+    }
+
+    fn lose(&mut self, why: Option<&io::Error>) {
+        self.lost = self.lost.saturating_add(self.buffered);
+        self.buffer.clear();
+        self.buffered = 0;
+        self.gaps = self.written;
+        let now = Instant::now();
+        let due = |said: Instant| now.saturating_duration_since(said) >= SAID_EVERY;
+        if self.said.is_none_or(due) {
+            self.said = Some(now);
+            let (path, lost) = (self.settings.path.display(), self.lost);
+            match why {
+                Some(error) => warn!(%path, lost, %error, "the tap's file cannot be written"),
+                None => warn!(%path, lost, "the tap's file still cannot be written"),
+            }
+        }
+    }
+
+    fn reopen(&mut self) {
+        match open(&self.settings.path) {
+            Ok((file, size)) => {
+                (self.file, self.size) = (Some(file), size);
+                let (path, lost) = (self.settings.path.display(), self.lost);
+                info!(%path, lost, "the tap's file can be opened again");
+                self.lost = 0;
+                self.said = None;
+            }
+            Err(error) => self.lose(Some(&error)),
+        }
+    }
+
+    /// Makes room: the file becomes the first of the old ones, and the oldest goes.
+    fn rotate(&mut self) {
+        let numbered = |number: usize| {
+            let mut name = self.settings.path.clone().into_os_string();
+            name.push(format!(".{number}"));
+            PathBuf::from(name)
+        };
+        let path = &self.settings.path;
+        let went = match self.settings.keep {
+            0 => fs::remove_file(path),
+            keep => {
+                for number in (1..keep).rev() {
+                    // Not all of them are there yet.
+                    let _ = fs::rename(numbered(number), numbered(number.saturating_add(1)));
+                }
+                fs::rename(path, numbered(1))
+            }
+        };
+        let opened = went.and_then(|()| open(path));
+        match opened {
+            Ok((file, size)) => (self.file, self.size) = (Some(file), size),
+            // It would grow for ever.
+            Err(error) => {
+                self.file = None;
+                self.lose(Some(&error));
+            }
+        }
+    }
+
+    /// Whether somebody has deleted the file under us.
+    fn is_gone(&self) -> bool {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt as _;
+            let metadata = self.file.as_ref().and_then(|file| file.metadata().ok());
+            metadata.is_some_and(|metadata| metadata.nlink() == 0)
+        }
+        #[cfg(not(unix))]
+        false
+    }
+}
+
+impl Sink for JsonLines {
+    fn put(&mut self, record: &Record) -> ControlFlow<()> {
+        if self.file.is_none() {
+            self.buffered = 1;
+            self.lose(None);
+            return ControlFlow::Continue(());
+        }
+        let missing = self.gaps.before(record);
+        if missing > 0 {
+            self.line(&Record {
+                v: FORMAT,
+                seq: record.seq.saturating_sub(1),
+                time: record.time.clone(),
+                kind: Kind::Missed,
+                count: Some(missing),
+                ..Record::default()
+            });
+        }
+        self.line(record);
+        self.buffered = self.buffered.saturating_add(1);
+        if self.buffer.len() >= BUFFER {
+            self.write();
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn flush(&mut self) -> ControlFlow<()> {
+        if self.is_gone() {
+            self.file = None;
+        }
+        if self.file.is_none() {
+            self.reopen();
+        }
+        self.write();
+        ControlFlow::Continue(())
+    }
+}
+
+/// Opens a file to append to it; says how long it is, whole lines only.
+fn open(path: &PathBuf) -> io::Result<(File, u64)> {
+    // Opening a pipe would wait for its reader.
+    if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).create(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.mode(0o600);
+    }
+    let mut file = options.open(path)?;
+    let mut size = file.seek(SeekFrom::End(0))?;
+    if size > 0 {
+        let mut last = [0];
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+        if last != *b"\n" {
+            file.write_all(b"\n")?;
+            size = size.saturating_add(1);
+        }
+    }
+    Ok((file, size))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+use super::*;
+
+/// A directory of its own, gone with the test.
+struct Place(PathBuf);
+
+impl Place {
+    fn new(name: &str) -> Self {
+        let name = format!("mcp-ferry-{}-{name}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        // What an earlier run with this process id has left.
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.join("traffic.jsonl")
+    }
+
+    fn settings(&self, size: u64, keep: usize) -> TapFile {
+        TapFile {
+            path: self.file(),
+            size,
+            keep,
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn record(seq: u64) -> Record {
+    Record {
+        v: FORMAT,
+        seq,
+        text: Some("x".repeat(40)),
+        ..Record::default()
+    }
+}
+
+/// The numbers of the records in a file, of a `missed` one how many it stands for.
+fn numbers(path: &PathBuf) -> Vec<(u64, Option<u64>)> {
+    let text = fs::read_to_string(path).unwrap();
+    assert!(text.is_empty() || text.ends_with('\n'));
+    text.lines()
+        .map(|line| serde_json::from_str::<Record>(line).unwrap())
+        .map(|record| (record.seq, record.count))
+        .collect()
+}
+
+#[test]
+fn records_are_appended_and_half_a_line_is_ended() {
+    let place = Place::new("append");
+    fs::write(place.file(), "{\"v\":1,\"se").unwrap();
+    let mut file = JsonLines::open(place.settings(1 << 20, 1)).unwrap();
+    for seq in 7..10 {
+        assert!(file.put(&record(seq)).is_continue());
+    }
+    assert!(file.flush().is_continue());
+    let text = fs::read_to_string(place.file()).unwrap();
+    assert!(
+        text.starts_with("{\"v\":1,\"se\n{\"v\":1,\"seq\":7,"),
+        "{text}"
+    );
+    assert_eq!(text.lines().count(), 4);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_new_file_is_its_owner_s_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = Place::new("owner");
+    JsonLines::open(place.settings(1 << 20, 1)).unwrap();
+    let mode = fs::metadata(place.file()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn a_full_grown_file_is_renamed_and_the_oldest_goes() {
+    for (keep, kept) in [(2, vec![5, 4, 3]), (0, vec![5])] {
+        let place = Place::new(&format!("rotate-{keep}"));
+        let mut file = JsonLines::open(place.settings(150, keep)).unwrap();
+        for seq in 1..=5 {
+            assert!(file.put(&record(seq)).is_continue());
+            assert!(file.flush().is_continue());
+        }
+        for (number, seq) in kept.iter().enumerate() {
+            let name = match number {
+                0 => place.file(),
+                number => place.0.join(format!("traffic.jsonl.{number}")),
+            };
+            assert_eq!(numbers(&name), [(*seq, None)]);
+        }
+        assert_eq!(fs::read_dir(&place.0).unwrap().count(), kept.len());
+    }
+}
+
+#[test]
+fn while_nothing_can_be_written_records_are_counted_and_then_it_goes_on() {
+    let place = Place::new("lost");
+    let mut file = JsonLines::open(place.settings(1 << 20, 1)).unwrap();
+    assert!(file.put(&record(1)).is_continue());
+    assert!(file.flush().is_continue());
+    // A handle that refuses to be written is what a full disk looks like.
+    file.file = Some(File::open(place.file()).unwrap());
+    for seq in 2..=4 {
+        assert!(file.put(&record(seq)).is_continue());
+    }
+    file.write();
+    assert_eq!((file.lost, file.buffer.len()), (3, 0));
+    assert!(file.put(&record(5)).is_continue());
+    assert_eq!(file.lost, 4);
+    assert!(file.flush().is_continue());
+    assert!(file.put(&record(6)).is_continue());
+    assert!(file.flush().is_continue());
+    assert_eq!(numbers(&place.file()), [(1, None), (5, Some(4)), (6, None)]);
+}
+
+#[test]
+fn a_directory_that_is_lost_and_comes_back_costs_what_crossed_meanwhile() {
+    let place = Place::new("gone");
+    let mut file = JsonLines::open(place.settings(1 << 20, 1)).unwrap();
+    assert!(file.put(&record(1)).is_continue());
+    assert!(file.flush().is_continue());
+    fs::remove_dir_all(&place.0).unwrap();
+    assert!(file.put(&record(2)).is_continue());
+    assert!(file.flush().is_continue());
+    assert!(file.put(&record(3)).is_continue());
+    assert_eq!(file.lost, 2);
+    fs::create_dir_all(&place.0).unwrap();
+    assert!(file.flush().is_continue());
+    assert!(file.put(&record(4)).is_continue());
+    assert!(file.flush().is_continue());
+    assert_eq!(numbers(&place.file()), [(3, Some(2)), (4, None)]);
+}
+
+#[test]
+fn a_file_that_cannot_be_is_a_fault_of_the_configuration() {
+    let place = Place::new("fault");
+    for path in [place.0.clone(), place.0.join("no/such/file")] {
+        let settings = TapFile {
+            path: path.clone(),
+            size: 1,
+            keep: 1,
+        };
+        let error = JsonLines::open(settings).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(
+            error.report().starts_with("cannot write --tap-file "),
+            "{}",
+            error.report()
+        );
+    }
+}

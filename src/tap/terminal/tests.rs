@@ -1,0 +1,179 @@
+use serde_json::json;
+
+use super::*;
+use crate::tap::record::{RequestHead, Summary};
+
+const PLAIN: Style = Style {
+    full: false,
+    color: false,
+    width: usize::MAX,
+};
+
+fn record(seq: u64, micros: u64, from: Party, to: Party, message: serde_json::Value) -> Record {
+    Record {
+        v: 1,
+        seq,
+        time: format!("2026-11-21T16:40:00.{micros:06}Z"),
+        connection: Some("c3".to_owned()),
+        exchange: Some(12),
+        kind: Kind::Message,
+        from: Some(from),
+        to: Some(to),
+        call: Some(4),
+        message: Some(serde_json::from_value(message).unwrap()),
+        size: Some(312),
+        ..Record::default()
+    }
+}
+
+#[test]
+fn a_call_is_five_aligned_lines_with_the_times_of_both_legs() {
+    use Party::{Client, Ferry, Server};
+    let request = json!({"type": "request", "id": 5, "method": "tools/call", "name": "echo"});
+    let result = json!({"type": "result", "id": 5});
+    let status = Record {
+        kind: Kind::Status,
+        message: None,
+        status: Some(200),
+        ..record(3, 2000, Server, Ferry, result.clone())
+    };
+    let mut printer = Printer::new(PLAIN);
+    let mut text = String::new();
+    for record in [
+        record(1, 0, Client, Ferry, request.clone()),
+        record(2, 500, Ferry, Server, request),
+        status,
+        record(4, 2500, Server, Ferry, result.clone()),
+        record(5, 123_000, Ferry, Client, result),
+        Record {
+            kind: Kind::Missed,
+            count: Some(3),
+            from: None,
+            to: None,
+            exchange: None,
+            ..record(9, 0, Client, Ferry, json!({"type": "error"}))
+        },
+    ] {
+        text.push_str(&printer.text(&record));
+    }
+    assert_eq!(
+        text,
+        "\
+16:40:00.000 c3    #12    client ───▶ ferry             request      tools/call echo id=5 312 B
+16:40:00.000 c3    #12                ferry ───▶ server request      tools/call echo id=5 312 B
+16:40:00.002 c3    #12                ferry ◀─── server result       id=5 HTTP 200 312 B 2.0 ms
+16:40:00.123 c3    #12    client ◀─── ferry             result       id=5 312 B 123 ms
+… 3 records were not shown
+16:40:00.000 c3                                         … 3 events were lost
+"
+    );
+}
+
+#[test]
+fn what_a_peer_chose_cannot_play_tricks() {
+    let hostile = "a\nb\r\u{1b}[31mc\u{9b}2J\u{202e}d\u{2028}e\u{7f}";
+    let request = json!({"type": "request", "id": hostile, "method": hostile, "name": hostile});
+    let mut record = record(1, 0, Party::Client, Party::Server, request);
+    record.http = Some(RequestHead {
+        method: hostile.to_owned(),
+        target: hostile.to_owned(),
+        headers: vec![(hostile.to_owned(), hostile.to_owned())],
+    });
+    record.body = Some(serde_json::value::to_raw_value(&json!({hostile: [hostile]})).unwrap());
+    record.purpose = Some(hostile.to_owned());
+    record.why = Some(hostile.to_owned());
+    record.peer = Some(hostile.to_owned());
+    record.connection = Some(hostile.to_owned());
+    let full = Style {
+        full: true,
+        ..PLAIN
+    };
+    for kind in [
+        Kind::Message,
+        Kind::Opened,
+        Kind::Refused,
+        Kind::Ended,
+        Kind::Closed,
+    ] {
+        record.kind = kind;
+        let text = Printer::new(full).text(&record);
+        assert!(text.contains("a\\nb"), "{text}");
+        let bad = text
+            .chars()
+            .find(|char| *char != '\n' && crate::logging::is_hidden(*char));
+        assert_eq!(bad, None, "{text}");
+        assert!(text.lines().all(|line| !line.starts_with('b')), "{text}");
+    }
+}
+
+#[test]
+fn a_line_is_cut_to_the_width_and_coloured_only_on_demand() {
+    let name = "n".repeat(300);
+    let request = json!({"type": "request", "id": 5, "method": "tools/call", "name": name});
+    let record = record(1, 0, Party::Client, Party::Ferry, request);
+    let text = |style| Printer::new(style).text(&record);
+    let cut = text(Style { width: 80, ..PLAIN });
+    assert_eq!(cut.trim_end().chars().count(), 80, "{cut}");
+    assert!(cut.ends_with("…\n"), "{cut}");
+    assert!(!text(PLAIN).contains('\u{1b}'));
+    let color = text(Style {
+        width: 80,
+        color: true,
+        ..PLAIN
+    });
+    let mut bare = color.clone();
+    for code in [1, 2, 36, 0] {
+        bare = bare.replace(&format!("\u{1b}[{code}m"), "");
+    }
+    assert_eq!(bare, cut);
+    assert_ne!(color, cut);
+}
+
+#[test]
+fn a_message_is_spread_over_lines_without_being_changed() {
+    let mut out = String::new();
+    pretty::write(
+        r#"{"b":1.0e2, "a":[],"a":{"x":"},\"[ \u202e"},"c":[1, {}]}"#,
+        "> ",
+        &mut out,
+    );
+    assert_eq!(
+        out,
+        "\
+> {
+>   \"b\": 1.0e2,
+>   \"a\": [],
+>   \"a\": {
+>     \"x\": \"},\\\"[ \\u202e\"
+>   },
+>   \"c\": [
+>     1,
+>     {}
+>   ]
+> }
+"
+    );
+}
+
+#[test]
+fn what_is_remembered_is_bounded() {
+    let mut printer = Printer::new(PLAIN);
+    let request: Summary = serde_json::from_value(json!({"type": "request", "id": 5})).unwrap();
+    for number in 0..MAX_OPEN as u64 * 2 {
+        let mut record = record(
+            number,
+            0,
+            Party::Server,
+            Party::Ferry,
+            json!({"type": "request"}),
+        );
+        record.message = Some(request.clone());
+        record.exchange = Some(number);
+        printer.text(&record);
+        record.kind = Kind::Status;
+        record.status = Some(200);
+        record.call = Some(number);
+        printer.text(&record);
+    }
+    assert!(printer.begun.len() <= MAX_OPEN && printer.statuses.len() <= MAX_OPEN);
+}
