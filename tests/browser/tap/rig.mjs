@@ -51,8 +51,10 @@ export async function startFerry(upstream, { listen = '127.0.0.1:0', admin = '12
   const command = [binary, '--upstream', upstream, '--listen', listen, '--admin', admin, ...flags];
   const ferry = new Program('ferry', command, { env });
   const [, port] = await ferry.line(/listening on http:\/\/127\.0\.0\.1:(\d+)/);
-  const [page] = await ferry.line(/http:\/\/127\.0\.0\.1:\d+\/#token=[^\s"]+/);
-  const [tap, token] = page.split('/#token=');
+  const [, page] = await ferry.line(/the tap's page: (\S+)/);
+  // A token that was given is not printed.
+  const { origin: tap, hash } = new URL(page);
+  const token = hash ? hash.slice('#token='.length) : env.MCP_FERRY_ADMIN_TOKEN;
   return Object.assign(ferry, { port: Number(port), url: `http://127.0.0.1:${port}`, tap, token, page });
 }
 

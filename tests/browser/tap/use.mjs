@@ -21,7 +21,11 @@ export async function use({ browser, mirror }) {
     await page.waitForSelector('#status[data-state=live]');
   };
   const names = () => column(page, 'name');
-  const shows = (wanted, what = 'the list') => until(`${what} to be ${wanted}`, async () => (await names()).join() === wanted.join(), 20);
+  const shows = async (wanted, what = 'the list') => {
+    let seen;
+    const same = async () => (seen = (await names()).join()) === wanted.join();
+    await until(`${what} to be ${wanted}`, same, 20).catch(error => assert.fail(`${error.message}; it is ${seen}`));
+  };
 
   await check('filters narrow the list, live in the address, and come back with it', async () => {
     await page.fill('#name', 'a');
@@ -55,10 +59,10 @@ export async function use({ browser, mirror }) {
 
   await check('only the slow ones, also while they wait', async () => {
     void client.call('never').catch(() => {});
-    await page.fill('#slow', '400');
+    await page.fill('#slow', '1500');
     await page.check('#slow-on');
     await shows(['never']);
-    assert.match(page.url(), /slow=400/);
+    assert.match(page.url(), /slow=1500/);
   });
 
   await check('the old transport alone, by a click', async () => {
@@ -90,6 +94,7 @@ export async function use({ browser, mirror }) {
     await page.keyboard.press('/');
     await page.keyboard.type('p?s');
     assert.equal(await page.inputValue('#q'), 'p?s');
+    await page.fill('#q', '');
     await page.keyboard.press('Escape');
     await page.keyboard.press('e');
     await shows(['fail', 'delta']);
