@@ -24,7 +24,7 @@ use crate::config::TapFile;
 use crate::error::{self, Error, Side};
 
 /// Bytes that are written at once.
-const BUFFER: usize = 64 * 1024;
+pub const BUFFER: usize = 64 * 1024;
 /// The log says at most this often that records are lost.
 const SAID_EVERY: Duration = Duration::from_secs(60);
 

@@ -5,9 +5,11 @@
 //! | this one | the [`Bus`] on which traffic says what crosses, and the vocabulary of that |
 //! | `hub` | one task that takes it from there, keeps it, and hands it to those who watch |
 //! | `recorder` | the rules of that: what is numbered, paired, named; pure |
-//! | `redact` | what nobody is shown; pure |
+//! | [`redact`] | what nobody is shown; pure |
 //! | `ring` | what is kept, and its bounds |
 //! | [`record`] | the form of what is kept and shown |
+//! | [`terminal`], [`file`](mod@file) | what is printed, and written to a file |
+//! | `writer` | the threads for that |
 //!
 //! The bus never waits and never holds up traffic. Unwatched, [`Bus::emit`] costs one load and one branch, and the event
 //! is not even built. When the task cannot keep up, events are dropped and counted. Bounds: [`MAX_QUEUED`] events and

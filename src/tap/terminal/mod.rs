@@ -21,7 +21,7 @@ use super::writer::{self, Gaps, Sink};
 use crate::logging::shown;
 
 /// Exchanges whose beginnings are remembered, and calls whose statuses are.
-const MAX_OPEN: usize = 4096;
+pub const MAX_OPEN: usize = 4096;
 /// Columns where nobody says how many there are.
 const WIDTH: usize = 120;
 /// The least width that a line is cut to.
