@@ -1,3 +1,5 @@
+//! Records put together, and lines that are none.
+
 use serde_json::json;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Appending, rotation, and disks that fail.
+
 use super::*;
 
 /// A directory of its own, gone with the test.

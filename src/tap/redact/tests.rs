@@ -1,3 +1,5 @@
+//! Canaries everywhere, random JSON, every cut, hostile texts.
+
 use serde_json::Value;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Lines as they are printed, to the character.
+
 use serde_json::json;
 
 use super::*;
