@@ -377,13 +377,16 @@ fn table() -> String {
                 "| flag | environment variable | default | meaning |\n| --- | --- | --- | --- |\n";
             last = group;
         }
-        let long = flag.get_long().unwrap();
         let value = match flag.get_value_names() {
             Some([name]) if is_optional(&flag) => format!(" [{name}]"),
             Some([name]) if flag.get_action().takes_values() => format!(" {name}"),
             _ => String::new(),
         };
-        let names = config::env_names(&task, long);
+        // What has no name has no variable either.
+        let (shown, names) = match flag.get_long() {
+            Some(long) => (format!("--{long}{value}"), config::env_names(&task, long)),
+            None => (value.trim().to_owned(), Vec::new()),
+        };
         let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
         let help = flag.get_help().unwrap().to_string();
         let meaning = help.split(" [default: ").next().unwrap();
@@ -394,7 +397,7 @@ fn table() -> String {
             _ => String::new(),
         };
         table += &format!(
-            "| `--{long}{value}` | {} | {default} | {meaning} |\n",
+            "| `{shown}` | {} | {default} | {meaning} |\n",
             names.join(", ")
         );
     }
