@@ -19,7 +19,7 @@ process.on('unhandledRejection', error => console.error('unhandled:', error));
 const profile = mkdtempSync(join(tmpdir(), 'ferry-tap-'));
 await check('the rig', async () => {
   const browser = await launch(profile);
-  browser.setDefaultTimeout(30_000);
+  browser.setDefaultTimeout(20_000);
   const mirror = await startMirror();
   if (runs('views')) {
     const server = await startSdkServer();

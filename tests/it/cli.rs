@@ -207,6 +207,7 @@ fn flags() -> Vec<(String, clap::Arg)> {
         let name = command.get_name().to_owned();
         command
             .get_arguments()
+            .filter(|arg| arg.get_long().is_some())
             .map(move |flag| (name.clone(), flag.clone()))
     })
     .collect()
@@ -377,16 +378,13 @@ fn table() -> String {
                 "| flag | environment variable | default | meaning |\n| --- | --- | --- | --- |\n";
             last = group;
         }
+        let long = flag.get_long().unwrap();
         let value = match flag.get_value_names() {
             Some([name]) if is_optional(&flag) => format!(" [{name}]"),
             Some([name]) if flag.get_action().takes_values() => format!(" {name}"),
             _ => String::new(),
         };
-        // What has no name has no variable either.
-        let (shown, names) = match flag.get_long() {
-            Some(long) => (format!("--{long}{value}"), config::env_names(&task, long)),
-            None => (value.trim().to_owned(), Vec::new()),
-        };
+        let names = config::env_names(&task, long);
         let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
         let help = flag.get_help().unwrap().to_string();
         let meaning = help.split(" [default: ").next().unwrap();
@@ -397,7 +395,7 @@ fn table() -> String {
             _ => String::new(),
         };
         table += &format!(
-            "| `{shown}` | {} | {default} | {meaning} |\n",
+            "| `--{long}{value}` | {} | {default} | {meaning} |\n",
             names.join(", ")
         );
     }

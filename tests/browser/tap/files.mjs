@@ -5,7 +5,7 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
-import { check, innocent, openTap, ROW } from './rig.mjs';
+import { check, innocent, openNewest, openTap } from './rig.mjs';
 
 const { har: validate } = createRequire(new URL('../', import.meta.url))('har-validator');
 const MERMAID = new URL('../node_modules/mermaid/dist/mermaid.min.js', import.meta.url);
@@ -76,8 +76,7 @@ export async function files({ browser, ferry, modern }) {
 
   const mermaid = await mermaidPage(browser);
   await check('Mermaid draws a message for every record of an exchange, and of all', async () => {
-    await page.locator(ROW, { hasText: 'sampling/createMessage' }).last().click();
-    await page.waitForSelector('.card.server');
+    await openNewest(page, 'sampling/createMessage', 'sampled what is asked');
     const cards = await page.locator('.legs .card').count();
     const one = await saved(page, '#detail .menu', 'Mermaid');
     const drawn = await mermaid.draw(one.text);
@@ -91,8 +90,7 @@ export async function files({ browser, ferry, modern }) {
   await check('the curl command is the call to the server, whole but for what was redacted', async () => {
     const text = `it's "$HOME" \`id\` \\ \u202E`;
     await modern.call('echo', { text });
-    await page.locator(ROW, { hasText: 'echo' }).last().click();
-    await page.locator('.card', { hasText: '$HOME' }).first().waitFor();
+    await openNewest(page, 'echo', '$HOME');
     await page.locator('#detail .menu summary').click();
     await page.getByRole('button', { name: 'copy curl' }).click();
     await page.getByRole('button', { name: 'copied' }).waitFor();

@@ -108,9 +108,11 @@ export async function hostile({ browser, mirror }) {
     const mermaid = await mermaidPage(browser);
     const { text } = await saved(page, '#export', 'Mermaid');
     const lines = text.trimEnd().split('\n').slice(4);
-    const messages = lines.filter(line => !line.includes('Note over'));
-    for (let at = 0; at < messages.length; at += 300) {
-      const part = messages.slice(at, at + 300);
+    // Drawing takes Mermaid long: what says the same is drawn once.
+    const messages = [...new Set(lines.filter(line => /^  client->>ferry: /.test(line)))];
+    assert.ok(messages.length > 200);
+    for (let at = 0; at < messages.length; at += 60) {
+      const part = messages.slice(at, at + 60);
       const drawn = await mermaid.draw(`sequenceDiagram\n${part.join('\n')}\n`);
       assert.deepEqual({ messages: drawn.messages, foreign: drawn.foreign, ran: drawn.ran }, { messages: part.length, foreign: 0, ran: false });
     }

@@ -51,8 +51,10 @@ export async function startFerry(upstream, { listen = '127.0.0.1:0', admin = '12
   const command = [binary, '--upstream', upstream, '--listen', listen, '--admin', admin, ...flags];
   const ferry = new Program('ferry', command, { env });
   const [, port] = await ferry.line(/listening on http:\/\/127\.0\.0\.1:(\d+)/);
-  const [page] = await ferry.line(/http:\/\/127\.0\.0\.1:\d+\/#token=[^\s"]+/);
-  const [tap, token] = page.split('/#token=');
+  const [, page] = await ferry.line(/the tap's page: (\S+)/);
+  // A token that was given is not printed.
+  const { origin: tap, hash } = new URL(page);
+  const token = hash ? hash.slice('#token='.length) : env.MCP_FERRY_ADMIN_TOKEN;
   return Object.assign(ferry, { port: Number(port), url: `http://127.0.0.1:${port}`, tap, token, page });
 }
 
@@ -203,5 +205,21 @@ export async function openTap(browser, ferry, query = '', options) {
   return page;
 }
 
-// The texts of the rows in sight, by column.
-export const column = (page, name) => page.locator(`${ROW} .${name}`).allTextContents();
+// The texts of a column, from top to bottom; in the page rows stand in any order.
+export const column = (page, name) =>
+  page.locator(ROW).evaluateAll(
+    (rows, wanted) => rows.sort((a, b) => a.ariaRowIndex - b.ariaRowIndex).map(row => row.querySelector(`.${wanted}`).textContent),
+    name,
+  );
+
+// Opens the newest exchange whose row has `text`, until its pane shows `content`: it may not have arrived yet.
+export async function openNewest(page, text, content) {
+  await until(`an exchange with ${content}`, async () => {
+    const rows = page.locator(ROW, { hasText: text });
+    const indices = await rows.evaluateAll(found => found.map(row => Number(row.getAttribute('aria-rowindex'))));
+    if (indices.length === 0) return false;
+    await page.locator(`${ROW}[aria-rowindex="${Math.max(...indices)}"]`).click();
+    const card = page.locator('#detail .card', { hasText: content }).first();
+    return card.waitFor({ timeout: 2000 }).then(() => true, () => false);
+  });
+}

@@ -1,6 +1,6 @@
 // The page before real clients: who is there, what crossed, both legs of it, and the sequence.
 import assert from 'node:assert/strict';
-import { check, column, innocent, openPage, openTap, ROW, until } from './rig.mjs';
+import { check, innocent, openNewest, openPage, openTap, ROW, until } from './rig.mjs';
 
 export async function views({ browser, ferry, open }) {
   let page, old, modern;
@@ -34,7 +34,7 @@ export async function views({ browser, ferry, open }) {
     modern = await open('ts-1.32.2-http', `${ferry.url}/mcp`);
     const legacy = page.locator('.connection', { has: page.locator('.badge.sse') });
     await legacy.getByText('rig-client 1.0.0').waitFor();
-    await legacy.getByText('2024-11-05 → 2025').waitFor();
+    await legacy.getByText('2024-11-05 · handshake').waitFor();
     const passed = page.locator('.connection', { has: page.locator('.badge.pass') });
     await passed.getByText('rig-client 1.0.0').waitFor();
     await page.locator('#fronts .chip.sse', { hasText: 'old SSE 1' }).waitFor();
@@ -44,7 +44,7 @@ export async function views({ browser, ferry, open }) {
 
   await check('an exchange opens with both legs, and what the ferry changed is marked', async () => {
     await old.call('echo', { text: 'both-legs-4711' });
-    await page.locator(ROW, { hasText: 'echo' }).last().click();
+    await openNewest(page, 'echo', 'both-legs-4711');
     await page.locator('.card.client', { hasText: 'both-legs-4711' }).first().waitFor();
     await page.locator('.card.server', { hasText: 'both-legs-4711' }).first().waitFor();
     await page.locator('.card.client .request-line', { hasText: 'POST /messages' }).waitFor();
@@ -72,9 +72,6 @@ export async function views({ browser, ferry, open }) {
   });
 
   await check('numbers are shown as they were sent', async () => {
-    await old.call('add', { a: 1, b: 2 });
-    const id = await page.locator(ROW, { hasText: 'add' }).last();
-    await id.click();
     const shown = await page.evaluate(async () => {
       const { tree } = await import('/tree.js');
       const { parse } = await import('/json.js');
@@ -85,21 +82,21 @@ export async function views({ browser, ferry, open }) {
 
   await check('passed-through traffic has one leg, and nothing is said to be changed', async () => {
     await modern.call('echo', { text: 'straight-through' });
-    await page.locator(ROW, { hasText: 'echo' }).last().click();
+    await openNewest(page, 'echo', 'straight-through');
     await page.locator('.legs.passed .card', { hasText: 'straight-through' }).first().waitFor();
     assert.equal(await page.locator('#detail .added, #detail .removed, #detail .changed').count(), 0);
   });
 
   await check('what the server asks the client is an exchange of its own', async () => {
     await old.call('sample', { text: 'what is asked' });
-    const asked = page.locator(ROW, { hasText: 'sampling/createMessage' }).last();
-    assert.equal(await asked.locator('.way').textContent(), '←');
-    await asked.click();
+    await openNewest(page, 'sampling/createMessage', 'sampled what is asked');
+    assert.equal(await page.locator(`${ROW}[aria-selected=true] .way`).textContent(), '←');
     await page.locator('.card.client', { hasText: 'sampled what is asked' }).first().waitFor();
     await page.locator('.card.server', { hasText: 'sampled what is asked' }).first().waitFor();
   });
 
   await check('a call that waits has a clock, and its outcome once it has one', async () => {
+    await page.keyboard.press('Escape');
     const waiting = old.call('slow', { key: 'hanging' }).catch(() => {});
     const row = page.locator(`${ROW}.open`, { hasText: 'slow' });
     const before = await row.locator('.took').textContent();
@@ -112,7 +109,7 @@ export async function views({ browser, ferry, open }) {
   });
 
   await check('the sequence is drawn for an exchange, and an arrow opens its record', async () => {
-    await page.locator(ROW, { hasText: 'sampling/createMessage' }).last().click();
+    await openNewest(page, 'sampling/createMessage', 'sampled what is asked');
     await page.getByRole('tab', { name: 'sequence' }).click();
     const arrows = page.locator('g.arrow');
     await arrows.first().waitFor();

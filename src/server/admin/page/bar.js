@@ -20,7 +20,8 @@ export class Bar {
     const slow = () => app.setFilter({ slow: byId('slow-on').checked ? Number(byId('slow').value) || SLOW : 0 });
     on('slow-on', 'change', slow);
     on('slow', 'input', slow);
-    on('filters', 'submit', event => (event.preventDefault(), app.searchBodies()));
+    on('filters', 'submit', event => event.preventDefault());
+    on('q', 'keydown', event => event.key === 'Enter' && app.searchBodies());
     on('connection-chip', 'click', () => app.setFilter({ connection: '' }));
     on('sequence', 'click', () => app.openConnection());
     on('reset', 'click', () => app.reset());

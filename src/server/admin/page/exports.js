@@ -17,7 +17,8 @@ export function menu({ lines, about, name, one, say }) {
         const found = await lines();
         if (found.length === 0) return say('None of its records are stored any more.');
         await act(found, item);
-        if (box.contains(document.activeElement)) box.open = false;
+        // What was copied says so in its place; the menu stays for that.
+        if (!text.startsWith('copy')) box.open = false;
       } catch (error) {
         say(`Not exported: ${error.message}`);
       }

@@ -8,7 +8,7 @@ export const HEIGHT = 28;
 const SPARE = 8;
 // The latency bar's ends, in milliseconds; between them it goes by the logarithm.
 const [SHORTEST, LONGEST] = [0.5, 60_000];
-const CELLS = ['time', 'way', 'method', 'name', 'connection', 'outcome', 'bar', 'took', 'size'];
+const CELLS = ['time', 'way', 'method', 'name', 'conn', 'outcome', 'bar', 'took', 'size'];
 
 // Share of the bar's width.
 const length = ms =>
