@@ -81,6 +81,7 @@ pub(super) async fn watch(
     if shown == Shown::Era(Era::Modern) {
         server.shared.upstream.learn_era(Era::Modern);
         if with_session {
+            server.count_refusal(&Refused::UnknownSession);
             return Ok(Refused::UnknownSession.rpc_response());
         }
     }

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use mcp_ferry::config::McpMode;
 use serde_json::json;
 
-use super::{get, metrics_of, start};
+use super::{get, metrics_of, start, with_admin};
 use crate::support::client::{Client, call};
 use crate::support::clock::within;
 use crate::support::ferry::Ferry;
 use crate::support::http::exchange;
+use crate::support::session::Session;
 use crate::support::upstream::{Answer, Upstream};
 
 /// The value of one series, by its name and labels as they are written.
@@ -175,6 +177,31 @@ async fn a_request_whose_client_leaves_is_lost() {
     .await;
     drop(received);
     ferry.quiet().await;
+    ferry.stop().await;
+}
+
+#[tokio::test]
+async fn a_session_of_the_ferrys_is_a_connection_too() {
+    let upstream = Upstream::echo().await;
+    let ferry = Ferry::with(upstream.url(), |config| {
+        with_admin(config);
+        config.mcp = McpMode::Bridge;
+    })
+    .await;
+    let session = Session::ready(ferry.address).await;
+    let answer = session.post(&call(1, "tools/list")).await;
+    assert_eq!(answer.status(), 200);
+    let open = "mcp_ferry_connections{front=\"session\",era=\"handshake\",state=\"open\"}";
+    let text = metrics_of(&ferry).await;
+    assert_eq!(value(&text, open), Some(1.0));
+    let listed = "mcp_ferry_requests_total{method=\"tools_list\",outcome=\"result\"}";
+    assert_eq!(value(&text, listed), Some(1.0));
+    let passed = "mcp_ferry_passed_requests_total";
+    assert_eq!(
+        value(&text, passed),
+        Some(0.0),
+        "what is bridged does not pass"
+    );
     ferry.stop().await;
 }
 
