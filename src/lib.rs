@@ -112,7 +112,7 @@
 //! | addresses whose misses are counted | 4,096 |
 //! | sockets of the admin listener | 64, beside `--max-sockets`; one more gets 503. Bodies of requests are not read |
 //! | pages that watch | [`tap::MAX_WATCHERS`], all who watch together; for each 4 pieces of 2,048 changes wait to be read, then it lags, is told, and ends |
-//! | downloads of records at once | 4, each holding the records that it has yet to write; one more gets 503 |
+//! | downloads of records at once | 4, each holding the records that it has yet to write; of lists 16; one more gets 503 |
 //! | connections made only to learn whether the upstream is there | one in 5 s, closed again at once |
 //! | series of metrics | the closed sets in [`metrics::labels`] |
 //! | idle connections to the upstream | 1,024, for 4 s |
@@ -130,7 +130,7 @@
 //!   [`proto::bridge`] that its module page names.
 //! - A kind of upstream: a file beside [`upstream`]'s, turned into the same replies.
 //! - A place to keep connections: a variant of [`store::Store`].
-//! - Something to count: a family in `metrics/families.rs`; the README's table is made from it.
+//! - Something to count: a family in `metrics/catalogue.rs`; the README's table is made from it.
 //! - A way to watch: a task that holds a [`tap::Watcher`].
 
 pub mod budget;

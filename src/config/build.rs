@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use hyper::Uri;
 
-use super::flags::{Cli, Logging, Serve, Task};
+use super::flags::{self, Cli, Logging, Serve, Task};
 use super::parse::Names;
 use super::{
     Command, Config, EndpointForm, Guard, Limits, Log, LogFormat, Paths, Refused, Replay, Upstream,
@@ -40,13 +40,16 @@ pub(super) fn command(
     }
 }
 
-fn replay(flags: super::flags::Replay, color: bool) -> Result<Replay, Refused> {
-    let Some(url) = flags.upstream else {
-        return Err(Refused::new(
-            "--upstream is missing: the URL of the MCP server to compare with",
-        )
-        .hint("mcp-ferry replay traffic.jsonl --upstream http://127.0.0.1:3000/mcp"));
+fn replay(flags: flags::Replay, color: bool) -> Result<Replay, Refused> {
+    let missing = |what| {
+        let example = "mcp-ferry replay traffic.jsonl --upstream http://127.0.0.1:3000/mcp";
+        Refused::new(what).hint(example)
     };
+    if flags.files.is_empty() {
+        return Err(missing("no file is named: what --tap-file has written"));
+    }
+    let upstream = "--upstream is missing: the URL of the MCP server to compare with";
+    let url = flags.upstream.ok_or_else(|| missing(upstream))?;
     let mut config = Config::for_upstream(url);
     config.upstream.headers = flags.header;
     config.log = Log {

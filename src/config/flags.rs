@@ -74,7 +74,7 @@ pub(super) enum Task {
 #[derive(Debug, Args)]
 pub(super) struct Replay {
     /// Files of --tap-file, the renamed ones too if they are to be played
-    #[arg(value_name = "FILE", required = true)]
+    #[arg(value_name = "FILE")]
     pub(super) files: Vec<PathBuf>,
     /// The MCP endpoint of the server to compare with (required)
     #[arg(long, value_name = "URL", value_parser = upstream_url)]
@@ -376,8 +376,9 @@ pub fn env_names(task: &str, long: &str) -> Vec<String> {
     let upper = |text: &str| text.to_ascii_uppercase().replace('-', "_");
     match (task, long) {
         (_, "log") => vec!["MCP_FERRY_LOG".to_owned(), "RUST_LOG".to_owned()],
-        // A bare MCP_FERRY_URL would be taken for the upstream's.
-        ("demo", "once") | ("health", "url") => {
+        // A bare MCP_FERRY_URL would be taken for the upstream's, and the upstream that is served is not the one that a
+        // replay compares it with.
+        ("demo", "once") | ("health", "url") | ("replay", _) => {
             vec![format!("MCP_FERRY_{}_{}", upper(task), upper(long))]
         }
         _ => vec![format!("MCP_FERRY_{}", upper(long))],

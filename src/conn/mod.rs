@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `core` | what every connection has: the bridge, its times, the POSTs that wait for a status |
 //! | `timing` | what its requests take and how they end, for the metrics |
+//! | `outcome` | how one of them ended |
 //! | `presence` | its place in the count of open connections |
 //! | `exchanges` | the bridge's exchanges with the upstream |
 //! | `stream` | the client of the legacy transport: one stream on a socket of its own |
@@ -17,6 +18,7 @@
 mod backlog;
 mod core;
 mod exchanges;
+mod outcome;
 mod presence;
 mod responses;
 mod session;

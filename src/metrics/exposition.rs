@@ -9,7 +9,8 @@ use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::{Registry, Unit as LibraryUnit};
 
 use super::Metrics;
-use super::families::{Family, Levels, Series, Unit, families};
+use super::catalogue::families;
+use super::families::{Family, Levels, Series, Unit};
 
 /// The media type of [`text`] (OpenMetrics 1.0, "Text Format").
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

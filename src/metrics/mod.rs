@@ -9,9 +9,11 @@
 //! | --- | --- |
 //! | `labels` | the closed sets |
 //! | `cells` | numbers and histograms by label |
-//! | `families` | every metric: its name, unit, labels and meaning |
+//! | `catalogue` | every metric: its name, unit, labels and meaning |
+//! | `families` | what a metric is |
 //! | `exposition` | all of it as OpenMetrics text, and as the README's table |
 
+mod catalogue;
 mod cells;
 mod exposition;
 mod families;
@@ -104,8 +106,8 @@ pub struct Metrics {
     pub passed_head: Cells<Status, Histogram>,
     /// Until the end of their answers.
     pub passed_whole: Cells<Status, Histogram>,
-    /// Bytes of their answers.
-    pub passed_bytes: Cells<Single, AtomicU64>,
+    /// Bytes of their bodies, and of their answers'.
+    pub passed_bytes: Cells<Direction, AtomicU64>,
 }
 
 impl Metrics {

@@ -8,7 +8,8 @@
 //! may need an answer that the client can only post, but new streams are turned away by closing their socket (a
 //! reconnecting TypeScript client gives up for good on an HTTP error, and tries again after a closed socket). When
 //! nothing is in flight, or the drain's time is over, what is left gets its error, streams end, sessions are deleted.
-//! Then nothing is accepted any more, each socket writes what it still has to, and the process ends.
+//! Then nothing is accepted any more, each socket writes what it still has to, and the process ends. The admin listener
+//! (`admin`) answers through all of it, and closes last.
 
 mod accept;
 mod admin;

@@ -20,7 +20,8 @@ use super::respond::Refused;
 use super::socket::{Passing, Socket};
 use super::tee::Tee;
 use super::{Server, cors};
-use crate::metrics::Counter;
+use crate::metrics::labels::Direction;
+use crate::metrics::{Counter, Metrics};
 use crate::upstream::{PassError, RequestBody, Upload};
 
 /// The upstream's answer, before anything of its body was read.
@@ -70,16 +71,18 @@ pub(super) enum Sending {
 
 impl Sending {
     /// The body for the upstream, shown where somebody watches.
-    fn body(self, tee: Option<&Tee>) -> RequestBody {
+    fn body(self, tee: Option<&Tee>, metrics: &Arc<Metrics>) -> RequestBody {
         let watch = tee.map(Tee::upload);
         match self {
             Self::Whole(body) => {
+                let bytes = u64::try_from(body.len()).unwrap_or(u64::MAX);
+                metrics.passed_bytes.add(Direction::In, bytes);
                 if let Some(watch) = watch {
                     watch.whole(&body);
                 }
                 Either::Left(Full::new(body))
             }
-            Self::Streamed(body) => Either::Right(body.watched(watch)),
+            Self::Streamed(body) => Either::Right(body.counted(metrics).watched(watch)),
         }
     }
 }
@@ -97,7 +100,7 @@ pub(super) async fn send(
     server.shared.metrics.add(Counter::PassedThrough);
     let mut clocked = Clocked::begin(&server.shared.metrics);
     let mut tee = Tee::begin(server, &head, socket);
-    let body = body.body(tee.as_ref());
+    let body = body.body(tee.as_ref(), &server.shared.metrics);
     // A listen stream has no end to wait for; everything else is finished before the process stops.
     let held = (head.method != Method::GET).then(|| server.in_flight());
     let guard = (Passing::new(socket), held.flatten());

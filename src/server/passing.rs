@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::metrics::Metrics;
-use crate::metrics::labels::{Single, Status};
+use crate::metrics::labels::{Direction, Status};
 
 /// One request that passes. When its answer has a head and it is dropped, it is over.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl Clocked {
     /// A piece of its body.
     pub(super) fn piece(&self, piece: &[u8]) {
         let bytes = u64::try_from(piece.len()).unwrap_or(u64::MAX);
-        self.metrics.passed_bytes.add(Single, bytes);
+        self.metrics.passed_bytes.add(Direction::Out, bytes);
     }
 }
 

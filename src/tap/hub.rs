@@ -25,9 +25,9 @@ use super::{Bus, Event, Incoming};
 pub(crate) const MAX_CHANGES: usize = 8192;
 /// Those who may watch at once.
 pub const MAX_WATCHERS: usize = 16;
-/// Events in a second that are recorded where only people look: about a thousand calls. A process that is busier than that
-/// would do little else than tell of it.
-pub const PACE: u64 = 10_000;
+/// Events in a second that are recorded where only people look: about five hundred calls. A process that is busier than that
+/// would do much of its work for them.
+pub const PACE: u64 = 5_000;
 /// Events that are taken in one turn.
 const TURN: usize = 256;
 /// How often idle clients are looked for.

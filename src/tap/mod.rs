@@ -293,31 +293,33 @@ struct Open {
     pace: Option<Pace>,
 }
 
-/// How many events are taken in a second, so that watching costs a busy process little.
+/// How many events are taken in a second, so that watching costs a busy process little. Each tenth of a second has its
+/// part, so that no traffic waits behind a heap of them.
 #[derive(Debug)]
 struct Pace {
     most: u64,
     since: Instant,
-    /// The present second, and the events that it had.
-    second: AtomicU64,
+    /// The present tenth, and the events that it had.
+    tenth: AtomicU64,
     taken: AtomicU64,
 }
 
 impl Pace {
     fn new(most: u64) -> Self {
         Self {
-            most,
+            most: most / 10,
             since: Instant::now(),
-            second: AtomicU64::new(0),
+            tenth: AtomicU64::new(0),
             taken: AtomicU64::new(0),
         }
     }
 
-    /// Whether there is room in this second. Two threads at the turn of one may both begin it: some more are taken then.
+    /// Whether there is room in this tenth. Two threads at the turn of one may both begin it: some more are taken then.
     fn has_room(&self) -> bool {
-        let second = self.since.elapsed().as_secs();
-        if self.second.load(Ordering::Relaxed) != second {
-            self.second.store(second, Ordering::Relaxed);
+        let elapsed = self.since.elapsed();
+        let tenth = elapsed.as_secs() * 10 + u64::from(elapsed.subsec_millis() / 100);
+        if self.tenth.load(Ordering::Relaxed) != tenth {
+            self.tenth.store(tenth, Ordering::Relaxed);
             self.taken.store(0, Ordering::Relaxed);
         }
         self.taken.load(Ordering::Relaxed) < self.most
@@ -378,7 +380,7 @@ impl Bus {
     }
 
     /// Begins to watch; `None` when somebody does already. Of each text at most `max_body` bytes are kept, and in each
-    /// second at most `pace` events are taken.
+    /// second at most `pace` events are taken, rounded down to tens.
     pub(crate) fn open(&self, max_body: usize, pace: Option<u64>) -> Option<Incoming> {
         let (queue, events) = mpsc::channel(MAX_QUEUED);
         let waiting = Arc::<Waiting>::default();
@@ -523,18 +525,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn in_each_second_so_many_events_are_taken_and_connections_always() {
+    async fn in_each_tenth_of_a_second_so_many_events_are_taken_and_connections_always() {
         let bus = Bus::default();
-        let mut incoming = bus.open(4, Some(3)).expect("nobody watched before");
+        let mut incoming = bus.open(4, Some(30)).expect("nobody watched before");
         for _ in 0..5 {
             bus.emit(crossing);
         }
-        assert!(!bus.is_watched(), "nothing more is built in this second");
+        assert!(!bus.is_watched(), "nothing more is built in this tenth");
         bus.always(Label(1), || Crossing::Closed);
         let mut events = Vec::new();
         assert_eq!(incoming.next(&mut events, 10).await, Some(2));
         assert_eq!(events.len(), 4, "three of them, and the end");
-        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        tokio::time::advance(std::time::Duration::from_millis(100)).await;
         assert!(bus.is_watched());
         bus.emit(crossing);
         events.clear();

@@ -9,6 +9,9 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
+use crate::metrics::Metrics;
+use crate::metrics::labels::Direction;
+
 /// Sees the pieces of a client's body go by, and then that it is over.
 pub struct UploadWatch(Box<dyn FnMut(Option<&[u8]>) + Send>);
 
@@ -49,6 +52,7 @@ pub struct Upload {
     body: Incoming,
     under_way: Option<Arc<AtomicBool>>,
     watch: Option<UploadWatch>,
+    metrics: Option<Arc<Metrics>>,
 }
 
 impl Upload {
@@ -61,7 +65,15 @@ impl Upload {
             body,
             under_way,
             watch: None,
+            metrics: None,
         }
+    }
+
+    /// Counts its bytes here.
+    #[must_use]
+    pub fn counted(mut self, metrics: &Arc<Metrics>) -> Self {
+        self.metrics = Some(Arc::clone(metrics));
+        self
     }
 
     /// Lets this see the pieces go by.
@@ -69,6 +81,16 @@ impl Upload {
     pub fn watched(mut self, watch: Option<UploadWatch>) -> Self {
         self.watch = watch;
         self
+    }
+
+    fn passes(&mut self, piece: &[u8]) {
+        if let Some(metrics) = &self.metrics {
+            let bytes = u64::try_from(piece.len()).unwrap_or(u64::MAX);
+            metrics.passed_bytes.add(Direction::In, bytes);
+        }
+        if let Some(watch) = &mut self.watch {
+            watch.see(piece);
+        }
     }
 
     fn end(&mut self) {
@@ -90,16 +112,14 @@ impl Body for Upload {
         let this = self.get_mut();
         if !this.first.is_empty() {
             let first = std::mem::take(&mut this.first);
-            if let Some(watch) = &mut this.watch {
-                watch.see(&first);
-            }
+            this.passes(&first);
             return Poll::Ready(Some(Ok(Frame::data(first))));
         }
         let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
-        if let (Some(Ok(frame)), Some(watch)) = (&frame, &mut this.watch)
+        if let Some(Ok(frame)) = &frame
             && let Some(piece) = frame.data_ref()
         {
-            watch.see(piece);
+            this.passes(piece);
         }
         if this.body.is_end_stream() || !matches!(frame, Some(Ok(_))) {
             this.end();

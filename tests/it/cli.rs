@@ -207,6 +207,7 @@ fn flags() -> Vec<(String, clap::Arg)> {
         let name = command.get_name().to_owned();
         command
             .get_arguments()
+            .filter(|arg| arg.get_long().is_some())
             .map(move |flag| (name.clone(), flag.clone()))
     })
     .collect()

@@ -43,6 +43,7 @@ mod prefixes;
 mod promises;
 mod recovery;
 mod redirects;
+mod replay;
 mod secrecy;
 mod shutdown;
 mod slow_clients;

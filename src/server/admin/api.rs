@@ -1,7 +1,7 @@
 //! What the page asks for: what is there, and that it be forgotten. Everything here is behind the token.
 //!
-//! Bounds: [`MAX_EXPORTS`] downloads of records at once, each written as its client reads; lists as long as the tap keeps
-//! them.
+//! Bounds: [`MAX_EXPORTS`] downloads of records at once, each written as its client reads, and [`MAX_LISTS`] of the lists,
+//! which are as long as the tap keeps them.
 
 use std::sync::Arc;
 
@@ -9,8 +9,7 @@ use bytes::Bytes;
 use hyper::header::CONTENT_DISPOSITION;
 use hyper::header::HeaderValue;
 use hyper::{Method, Response, StatusCode};
-use serde::Serialize;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::answer::{Body, Denied, of, whole};
 use super::{Shared, live};
@@ -22,6 +21,8 @@ const JSON: &str = "application/json";
 
 /// Downloads of records at once. Each keeps the records that it has yet to write.
 pub(super) const MAX_EXPORTS: usize = 4;
+/// Downloads of the lists at once: one for each page that may be open.
+pub(super) const MAX_LISTS: usize = 16;
 /// Bytes of records that are made into text at a time.
 const PIECE: usize = 64 * 1024;
 
@@ -47,7 +48,7 @@ pub(super) fn answer(
     let filter = filter(query.unwrap_or_default())?;
     match path {
         "/api/state" => Ok(json(&state(shared, tap))),
-        "/api/rows" => Ok(json(&tap.rows())),
+        "/api/rows" => rows(shared, tap),
         "/api/records" => records(shared, tap, &filter),
         "/api/live" => live::begin(shared, tap, filter.after),
         _ => {
@@ -57,19 +58,26 @@ pub(super) fn answer(
     }
 }
 
-fn json(value: &impl Serialize) -> Response<Body> {
-    match serde_json::to_vec(value) {
-        Ok(text) => whole(StatusCode::OK, JSON, text),
-        // Rows are made of strings and numbers.
-        Err(error) => {
-            tracing::error!(%error, "a bug: an answer cannot be written");
-            whole(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                JSON,
-                "{\"error\":\"a bug\"}",
-            )
-        }
-    }
+fn json(value: &serde_json::Value) -> Response<Body> {
+    whole(StatusCode::OK, JSON, value.to_string())
+}
+
+/// The place is held until the list was written, or its reader has gone.
+fn rows(shared: &Shared, tap: &Tap) -> Result<Response<Body>, Denied> {
+    let place = place(&shared.lists)?;
+    // Rows are made of strings and numbers, so that writing them does not fail.
+    let mut list = serde_json::to_vec(&tap.rows()).ok().map(Bytes::from);
+    let piece = std::iter::from_fn(move || {
+        let _held = &place;
+        list.take()
+    });
+    Ok(of(JSON, Body::Pieces(Box::new(piece))))
+}
+
+fn place(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Denied> {
+    let busy = "several downloads are under way; try again in a while";
+    let place = Arc::clone(places).try_acquire_owned();
+    place.map_err(|_| Denied::Busy(busy))
 }
 
 fn state(shared: &Shared, tap: &Tap) -> serde_json::Value {
@@ -115,12 +123,9 @@ fn number(text: &str) -> Result<u64, Denied> {
 }
 
 fn records(shared: &Shared, tap: &Tap, filter: &Filter) -> Result<Response<Body>, Denied> {
-    let place = Arc::clone(&shared.exports).try_acquire_owned();
-    let place =
-        place.map_err(|_| Denied::Busy("several downloads are under way; try again in a while"))?;
     let lines = Lines {
+        _place: place(&shared.exports)?,
         records: tap.records(filter).into_iter(),
-        _place: place,
     };
     let mut response = of("application/jsonl", Body::Pieces(Box::new(lines)));
     let name = HeaderValue::from_static("attachment; filename=\"traffic.jsonl\"");

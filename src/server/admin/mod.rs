@@ -51,6 +51,8 @@ struct Shared {
     tap: Option<Arc<Tap>>,
     /// Downloads of records that may begin.
     exports: Arc<Semaphore>,
+    /// The same of lists.
+    lists: Arc<Semaphore>,
     /// Turns true when the process has ended everything else.
     closing: watch::Receiver<bool>,
 }
@@ -114,6 +116,7 @@ impl Admin {
             access,
             tap,
             exports: Arc::new(Semaphore::new(api::MAX_EXPORTS)),
+            lists: Arc::new(Semaphore::new(api::MAX_LISTS)),
             closing,
         };
         listener::serve(listener, reserve, Arc::new(shared)).await;

@@ -4,6 +4,7 @@ use mcp_ferry::config::{Config, Token};
 use mcp_ferry::server::Bound;
 
 use super::{BEARER, OPEN, SECRET, get, start, with_admin};
+use crate::support::clock::Clock;
 use crate::support::ferry::Ferry;
 use crate::support::http::{Response, exchange};
 use crate::support::upstream::Upstream;
@@ -54,6 +55,7 @@ async fn nothing_that_crosses_is_shown_without_the_token() {
 async fn guessing_the_token_is_slowed_and_the_right_one_still_opens() {
     let upstream = Upstream::echo().await;
     let ferry = start(&upstream).await;
+    let _clock = Clock::stop();
     let wrong = [("Authorization", "Bearer 0000000000000000000000000000000000")];
     for _ in 0..20 {
         denied(&get(&ferry, "/api/state", &wrong).await, 401);

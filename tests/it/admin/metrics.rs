@@ -234,8 +234,10 @@ async fn passed_through_requests_and_refusals_are_counted() {
     ] {
         assert_eq!(value(&text, series), Some(expected), "{series}");
     }
-    let bytes = value(&text, "mcp_ferry_passed_answer_bytes_total");
-    assert_eq!(bytes, Some(answer.body.len() as f64));
+    let sent = value(&text, "mcp_ferry_passed_bytes_total{direction=\"in\"}");
+    assert_eq!(sent, Some(body.len() as f64));
+    let received = value(&text, "mcp_ferry_passed_bytes_total{direction=\"out\"}");
+    assert_eq!(received, Some(answer.body.len() as f64));
     ferry.stop().await;
 }
 

@@ -297,3 +297,66 @@ async fn f23_sigterm_leaves_everything_as_it_is_but_readiness_for_drain_delay() 
     signal(&child, "TERM");
     assert_eq!(within(child.wait()).await.unwrap().code(), Some(143));
 }
+
+#[tokio::test]
+async fn the_address_of_the_taps_page_is_told_once_whatever_the_log_holds_back() {
+    for flags in [&["--log", "off"][..], &["--log-format", "json"][..]] {
+        let mut child = Command::new(BINARY)
+            .env_clear()
+            .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+            .args(["--upstream", "http://127.0.0.1:1/mcp"])
+            .args(flags)
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let line = until(&mut lines, "/#token=").await;
+        let told = match flags {
+            [_, "json"] => {
+                let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+                line["message"].as_str().unwrap().to_owned()
+            }
+            _ => line,
+        };
+        let token = told.rsplit("/#token=").next().unwrap().to_owned();
+        assert_eq!(token.len(), 43, "{told}");
+        assert!(
+            told.starts_with("the tap's page: http://127.0.0.1:"),
+            "{told}"
+        );
+        signal(&child, "INT");
+        while let Some(line) = within(lines.next_line()).await.unwrap() {
+            assert!(!line.contains(&token), "{line}");
+        }
+        assert_eq!(within(child.wait()).await.unwrap().code(), Some(0));
+    }
+}
+
+#[tokio::test]
+async fn a_token_of_the_operators_is_never_printed() {
+    const TOKEN: &str = "canary-canary-canary-canary-canary";
+    let mut child = Command::new(BINARY)
+        .env_clear()
+        .env("MCP_FERRY_ADMIN_TOKEN", TOKEN)
+        .args([
+            "--listen",
+            "127.0.0.1:0",
+            "--admin",
+            "127.0.0.1:0",
+            "--log",
+            "trace",
+        ])
+        .args(["--upstream", "http://127.0.0.1:1/mcp"])
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let line = until(&mut lines, "the tap's page: http://").await;
+    assert!(!line.contains('#') && !line.contains(TOKEN), "{line}");
+    signal(&child, "INT");
+    while let Some(line) = within(lines.next_line()).await.unwrap() {
+        assert!(!line.contains(TOKEN), "{line}");
+    }
+}

@@ -1,6 +1,6 @@
 //! Calls in flight: every upstream by every way under every load, round after round.
 
-use crate::plan::{Load, Plan, Upstream, Way};
+use crate::plan::{Load, Plan, Upstream, WATCHED, Way};
 use crate::processes::{Process, Tools};
 use crate::quiet::Quiet;
 use rig::{Context, Result};
@@ -32,7 +32,7 @@ pub fn run(tools: &Tools, plan: &Plan, quiet: &mut Quiet) -> Result<Calls> {
     for round in 0..plan.rounds {
         for &load in &plan.loads {
             for upstream in Upstream::ALL {
-                for way in Way::ALL {
+                for way in Way::before(upstream) {
                     let name = format!("{load}, {}, {}", upstream.name(), way.name());
                     eprintln!("round {} of {}: {name}", round + 1, plan.rounds);
                     quiet.wait()?;
@@ -54,6 +54,8 @@ struct Stage {
     nginx: Process,
     nginx_ports: Vec<u16>,
     ferries: Vec<Process>,
+    /// One more, that is watched.
+    watched: Process,
 }
 
 impl Stage {
@@ -67,30 +69,41 @@ impl Stage {
             .map(|(process, upstream)| tools.ferry(process, upstream.mode()))
             .collect::<Result<_>>()?;
         Ok(Self {
-            upstreams,
             nginx,
             nginx_ports,
             ferries,
+            watched: tools.watched_ferry(&upstreams[WATCHED as usize])?,
+            upstreams,
         })
     }
 
     fn everyone(&self) -> Result<String> {
         let mut ids = self.nginx.all_ids()?;
-        ids.extend(self.upstreams.iter().chain(&self.ferries).map(Process::id));
+        let all = self.upstreams.iter().chain(&self.ferries);
+        ids.extend(all.chain([&self.watched]).map(Process::id));
         Ok(joined(&ids))
     }
 
     fn command(&self, tools: &Tools, plan: &Plan, (load, kind, way): Cell) -> Result<Command> {
         let place = kind as usize;
-        let (upstream, ferry) = (&self.upstreams[place], &self.ferries[place]);
+        let upstream = &self.upstreams[place];
+        let ferry = if way.is_watched() {
+            &self.watched
+        } else {
+            &self.ferries[place]
+        };
         let (mode, url, measured) = match way {
             Way::Direct => ("plain", upstream.url("/mcp"), vec![upstream.id()]),
             Way::Nginx => {
                 let url = format!("http://127.0.0.1:{}/mcp", self.nginx_ports[place]);
                 ("plain", url, self.nginx.all_ids()?)
             }
-            Way::PassThrough => ("plain", ferry.url("/mcp"), vec![ferry.id()]),
-            Way::Translated => ("legacy", ferry.url("/sse"), vec![ferry.id()]),
+            Way::PassThrough | Way::PassThroughWatched => {
+                ("plain", ferry.url("/mcp"), vec![ferry.id()])
+            }
+            Way::Translated | Way::TranslatedWatched => {
+                ("legacy", ferry.url("/sse"), vec![ferry.id()])
+            }
         };
         let mut command = tools.load(mode, &url, upstream);
         command.args(kind.switches());
@@ -104,7 +117,8 @@ impl Stage {
 
     /// The ferries must leave as they should.
     fn end(self) -> Result<()> {
-        self.ferries.into_iter().try_for_each(Process::leave_well)
+        let mut all = self.ferries.into_iter().chain([self.watched]);
+        all.try_for_each(Process::leave_well)
     }
 }
 

@@ -54,15 +54,30 @@ pub enum Way {
     Nginx,
     PassThrough,
     Translated,
+    /// The same two, with the tap recording and a page of it open.
+    PassThroughWatched,
+    TranslatedWatched,
 }
 
 impl Way {
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 6] = [
         Self::Direct,
         Self::Nginx,
         Self::PassThrough,
         Self::Translated,
+        Self::PassThroughWatched,
+        Self::TranslatedWatched,
     ];
+
+    pub fn is_watched(self) -> bool {
+        matches!(self, Self::PassThroughWatched | Self::TranslatedWatched)
+    }
+
+    /// Those that are tried before this upstream: what watching costs does not hang on how it answers.
+    pub fn before(upstream: Upstream) -> impl Iterator<Item = Self> {
+        let all = Self::ALL.into_iter();
+        all.filter(move |way| !way.is_watched() || upstream == WATCHED)
+    }
 
     pub fn name(self) -> &'static str {
         match self {
@@ -70,9 +85,14 @@ impl Way {
             Self::Nginx => "nginx",
             Self::PassThrough => "ferry, pass-through",
             Self::Translated => "ferry, translated",
+            Self::PassThroughWatched => "ferry, pass-through, watched",
+            Self::TranslatedWatched => "ferry, translated, watched",
         }
     }
 }
+
+/// The upstream before which watching is measured.
+pub const WATCHED: Upstream = Upstream::StatelessJson;
 
 /// Connections, and calls in flight on each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

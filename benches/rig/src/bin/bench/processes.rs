@@ -3,7 +3,7 @@
 use crate::plan::Upstream;
 use rig::{Context, Result, procfs};
 use rustix::process::{Pid, Signal, kill_process};
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -121,6 +121,32 @@ impl Tools {
         let mut file =
             std::fs::File::create(self.work.join(format!("{log}.log"))).context("log")?;
         std::thread::spawn(move || std::io::copy(&mut stderr, &mut file));
+        Ok(process)
+    }
+
+    /// The ferry with its admin listener, and somebody who watches the tap as its page does, for as long as it lives.
+    pub fn watched_ferry(&self, upstream: &Process) -> Result<Process> {
+        let free = TcpListener::bind("127.0.0.1:0").context("free port")?;
+        let admin = free.local_addr().context("free port")?;
+        drop(free);
+        let token = "0123456789abcdef0123456789abcdef";
+        let mut command = tethered(&self.ferry);
+        ferry_arguments(&mut command, &upstream.url("/mcp"));
+        command.args(["--admin", &admin.to_string(), "--admin-token", token]);
+        let (process, mut stderr) = started(&mut command)?;
+        std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
+        let mut page = TcpStream::connect_timeout(&admin, BOUND).context("the admin listener")?;
+        let watch = format!(
+            "GET /api/live HTTP/1.1\r\nHost: {admin}\r\nAuthorization: Bearer {token}\r\n\r\n"
+        );
+        page.write_all(watch.as_bytes()).context("the tap")?;
+        let mut lines = BufReader::new(page);
+        let mut status = String::new();
+        lines.read_line(&mut status).context("the tap")?;
+        if !status.contains(" 200 ") {
+            return Err(format!("the tap is not to be watched: {}", status.trim()));
+        }
+        std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
         Ok(process)
     }
 

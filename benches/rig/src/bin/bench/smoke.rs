@@ -22,7 +22,7 @@ pub fn run(tools: &Tools) -> Result<()> {
         }
     }
     println!(
-        "ok: right answers, one upstream call each: {} ways to {} upstreams",
+        "ok: right answers, one upstream call each: {} ways, watched or not, to {} upstreams",
         Way::ALL.len(),
         Upstream::ALL.len()
     );

@@ -1,7 +1,7 @@
 //! The budgets and their verdicts, from the same figures as the tables below them.
 
 use super::{Measured, cpu_ratio, left_over, rss_each};
-use crate::plan::{IDLE_LISTENING, IDLE_SESSIONLESS, ONE, Plan, Upstream, Way};
+use crate::plan::{IDLE_LISTENING, IDLE_SESSIONLESS, MANY, ONE, Plan, Upstream, WATCHED, Way};
 use rig::summary::median;
 use std::fmt::{Display, Formatter, Result, Write};
 
@@ -97,6 +97,15 @@ fn calls(page: &mut String, plan: &Plan, measured: &Measured) -> Result {
                 2,
             )?;
         }
+    }
+    for (watched, alone) in [
+        (Way::PassThroughWatched, Way::PassThrough),
+        (Way::TranslatedWatched, Way::Translated),
+    ] {
+        let ratio = measured.compare(MANY, WATCHED, [watched, alone], cpu_ratio);
+        let what = format!("{}, CPU per call, {MANY}", watched.name());
+        let budget = Budget::AtMost(1.1, " × unwatched");
+        line(page, &what, &budget, &[ratio], 2)?;
     }
     for way in [Way::PassThrough, Way::Translated] {
         let added = Upstream::ALL.map(|upstream| {

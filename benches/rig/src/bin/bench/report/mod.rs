@@ -136,7 +136,7 @@ fn calls(page: &mut String, load: Load, measured: &Measured) -> std::fmt::Result
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |"
     )?;
     for upstream in Upstream::ALL {
-        for way in Way::ALL {
+        for way in Way::before(upstream) {
             let middle = |of| measured.middle(load, upstream, way, of);
             let cpu: Vec<f64> = measured
                 .windows(load, upstream, way)

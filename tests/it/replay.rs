@@ -1,0 +1,306 @@
+//! `mcp-ferry replay` as a process: what the tap's file has recorded, played against the same server, a changed one, and
+//! none; and files that cannot be used. Comparing and reading have their own tests beside their code.
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use mcp_ferry::config::TapFile;
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::support::client::{Client, call};
+use crate::support::clock::within;
+use crate::support::ferry::Ferry;
+use crate::support::http::exchange;
+use crate::support::port::ClosedPort;
+use crate::support::upstream::{Answer, Received, Upstream, routine};
+
+/// Stands in what must not be in a file.
+const CANARY: &str = "c4n4ry";
+
+/// A directory of one test, gone with it.
+struct Place(PathBuf);
+
+impl Place {
+    fn new(name: &str) -> Self {
+        let path =
+            std::env::temp_dir().join(format!("mcp-ferry-replay-{}-{name}", std::process::id()));
+        // What an earlier run with this process id has left.
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.join("traffic.jsonl")
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A server whose tools have this description, in this order.
+async fn server(description: &'static str, names: &'static [&'static str]) -> Upstream {
+    let answer = move |request: &Received| {
+        let asked = request.json();
+        let text = format!(
+            "at {:?} for {}",
+            std::time::SystemTime::UNIX_EPOCH,
+            asked["params"]["name"]
+        );
+        let result = match request.rpc().as_str() {
+            "initialize" => return Some(Answer::initialize(request, Some("session-1"))),
+            "tools/list" => {
+                let tool = |name| json!({"name": name, "description": description, "inputSchema": {"type": "object"}});
+                json!({"tools": names.iter().map(tool).collect::<Vec<_>>()})
+            }
+            "tools/call" => json!({"content": [{"type": "text", "text": text}], "now": random()}),
+            "resources/read" => json!({"contents": [{"uri": "a:b", "text": random()}]}),
+            "prompts/list" => {
+                let error = json!({"code": -32601, "message": "no prompts"});
+                return Some(Answer::json(
+                    &json!({"jsonrpc": "2.0", "id": asked["id"], "error": error}),
+                ));
+            }
+            _ => return routine(request),
+        };
+        Some(Answer::json(
+            &json!({"jsonrpc": "2.0", "id": asked["id"], "result": result}),
+        ))
+    };
+    Upstream::start(answer).await
+}
+
+/// An id that is another one every time.
+fn random() -> String {
+    let random = crate::support::random::seed();
+    format!("550e8400-e29b-41d4-a716-44{:010x}", random & 0xff_ffff_ffff)
+}
+
+/// Records what a legacy client and one on `/mcp` do with this server.
+async fn record(upstream: &Upstream, place: &Place) {
+    let file = TapFile {
+        path: place.file(),
+        size: 1 << 30,
+        keep: 1,
+    };
+    let ferry = Ferry::with(upstream.url(), |config| config.tap.file = Some(file)).await;
+    let mut client = Client::ready(ferry.address).await;
+    for (id, method, params) in [
+        (1, "tools/list", json!({})),
+        (
+            2,
+            "tools/call",
+            json!({"name": "echo", "arguments": {"a": 1}}),
+        ),
+        (3, "resources/read", json!({"uri": "a:b"})),
+        (4, "prompts/list", json!({})),
+        (
+            5,
+            "prompts/get",
+            json!({"name": "p", "arguments": {"password": CANARY}}),
+        ),
+    ] {
+        client
+            .send(&json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}))
+            .await;
+        if id < 5 {
+            assert_eq!(client.message().await["id"], id);
+        }
+    }
+    let body = call(9, "tools/list").to_string();
+    let headers = [
+        ("Accept", "application/json, text/event-stream"),
+        ("Content-Type", "application/json"),
+        ("Authorization", &format!("Bearer {CANARY}")),
+    ];
+    let answer = exchange(ferry.address, "POST", "/mcp", &headers, body).await;
+    assert_eq!(answer.status(), 200, "{answer:?}");
+    ferry.stop_after(client).await;
+}
+
+async fn replay(files: &[&Path], upstream: &str, flags: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-ferry"));
+    command
+        .env_clear()
+        .arg("replay")
+        .args(files)
+        .args(["--upstream", upstream])
+        .args(flags);
+    let output = command.kill_on_drop(true).output();
+    within("the end of the replay", output).await.unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn url(upstream: &Upstream) -> String {
+    upstream.url().to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_server_agrees_and_a_changed_one_is_told_apart() {
+    let place = Place::new("agree");
+    let old = server("says it again", &["echo", "add"]).await;
+    record(&old, &place).await;
+    let file = place.file();
+    let recorded = std::fs::read_to_string(&file).unwrap();
+    assert!(!recorded.contains(CANARY), "{recorded}");
+
+    let output = replay(&[&file], &url(&old), &[]).await;
+    let told = text(&output.stdout);
+    assert_eq!(
+        (output.status.code(), text(&output.stderr).as_str()),
+        (Some(0), ""),
+        "{told}"
+    );
+    assert!(
+        told.contains("skipped: 1 x tools/call echo: may change something; --all plays it too\n"),
+        "{told}"
+    );
+    assert!(
+        told.contains("skipped: 1 x prompts/get p: has a redacted secret in its parameters\n"),
+        "{told}"
+    );
+    assert!(told.contains("\nagrees: 5 played against "), "{told}");
+    assert_eq!(old.times("tools/call"), 1);
+
+    // The order does not matter, the missing tool and the other description do.
+    let new = server("repeats it", &["echo"]).await;
+    let output = replay(&[&file], &url(&new), &["--all"]).await;
+    let told = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("differs: tools/list (c"), "{told}");
+    assert!(
+        told.contains(
+            "\n  ~ /result/tools/echo/description: \"says it again\" -> \"repeats it\"\n"
+        ),
+        "{told}"
+    );
+    assert!(told.contains("\n  - /result/tools/add: {"), "{told}");
+    assert!(told.contains("\ndiffers: 6 played against "), "{told}");
+    assert_eq!(new.times("tools/call"), 1);
+
+    let output = replay(
+        &[&file],
+        &url(&new),
+        &["--ignore", "/result/tools", "--json"],
+    )
+    .await;
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    assert_eq!(
+        (&told["agrees"], &told["played"]),
+        (&json!(true), &json!(5)),
+        "{told}"
+    );
+    assert_eq!(told["skipped"].as_array().unwrap().len(), 2, "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_header_reaches_the_server_and_a_server_that_refuses_cannot_be_replayed_against() {
+    let place = Place::new("header");
+    let old = server("a", &["echo"]).await;
+    record(&old, &place).await;
+    let output = replay(
+        &[&place.file()],
+        &url(&old),
+        &["--header", "Authorization: Bearer abc"],
+    )
+    .await;
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+    let log = old.log();
+    let last = log
+        .iter()
+        .rfind(|request| request.rpc() == "tools/list")
+        .unwrap();
+    assert_eq!(last.header("authorization"), Some("Bearer abc"));
+
+    let strict =
+        Upstream::start(|_| Some(Answer::new(401, &[("WWW-Authenticate", "Bearer")], ""))).await;
+    let output = replay(&[&place.file()], &url(&strict), &[]).await;
+    let complaint = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{complaint}");
+    assert!(
+        complaint.starts_with("error: cannot replay: "),
+        "{complaint}"
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_is_said_in_one_line_with_exit_code_2() {
+    let place = Place::new("undone");
+    let nobody = ClosedPort::new();
+    let nobody = nobody.url().to_string();
+    let good = r#"{"v":1,"seq":1,"time":"","connection":"c1","exchange":1,"kind":"message","from":"client","to":"ferry","message":{"type":"request","method":"ping"},"body":{"method":"ping"}}
+{"v":1,"seq":2,"time":"","connection":"c1","exchange":1,"kind":"message","from":"ferry","to":"client","message":{"type":"result"},"body":{"result":{}}}
+"#;
+    let call = good.replace("\"ping\"", "\"tools/call\"");
+    for (content, complaint) in [
+        (good, "error: cannot replay: "),
+        ("", "error: cannot replay: the files are empty\n"),
+        (
+            "\u{0}\n{}\n{\"v\"",
+            "error: cannot replay: no line is a record of the tap: 1 unreadable, 1 half-written, 1 JSON but no record of the tap\n",
+        ),
+        (
+            call.as_str(),
+            "error: cannot replay: every recorded request was skipped\n",
+        ),
+        (
+            good.lines().next().unwrap(),
+            "error: cannot replay: every recorded request was skipped\n",
+        ),
+    ] {
+        std::fs::write(place.file(), content).unwrap();
+        let output = replay(&[&place.file()], &nobody, &[]).await;
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(
+            told.starts_with(complaint) && told.lines().count() == 1,
+            "{told}"
+        );
+    }
+    let output = replay(&[&place.0.join("missing")], &nobody, &[]).await;
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(told.contains("missing: "), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_names_in_a_file_do_not_reach_the_terminal() {
+    let place = Place::new("hostile");
+    let server = server("a", &["echo"]).await;
+    let hostile = json!("\u{1b}[31m\u{202e}\nx");
+    let record = |seq, from, to, kind: &str, method: Value, body: Value| {
+        json!({"v": 1, "seq": seq, "time": "", "connection": hostile, "exchange": 1, "kind": "message", "from": from, "to": to,
+            "message": {"type": kind, "method": method, "name": hostile}, "body": body})
+    };
+    let request = record(
+        1,
+        "client",
+        "ferry",
+        "request",
+        json!("tools/list"),
+        json!({"method": "tools/list"}),
+    );
+    let result = record(
+        2,
+        "ferry",
+        "client",
+        "result",
+        Value::Null,
+        json!({"result": {"\u{1b}[2J\u{202e}": hostile}}),
+    );
+    std::fs::write(place.file(), format!("{request}\n{result}\n")).unwrap();
+    let output = replay(&[&place.file()], &url(&server), &[]).await;
+    let told = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("\\u{1b}[2J\\u{202e}"), "{told}");
+    let bad = |char: char| char.is_control() && char != '\n' || char == '\u{202e}';
+    assert!(!told.contains(bad), "{told:?}");
+}
