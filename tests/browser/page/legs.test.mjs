@@ -44,6 +44,7 @@ test('headers are compared by name, several of one name as a list', () => {
   assert.deepEqual(Object.fromEntries(found.came), { a: 'removed', b: 'changed' });
   assert.deepEqual(Object.fromEntries(found.went), { b: 'changed', d: 'added' });
   assert.equal(found.was.get('b'), '1, 2');
+  assert.equal(headerDifference([['host', 'a'], ['content-length', '1']], [['connection', 'close']]).came.size, 0);
 });
 
 test('each message that left is traced to the one that came in', () => {

@@ -4,7 +4,7 @@ import test from 'node:test';
 import { module } from './page.mjs';
 
 const { LIMIT, Store, Waiting } = await module('store');
-const { NO_FILTER, fromQuery, isFiltering, matcher, toQuery, words } = await module('filter');
+const { NO_FILTER, fromQuery, isFiltering, matcher, toQuery, withWords, words } = await module('filter');
 const { SPAN, STEP, overall, series } = await module('series');
 
 const row = (exchange, more = {}) => ({
@@ -83,6 +83,8 @@ test('each part of the filter lets through what it names', () => {
     assert.equal(match(change, no), false, JSON.stringify(change));
   }
   assert.equal(match({ q: 'in the body' }, row(4), new Set([4])), true);
+  const lines = [{ line: 'In the BODY', record: { exchange: 4 } }, { line: 'in the body', record: {} }, { line: 'in', record: { exchange: 5 } }];
+  assert.deepEqual([...withWords(lines, words('"the body" in'))], [4]);
   assert.deepEqual(words('a "b c" "" "open end'), ['a', 'b c', 'open end']);
 });
 

@@ -114,7 +114,8 @@ export class OldClient {
       const events = text.split('\n\n');
       text = events.pop();
       for (const event of events) {
-        const data = event.match(/^data: (.*)$/m)?.[1];
+        // Not by a pattern: to those, some characters that JSON may hold end a line.
+        const data = event.split('\n').find(line => line.startsWith('data: '))?.slice('data: '.length);
         if (data === undefined) continue;
         if (event.startsWith('event: endpoint')) this.ready(data);
         else this.#take(JSON.parse(data));

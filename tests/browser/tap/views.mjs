@@ -90,7 +90,7 @@ export async function views({ browser, ferry, open }) {
   await check('what the server asks the client is an exchange of its own', async () => {
     await old.call('sample', { text: 'what is asked' });
     await openNewest(page, 'sampling/createMessage', 'sampled what is asked');
-    assert.equal(await page.locator(`${ROW}[aria-selected=true] .way`).textContent(), '←');
+    await page.locator(`${ROW}[aria-selected=true] .way`, { hasText: '←' }).waitFor();
     await page.locator('.card.client', { hasText: 'sampled what is asked' }).first().waitFor();
     await page.locator('.card.server', { hasText: 'sampled what is asked' }).first().waitFor();
   });

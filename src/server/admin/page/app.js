@@ -7,7 +7,7 @@ import { Detail } from './detail.js';
 import { List } from './list.js';
 import { Store, Waiting } from './store.js';
 import { byId, setText } from './dom.js';
-import { fromQuery, isFiltering, matcher, NO_FILTER, toQuery, words } from './filter.js';
+import { fromQuery, isFiltering, matcher, NO_FILTER, toQuery, withWords, words } from './filter.js';
 import { keyboard } from './keys.js';
 import { menu, shownLines } from './exports.js';
 
@@ -25,6 +25,10 @@ export class App {
   #found;
   #missed = 0;
   #listening = new AbortController();
+  #asked;
+  #stop;
+  #refreshing;
+  #noticed;
 
   constructor(token, { denied }) {
     this.api = new Api(token);
@@ -60,9 +64,6 @@ export class App {
     });
     if (this.filter.q) void this.searchBodies();
   }
-
-  #asked;
-  #stop;
 
   end() {
     this.#stop();
@@ -118,8 +119,6 @@ export class App {
       if (this.detail.subject) void this.detail.refresh();
     }, 250);
   }
-
-  #refreshing;
 
   async #reload() {
     try {
@@ -194,8 +193,6 @@ export class App {
     if (text) this.#noticed = setTimeout(() => ((this.#missed = 0), this.notice('')), 10_000);
   }
 
-  #noticed;
-
   // --- What the reader does.
 
   setFilter(change) {
@@ -204,6 +201,9 @@ export class App {
     if (this.filter.q !== before) this.#found = undefined;
     this.remember();
     this.refilter();
+    // What is selected stays in sight.
+    const index = this.#shown.findIndex(row => row.exchange === this.list.selected);
+    if (index >= 0 && this.detail.subject) this.list.reveal(index);
   }
 
   reset = () => this.setFilter({ ...NO_FILTER });
@@ -213,10 +213,7 @@ export class App {
     const search = words(this.filter.q);
     if (search.length === 0) return;
     try {
-      const lines = await this.api.records();
-      const texts = lines.map(({ line, record }) => [line.toLowerCase(), record.exchange]);
-      const hits = texts.filter(([text, exchange]) => exchange !== undefined && search.every(word => text.includes(word)));
-      this.#found = new Set(hits.map(([, exchange]) => exchange));
+      this.#found = withWords(await this.api.records(), search);
       this.refilter();
     } catch (error) {
       this.notice(`The bodies could not be searched: ${error.message}`);

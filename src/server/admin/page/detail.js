@@ -7,6 +7,8 @@ import { duration, elapsed, FRONTS, moment, outcomeText } from './format.js';
 import { menu } from './exports.js';
 import { versions } from './connections.js';
 
+// Records whose text is shown at once; an export has them all.
+const MOST_RAW = 300;
 const TABS = { legs: 'both legs', sequence: 'sequence', raw: 'raw' };
 
 export class Detail {
@@ -176,8 +178,9 @@ export class Detail {
   #raw() {
     const text = this.lines.map(({ line }) => line).join('\n');
     const taker = button('copy all', 'Copy the records', ({ currentTarget }) => copy(text, currentTarget));
-    const lines = this.lines.map(({ line }) => h('pre', { class: 'record-line' }, line));
-    this.content.replaceChildren(h('p', { class: 'bar' }, `${lines.length} records, one JSON object a line `, taker), ...lines);
+    const shown = this.lines.slice(-MOST_RAW).map(({ line }) => h('pre', { class: 'record-line' }, line));
+    const count = shown.length < this.lines.length ? `The last ${shown.length} of ${this.lines.length}` : this.lines.length;
+    this.content.replaceChildren(h('p', { class: 'bar' }, `${count} records, one JSON object a line `, taker), ...shown);
   }
 }
 

@@ -49,6 +49,9 @@ function compare(a, b, path, marks) {
   }
 }
 
+// Headers that concern one connection between two programs: each leg has its own, which says nothing of the message.
+const HOP = new Set(['host', 'connection', 'content-length', 'transfer-encoding', 'keep-alive', 'te', 'trailer', 'upgrade', 'expect']);
+
 // Compares headers by name; several of one name are compared as their list. Maps from names to marks, as above.
 export function headerDifference(came, went) {
   const [a, b] = [byName(came), byName(went)];
@@ -67,6 +70,6 @@ export function headerDifference(came, went) {
 
 function byName(headers) {
   const map = new Map();
-  for (const [name, value] of headers ?? []) map.set(name, [...(map.get(name) ?? []), value]);
+  for (const [name, value] of headers ?? []) if (!HOP.has(name)) map.set(name, [...(map.get(name) ?? []), value]);
   return map;
 }

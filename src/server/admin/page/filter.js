@@ -44,6 +44,12 @@ export const isFiltering = filter => Object.keys(NO_FILTER).some(key => filter[k
 export const words = text =>
   [...text.matchAll(/"([^"]*)"?|(\S+)/g)].map(match => (match[1] ?? match[2]).toLowerCase()).filter(Boolean);
 
+// The exchanges of which one record has all the words, of [{ line, record }].
+export function withWords(lines, search) {
+  const hits = lines.filter(({ line }) => search.every(word => line.toLowerCase().includes(word)));
+  return new Set(hits.map(({ record }) => record.exchange).filter(exchange => exchange !== undefined));
+}
+
 // Makes the test. `connection(label)` finds a connection's row; `found` has the exchanges whose bodies were searched and
 // hold the words, where that has been done.
 export function matcher(filter, connection, now, found) {

@@ -129,7 +129,7 @@ export class List {
     this.#bar(element.bar, row, ms, sent);
   }
 
-  // The bar's whole is the time that the client waited; the dark part is the server's share of it.
+  // The bar's whole is the time that the client waited; the strong part is the server's share of it.
   #bar(bar, row, ms, sent) {
     bar.hidden = sent;
     if (sent) return;

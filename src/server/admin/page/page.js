@@ -4,30 +4,36 @@ import { byId, h } from './dom.js';
 
 const TOKEN = 'mcp-ferry-token';
 const THEME = 'mcp-ferry-theme';
+const UNKNOWN = 'The ferry does not know this token. It makes a new one at every start, unless it was given one.';
 let app;
 
 // Takes the token out of the address bar, so that it is not in what people copy; it lives as long as the tab.
 function takeToken() {
   const match = /[#&]token=([^&]*)/.exec(location.hash);
   if (!match) return;
-  let token = match[1];
-  try {
-    token = decodeURIComponent(token);
-  } catch {
-    // A per cent sign that encodes nothing is taken as it is.
-  }
-  sessionStorage.setItem(TOKEN, token);
+  sessionStorage.setItem(TOKEN, decoded(match[1]));
   history.replaceState(null, '', location.pathname + location.search);
+}
+
+// A per cent sign that encodes nothing is taken as it is.
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }
 
 function start() {
   takeToken();
   const token = sessionStorage.getItem(TOKEN);
   if (!token) return ask('This page shows what crosses, so it asks who you are.');
+  // What no header can carry is no token.
+  if (!/^[\x21-\x7e]+$/.test(token)) return ask(UNKNOWN);
   app?.end();
   byId('entry').hidden = true;
   byId('app').hidden = false;
-  app = new App(token, { denied: () => ask('The ferry does not know this token. It makes a new one at every start, unless it was given one.') });
+  app = new App(token, { denied: () => ask(UNKNOWN) });
 }
 
 function ask(why) {
@@ -45,7 +51,7 @@ byId('entry-form').addEventListener('submit', event => {
   event.preventDefault();
   const given = byId('entry-token').value.trim();
   const match = /[#&]token=([^&]*)/.exec(given);
-  sessionStorage.setItem(TOKEN, match ? decodeURIComponent(match[1]) : given);
+  sessionStorage.setItem(TOKEN, match ? decoded(match[1]) : given);
   start();
 });
 
