@@ -13,7 +13,10 @@ use crate::metrics::Metrics;
 use crate::metrics::labels::Direction;
 
 /// Sees the pieces of a client's body go by, and then that it is over.
-pub struct UploadWatch(Box<dyn FnMut(Option<&[u8]>) + Send>);
+pub struct UploadWatch(See);
+
+/// Called with each piece, and with `None` at the end.
+type See = Box<dyn FnMut(Option<&[u8]>) + Send>;
 
 impl UploadWatch {
     /// `see` is called with each piece, and at the end, or when nobody wants the rest, once with `None`.

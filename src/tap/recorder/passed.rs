@@ -226,7 +226,7 @@ impl Recorder {
         let Some(row) = self.connection_row(label) else {
             return;
         };
-        row.client = client.or(row.client.take());
+        row.client = client.or_else(|| row.client.take());
         if let Some(version) = version {
             let modern = era::is_modern_version(&version);
             row.era = Some(if modern { "modern" } else { "handshake" }.to_owned());

@@ -44,15 +44,15 @@ impl Recorder {
                 kind,
                 id,
                 text,
-            } => self.from_client(at, label, post, head.as_deref(), kind, id, &text),
+            } => self.client_posted(at, label, post, head.as_deref(), kind, id, &text),
             Crossing::Answered { post, status } => self.post_answered(at, label, post, status),
-            Crossing::ToClient { about, text } => self.to_client(at, label, &about, &text),
+            Crossing::ToClient { about, text } => self.delivered(at, label, &about, &text),
             Crossing::ToUpstream {
                 call,
                 cause,
                 head,
                 text,
-            } => self.to_upstream(at, label, call, &cause, &head, text.as_ref()),
+            } => self.call_begun(at, label, call, &cause, &head, text.as_ref()),
             Crossing::Status {
                 call,
                 status,
@@ -61,7 +61,7 @@ impl Recorder {
                 let leg = self.call_leg(label, call);
                 self.status(at, leg, status, Some(&headers));
             }
-            Crossing::FromUpstream { call, text } => self.from_upstream(at, label, call, &text),
+            Crossing::FromUpstream { call, text } => self.upstream_said(at, label, call, &text),
             Crossing::Ended { call, why } => {
                 let leg = self.call_leg(label, call);
                 self.ended(at, leg, why.as_deref());
@@ -93,7 +93,7 @@ impl Recorder {
         clippy::too_many_arguments,
         reason = "the members of one event, in their order"
     )]
-    fn from_client(
+    fn client_posted(
         &mut self,
         at: Instant,
         label: &Arc<str>,
@@ -207,7 +207,7 @@ impl Recorder {
         self.status(at, leg, status, None);
     }
 
-    fn to_upstream(
+    fn call_begun(
         &mut self,
         at: Instant,
         label: &Arc<str>,
@@ -258,10 +258,10 @@ impl Recorder {
             row.era = Some(if handshake { "handshake" } else { "modern" }.to_owned());
             row.upstream_protocol = Some(version);
         }
-        row.session = session.or(row.session.take());
+        row.session = session.or_else(|| row.session.take());
     }
 
-    fn from_upstream(&mut self, at: Instant, label: &Arc<str>, call: u64, text: &Text) {
+    fn upstream_said(&mut self, at: Instant, label: &Arc<str>, call: u64, text: &Text) {
         let read = read(text);
         let mut leg = self.call_leg(label, call);
         match read.summary.kind {
@@ -304,7 +304,7 @@ impl Recorder {
         exchange
     }
 
-    fn to_client(&mut self, at: Instant, label: &Arc<str>, about: &About, text: &Text) {
+    fn delivered(&mut self, at: Instant, label: &Arc<str>, about: &About, text: &Text) {
         let read = read(text);
         let method = read.summary.method.clone().unwrap_or_default();
         let exchange = match (about, read.summary.kind) {
