@@ -114,6 +114,16 @@ export async function use({ browser, mirror }) {
     await page.locator(ROW, { hasText: 'while-paused' }).waitFor();
   });
 
+  await check('a page that was too slow says what it missed, and loads the lists anew', async () => {
+    const body = 'event: hello\ndata: {"seq":1}\n\nevent: missed\ndata: {"count":7}\n\n';
+    await page.route('**/api/live', route => route.fulfill({ contentType: 'text/event-stream', body }), { times: 1 });
+    await page.reload();
+    await page.locator('#notice', { hasText: 'missed 7 changes' }).waitFor();
+    await page.waitForSelector('#status[data-state=live]');
+    await client.call('after-the-loss');
+    await page.locator(ROW, { hasText: 'after-the-loss' }).waitFor();
+  });
+
   await check('clear forgets what is over and keeps what is open', async () => {
     await page.click('#clear');
     await shows(['never'], 'the cleared list');

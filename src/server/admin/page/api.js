@@ -107,12 +107,15 @@ async function keep(api, handlers, signal) {
 // that is older than the one it replaces is followed by the newer one on the same stream.
 async function once(api, { load, take, say }, signal, connected) {
   let early = [];
+  let over = false;
   const ended = new AbortController();
   const begin = async hello => {
     const [rows, state] = await Promise.all([api.rows(), api.state()]);
     load(rows, { ...state, now: hello.now ?? state.now });
     for (const { event, data } of early) take(event, data);
     early = undefined;
+    // The stream may have ended meanwhile.
+    if (over) return;
     connected();
     say('live', '');
   };
@@ -124,7 +127,7 @@ async function once(api, { load, take, say }, signal, connected) {
     } else if (early) early.push(change);
     else take(change.event, change.data);
   }, AbortSignal.any([signal, ended.signal]));
-  await stream;
+  await stream.finally(() => (over = true));
 }
 
 const pause = (ms, signal) =>
