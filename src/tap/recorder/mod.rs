@@ -17,10 +17,12 @@ mod tests;
 mod translated;
 
 use std::collections::BTreeMap;
+use std::num::NonZero;
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
-use time::format_description::well_known::Rfc3339;
+use time::format_description::well_known::Iso8601;
+use time::format_description::well_known::iso8601::{Config, EncodedConfig, TimePrecision};
 use time::{Duration, OffsetDateTime};
 use tokio::time::Instant;
 
@@ -36,6 +38,13 @@ use rows::{Connection, Open};
 
 /// Connections, exchanges and passing requests that may be open, each.
 pub(crate) const MAX_OPEN: usize = 20_000;
+
+/// RFC 3339 with six digits of a second's fraction, so that times sort as text.
+const MICROSECONDS: EncodedConfig = Config::DEFAULT
+    .set_time_precision(TimePrecision::Second {
+        decimal_digits: NonZero::new(6),
+    })
+    .encode();
 
 /// Something new for those who watch.
 #[derive(Clone, Debug)]
@@ -160,7 +169,7 @@ impl Recorder {
         wall + passed.unwrap_or_default()
     }
 
-    /// Milliseconds since 1970.
+    /// Milliseconds since 1970, to the microsecond.
     fn millis(&self, at: Instant) -> f64 {
         #[expect(
             clippy::cast_precision_loss,
@@ -173,12 +182,10 @@ impl Recorder {
     fn record(&mut self, at: Instant, kind: Kind) -> Record {
         self.records += 1;
         let time = self.time(at);
-        let micros = time.nanosecond() / 1000 * 1000;
-        let time = time.replace_nanosecond(micros).unwrap_or(time);
         Record {
             v: FORMAT,
             seq: self.records,
-            time: time.format(&Rfc3339).unwrap_or_default(),
+            time: time.format(&Iso8601::<MICROSECONDS>).unwrap_or_default(),
             kind,
             ..Record::default()
         }

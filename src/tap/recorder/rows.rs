@@ -240,7 +240,8 @@ impl Recorder {
         if let Some(open) = self.open_exchange(exchange)
             && let Some(sent) = open.sent
         {
-            open.row.upstream_ms = Some(at.saturating_duration_since(sent).as_secs_f64() * 1000.0);
+            let micros = at.saturating_duration_since(sent).as_micros();
+            open.row.upstream_ms = u32::try_from(micros).ok().map(|it| f64::from(it) / 1000.0);
         }
     }
 

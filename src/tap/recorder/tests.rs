@@ -400,6 +400,7 @@ fn without_bodies_a_record_says_what_a_message_is_and_nothing_of_what_it_holds()
     story.opened();
     story.posts(1, CALL);
     let record = story.records.last().expect("a record");
+    assert_eq!(record.time, "1970-01-01T00:00:00.002000Z");
     assert!(record.body.is_none() && record.text.is_none());
     assert_eq!(record.size, Some(CALL.len()));
     let line = serde_json::to_string(&**record).expect("JSON");
