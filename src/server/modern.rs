@@ -38,6 +38,14 @@ impl Passed {
     pub(super) fn is_bad_request(&self) -> bool {
         self.head.status == StatusCode::BAD_REQUEST
     }
+
+    /// The client does not get this answer, of which `first` was read, but one of the ferry's.
+    pub(super) fn taken_over(mut self, first: &[u8]) {
+        if let Some(tee) = &mut self.tee {
+            tee.download(first);
+            tee.ends(Some("the ferry answers in its place".to_owned()));
+        }
+    }
 }
 
 /// Passes a request and its answer.

@@ -65,7 +65,7 @@ pub(super) async fn try_to_pass(
     if matches!(shown, Shown::Nothing | Shown::Era(Era::Handshake)) {
         return modern::answer(server, passed, first);
     }
-    drop(passed);
+    passed.taken_over(&first);
     session::begin_with(server, socket, &head, vec![initialize]).await
 }
 

@@ -5,6 +5,7 @@ mod api;
 mod metrics;
 mod readiness;
 mod rough;
+mod traffic;
 
 use mcp_ferry::config::{Admin, Config, Token};
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use mcp_ferry::config::Admin;
 
 use crate::support::ferry::Ferry;
 use crate::support::http::{Head, Wire, chunk, exchange, request};
@@ -19,6 +20,18 @@ fn noise(size: usize) -> Bytes {
         state.to_le_bytes()[0]
     });
     step.take(size).collect()
+}
+
+/// Watched, every piece of every body goes by the tap; nothing of what crosses may differ for that.
+async fn ferry_before(upstream: &Upstream, watched: bool) -> Ferry {
+    Ferry::with(upstream.url(), |config| {
+        config.admin = watched.then(|| Admin {
+            listen: ([127, 0, 0, 1], 0).into(),
+            allow_remote: false,
+            token: None,
+        });
+    })
+    .await
 }
 
 /// Headers as a set of lines, those in `without` left out.
@@ -44,8 +57,13 @@ const FORWARDING: [&str; 4] = [
 
 #[tokio::test]
 async fn any_method_crosses_with_its_headers_query_and_body() {
+    crossing_any_method(false).await;
+    crossing_any_method(true).await;
+}
+
+async fn crossing_any_method(watched: bool) {
     let upstream = Upstream::start(|_| Some(Answer::new(200, &[], "done"))).await;
-    let ferry = Ferry::start(upstream.url()).await;
+    let ferry = ferry_before(&upstream, watched).await;
     let headers = [
         ("Accept", "application/json, text/event-stream"),
         ("Content-Type", "application/json"),
@@ -92,8 +110,13 @@ async fn any_method_crosses_with_its_headers_query_and_body() {
 
 #[tokio::test]
 async fn any_status_comes_back_with_its_headers_and_body() {
+    crossing_any_status(false).await;
+    crossing_any_status(true).await;
+}
+
+async fn crossing_any_status(watched: bool) {
     let mut upstream = Upstream::silent().await;
-    let ferry = Ferry::start(upstream.url()).await;
+    let ferry = ferry_before(&upstream, watched).await;
     for status in [
         200, 201, 202, 204, 400, 401, 404, 405, 406, 418, 429, 500, 503,
     ] {
@@ -130,12 +153,17 @@ async fn any_status_comes_back_with_its_headers_and_body() {
 
 #[tokio::test]
 async fn large_bodies_cross_byte_for_byte_both_ways_however_framed() {
+    crossing_large_bodies(false).await;
+    crossing_large_bodies(true).await;
+}
+
+async fn crossing_large_bodies(watched: bool) {
     let upstream = Upstream::start(|request| {
         let coding = [("Content-Encoding", "gzip")];
         Some(Answer::new(200, &coding, &request.body))
     })
     .await;
-    let ferry = Ferry::start(upstream.url()).await;
+    let ferry = ferry_before(&upstream, watched).await;
     let body = noise(5 << 20);
     let answered = exchange(ferry.address, "POST", "/mcp", &[], &body).await;
     assert!(answered.body == body, "with a length");
@@ -162,8 +190,13 @@ async fn large_bodies_cross_byte_for_byte_both_ways_however_framed() {
 
 #[tokio::test]
 async fn hop_by_hop_headers_end_at_the_ferry_both_ways() {
+    crossing_hop_by(false).await;
+    crossing_hop_by(true).await;
+}
+
+async fn crossing_hop_by(watched: bool) {
     let mut upstream = Upstream::silent().await;
-    let ferry = Ferry::start(upstream.url()).await;
+    let ferry = ferry_before(&upstream, watched).await;
     let hops = [
         ("Connection", "keep-alive, X-Hop"),
         ("Keep-Alive", "timeout=5"),
