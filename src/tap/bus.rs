@@ -1,0 +1,299 @@
+//! The bus on which traffic says what crosses.
+//!
+//! It never waits and never holds up traffic. Unwatched, [`Bus::emit`] costs one load and one branch, and the event is not
+//! even built. When the recorder cannot keep up, events are dropped and counted. Bounds: [`MAX_QUEUED`] events and
+//! [`MAX_QUEUED_BYTES`] of their texts and headers wait for it. What is on the bus is not redacted yet; it is there for
+//! moments, and nobody but the recorder's task sees it.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::event::{Crossing, Event, Head, Label, Text, What};
+use crate::proto::jsonrpc::Message;
+
+/// Events that may wait for the recorder.
+pub const MAX_QUEUED: usize = 8192;
+/// Bytes of texts and headers that may wait for the recorder.
+pub const MAX_QUEUED_BYTES: usize = 32 * 1024 * 1024;
+/// Bytes of one message's text that are kept, unless `--tap-max-body` says otherwise.
+pub const DEFAULT_MAX_BODY: usize = 64 * 1024;
+
+/// What an event is built with.
+#[derive(Clone, Copy, Debug)]
+pub struct Keep {
+    max_body: usize,
+}
+
+impl Keep {
+    /// Keeps a text, or the beginning of it. It is copied, so that an event does not pin a read buffer.
+    #[must_use]
+    pub fn text(self, text: &[u8]) -> Text {
+        let head = text.get(..text.len().min(self.max_body));
+        Text {
+            head: Bytes::copy_from_slice(head.unwrap_or_default()),
+            size: text.len(),
+        }
+    }
+
+    /// A piece of a body that passes; whole, because what it means is found out later.
+    #[must_use]
+    pub fn piece(self, piece: &[u8]) -> Text {
+        Text {
+            head: Bytes::copy_from_slice(piece),
+            size: piece.len(),
+        }
+    }
+
+    /// A message that the client posted.
+    #[must_use]
+    pub fn posted(self, post: u64, head: Option<&Arc<Head>>, message: &Message) -> Crossing {
+        Crossing::FromClient {
+            post,
+            head: head.cloned(),
+            kind: message.kind(),
+            id: message.id().cloned(),
+            text: self.text(message.text()),
+        }
+    }
+}
+
+/// Where traffic says what crosses.
+#[derive(Debug, Default)]
+pub struct Bus {
+    watched: AtomicBool,
+    open: OnceLock<Open>,
+    passes: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Open {
+    queue: mpsc::Sender<Event>,
+    waiting: Arc<Waiting>,
+    keep: Keep,
+    pace: Option<Pace>,
+}
+
+/// How many events are taken in a second, so that watching costs a busy process little. Each tenth of a second has its
+/// part, so that no traffic waits behind a heap of them.
+#[derive(Debug)]
+struct Pace {
+    most: u64,
+    since: Instant,
+    /// The present tenth, and the events that it had.
+    tenth: AtomicU64,
+    taken: AtomicU64,
+}
+
+impl Pace {
+    fn new(most: u64) -> Self {
+        Self {
+            most: most / 10,
+            since: Instant::now(),
+            tenth: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether there is room in this tenth. Two threads at the turn of one may both begin it: some more are taken then.
+    fn has_room(&self) -> bool {
+        let elapsed = self.since.elapsed();
+        let tenth = elapsed.as_secs() * 10 + u64::from(elapsed.subsec_millis() / 100);
+        if self.tenth.load(Ordering::Relaxed) != tenth {
+            self.tenth.store(tenth, Ordering::Relaxed);
+            self.taken.store(0, Ordering::Relaxed);
+        }
+        self.taken.load(Ordering::Relaxed) < self.most
+    }
+}
+
+/// What waits for the recorder, and what could not.
+#[derive(Debug, Default)]
+struct Waiting {
+    bytes: AtomicUsize,
+    lost: AtomicU64,
+}
+
+impl Bus {
+    /// Says that something crossed. `what` is only called when somebody watches.
+    pub fn emit(&self, what: impl FnOnce(Keep) -> What) {
+        let Some(open) = self.opened() else { return };
+        if open.takes() {
+            open.put(what(open.keep));
+        } else {
+            open.waiting.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Says that a connection began or ended, however much else there is to say: what is open must be known.
+    pub fn always(&self, label: Label, crossing: impl FnOnce() -> Crossing) {
+        if let Some(open) = self.opened() {
+            open.put(What::On(label, crossing()));
+        }
+    }
+
+    fn opened(&self) -> Option<&Open> {
+        let watched = self.watched.load(Ordering::Relaxed);
+        watched.then(|| self.open.get()).flatten()
+    }
+
+    /// Says what crossed on a translated connection.
+    pub fn on(&self, label: Label, crossing: impl FnOnce(Keep) -> Crossing) {
+        self.emit(|keep| What::On(label, crossing(keep)));
+    }
+
+    /// Whether anybody watches, and there is room for what could be said now.
+    #[must_use]
+    pub fn is_watched(&self) -> bool {
+        self.opened().is_some_and(Open::takes)
+    }
+
+    /// A number for a request that passes through.
+    pub fn next_pass(&self) -> u64 {
+        self.passes.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The head of a request, where somebody watches.
+    #[must_use]
+    pub fn head(&self, head: &hyper::http::request::Parts) -> Option<Arc<Head>> {
+        let of = || Head::of(&head.method, &head.uri, &head.headers);
+        self.is_watched().then(of)
+    }
+
+    /// Begins to watch; `None` when somebody does already. Of each text at most `max_body` bytes are kept, and in each
+    /// second at most `pace` events are taken, rounded down to tens.
+    pub(crate) fn open(&self, max_body: usize, pace: Option<u64>) -> Option<Incoming> {
+        let (queue, events) = mpsc::channel(MAX_QUEUED);
+        let waiting = Arc::<Waiting>::default();
+        let open = Open {
+            queue,
+            waiting: Arc::clone(&waiting),
+            keep: Keep { max_body },
+            pace: pace.map(Pace::new),
+        };
+        self.open.set(open).ok()?;
+        self.watched.store(true, Ordering::Relaxed);
+        Some(Incoming { events, waiting })
+    }
+}
+
+impl Open {
+    fn takes(&self) -> bool {
+        self.pace.as_ref().is_none_or(Pace::has_room)
+    }
+
+    fn put(&self, what: What) {
+        if let Some(pace) = &self.pace {
+            pace.taken.fetch_add(1, Ordering::Relaxed);
+        }
+        let bytes = what.bytes();
+        let before = self.waiting.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let event = Event {
+            at: Instant::now(),
+            what,
+        };
+        let full = before + bytes > MAX_QUEUED_BYTES;
+        if full || self.queue.try_send(event).is_err() {
+            self.waiting.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.waiting.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The recorder's end of the bus.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    events: mpsc::Receiver<Event>,
+    waiting: Arc<Waiting>,
+}
+
+impl Incoming {
+    /// Waits for events, takes up to `most` of them, and says how many were lost before them. `None` when there is no bus
+    /// any more.
+    pub(crate) async fn next(&mut self, events: &mut Vec<Event>, most: usize) -> Option<u64> {
+        if self.events.recv_many(events, most).await == 0 {
+            return None;
+        }
+        let bytes = events.iter().map(|event| event.what.bytes()).sum();
+        self.waiting.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        Some(self.waiting.lost.swap(0, Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn crossing(keep: Keep) -> What {
+        let text = keep.text(&[b'x'; 10]);
+        What::On(Label(1), Crossing::FromUpstream { call: 1, text })
+    }
+
+    #[tokio::test]
+    async fn an_unwatched_bus_builds_nothing_and_a_full_one_counts_what_it_drops() {
+        let bus = Bus::default();
+        bus.emit(|_| unreachable!("nobody watches"));
+        let mut incoming = bus.open(4, None).expect("nobody watched before");
+        assert!(bus.open(4, None).is_none(), "one recorder");
+        for _ in 0..MAX_QUEUED + 5 {
+            bus.emit(crossing);
+        }
+        let mut events = Vec::new();
+        assert_eq!(incoming.next(&mut events, MAX_QUEUED).await, Some(5));
+        assert_eq!(events.len(), MAX_QUEUED);
+        let What::On(_, Crossing::FromUpstream { text, .. }) = &events[0].what else {
+            panic!("{events:?}");
+        };
+        assert_eq!((text.head.len(), text.size), (4, 10), "cut, its size kept");
+        bus.emit(crossing);
+        assert_eq!(incoming.next(&mut events, 1).await, Some(0), "told once");
+    }
+
+    #[tokio::test]
+    async fn texts_that_wait_are_bounded_in_bytes() {
+        let bus = Bus::default();
+        let mut incoming = bus
+            .open(MAX_QUEUED_BYTES, None)
+            .expect("nobody watched before");
+        let large = vec![b'x'; MAX_QUEUED_BYTES / 2 + 1];
+        let emit = || {
+            bus.on(Label(1), |keep| Crossing::FromUpstream {
+                call: 1,
+                text: keep.text(&large),
+            });
+        };
+        emit();
+        emit();
+        let mut events = Vec::new();
+        assert_eq!(incoming.next(&mut events, 2).await, Some(1));
+        emit();
+        assert_eq!(
+            incoming.next(&mut events, 2).await,
+            Some(0),
+            "there is room again"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn in_each_tenth_of_a_second_so_many_events_are_taken_and_connections_always() {
+        let bus = Bus::default();
+        let mut incoming = bus.open(4, Some(30)).expect("nobody watched before");
+        for _ in 0..5 {
+            bus.emit(crossing);
+        }
+        assert!(!bus.is_watched(), "nothing more is built in this tenth");
+        bus.always(Label(1), || Crossing::Closed);
+        let mut events = Vec::new();
+        assert_eq!(incoming.next(&mut events, 10).await, Some(2));
+        assert_eq!(events.len(), 4, "three of them, and the end");
+        tokio::time::advance(std::time::Duration::from_millis(100)).await;
+        assert!(bus.is_watched());
+        bus.emit(crossing);
+        events.clear();
+        assert_eq!(incoming.next(&mut events, 10).await, Some(0));
+        assert_eq!(events.len(), 1);
+    }
+}

@@ -1,0 +1,235 @@
+//! The vocabulary of the bus: everything that traffic says of what crosses, as it was. Nothing here is redacted, kept or
+//! shown; that is made of it later (`recorder`).
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::header::HeaderMap;
+use tokio::time::Instant;
+
+use super::record::Front;
+use crate::proto::bridge::{About, Cause};
+use crate::proto::era::Era;
+use crate::proto::jsonrpc::{Id, Kind};
+
+/// Names a connection towards people: short, and worthless to anyone who wants to post to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Label(pub u64);
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "c{}", self.0)
+    }
+}
+
+/// Something that crossed, as it was.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// When.
+    pub at: Instant,
+    /// What, and where.
+    pub what: What,
+}
+
+/// What crossed.
+#[derive(Clone, Debug)]
+pub enum What {
+    /// On a translated connection.
+    On(Label, Crossing),
+    /// In a request that passes through; they are numbered.
+    Passing(u64, Passing),
+    /// The ferry refused a request itself.
+    Refused {
+        /// The client's address.
+        peer: IpAddr,
+        /// The request.
+        head: Arc<Head>,
+        /// The HTTP status that it got.
+        status: u16,
+        /// Why.
+        why: String,
+    },
+}
+
+/// What crosses on a translated connection.
+#[derive(Clone, Debug)]
+pub enum Crossing {
+    /// It began.
+    Opened {
+        /// How the client came.
+        front: Front,
+        /// The client's address.
+        peer: IpAddr,
+        /// The request that opened it, where that is not its first message.
+        head: Option<Arc<Head>>,
+    },
+    /// It is over, upstream too.
+    Closed,
+    /// The client posted a message.
+    FromClient {
+        /// The POST.
+        post: u64,
+        /// Its head.
+        head: Option<Arc<Head>>,
+        /// What the message is.
+        kind: Kind,
+        /// Its id.
+        id: Option<Id>,
+        /// The message.
+        text: Text,
+    },
+    /// A POST of the client got its status.
+    Answered {
+        /// The POST.
+        post: u64,
+        /// The HTTP status.
+        status: u16,
+    },
+    /// A message was given to the client.
+    ToClient {
+        /// Which request of the client it has to do with.
+        about: About,
+        /// The message.
+        text: Text,
+    },
+    /// A call to the upstream was begun.
+    ToUpstream {
+        /// Its number on this connection.
+        call: u64,
+        /// What it is for.
+        cause: Cause,
+        /// The HTTP request.
+        head: Arc<Head>,
+        /// The message, where there is one.
+        text: Option<Text>,
+    },
+    /// The upstream's answer began, or was refused.
+    Status {
+        /// The number of the call.
+        call: u64,
+        /// The HTTP status.
+        status: u16,
+        /// The answer's headers.
+        headers: Arc<HeaderMap>,
+    },
+    /// The upstream sent a message.
+    FromUpstream {
+        /// The number of the call.
+        call: u64,
+        /// The message.
+        text: Text,
+    },
+    /// A call is over.
+    Ended {
+        /// The number of the call.
+        call: u64,
+        /// Why, unless its answer came whole.
+        why: Option<String>,
+    },
+    /// The upstream has shown its era.
+    Learnt(Era),
+}
+
+/// What crosses in one request that passes through.
+#[derive(Clone, Debug)]
+pub enum Passing {
+    /// It began.
+    Began {
+        /// The client's address.
+        peer: IpAddr,
+        /// The request.
+        head: Arc<Head>,
+    },
+    /// A piece of the client's body.
+    Upload(Text),
+    /// The client's body is over.
+    Sent,
+    /// The upstream's answer began.
+    Status {
+        /// The HTTP status.
+        status: u16,
+        /// The answer's headers.
+        headers: Arc<HeaderMap>,
+    },
+    /// A piece of the upstream's body.
+    Download(Text),
+    /// It is over.
+    Ended {
+        /// Why, unless its answer came whole.
+        why: Option<String>,
+    },
+}
+
+/// The head of an HTTP request.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// The method.
+    pub method: hyper::Method,
+    /// Path and query.
+    pub target: String,
+    /// The headers.
+    pub headers: HeaderMap,
+}
+
+impl Head {
+    /// The head of a request.
+    #[must_use]
+    pub fn of(method: &hyper::Method, uri: &hyper::Uri, headers: &HeaderMap) -> Arc<Self> {
+        let target = uri.path_and_query().map_or("/", |target| target.as_str());
+        Arc::new(Self {
+            method: method.clone(),
+            target: target.to_owned(),
+            headers: headers.clone(),
+        })
+    }
+}
+
+/// The text of a message, or the beginning of a long one.
+#[derive(Clone, Debug, Default)]
+pub struct Text {
+    /// As much as is kept.
+    pub head: Bytes,
+    /// The size of the whole.
+    pub size: usize,
+}
+
+impl Text {
+    /// Whether there was more of it.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.head.len() < self.size
+    }
+}
+
+impl What {
+    /// What it holds of texts and headers.
+    pub(super) fn bytes(&self) -> usize {
+        let of = |text: Option<&Text>, head: Option<&Arc<Head>>| {
+            text.map_or(0, |text| text.head.len()) + head.map_or(0, |head| size(&head.headers))
+        };
+        match self {
+            Self::On(_, Crossing::FromClient { text, head, .. }) => of(Some(text), head.as_ref()),
+            Self::On(_, Crossing::ToUpstream { text, head, .. }) => of(text.as_ref(), Some(head)),
+            Self::On(_, Crossing::Opened { head, .. }) => of(None, head.as_ref()),
+            Self::Passing(_, Passing::Began { head, .. }) | Self::Refused { head, .. } => {
+                of(None, Some(head))
+            }
+            Self::On(_, Crossing::ToClient { text, .. } | Crossing::FromUpstream { text, .. })
+            | Self::Passing(_, Passing::Upload(text) | Passing::Download(text)) => {
+                of(Some(text), None)
+            }
+            Self::On(_, Crossing::Status { headers, .. })
+            | Self::Passing(_, Passing::Status { headers, .. }) => size(headers),
+            Self::On(..) | Self::Passing(..) => 0,
+        }
+    }
+}
+
+fn size(headers: &HeaderMap) -> usize {
+    let fields = headers.iter();
+    fields
+        .map(|(name, value)| name.as_str().len() + value.len())
+        .sum()
+}
