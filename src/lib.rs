@@ -11,7 +11,8 @@
 //! | connection | one legacy client's `GET /sse`, keyed by a [`ConnectionId`](store::ConnectionId) that is never logged; or one bridged client's session on `/mcp`, keyed likewise |
 //! | session | the upstream's `Mcp-Session-Id`, where it gives one; on `/mcp`, where a client is bridged, the ferry's |
 //! | front | what a connection's client speaks to: a stream and POSTs beside it, or the MCP endpoint |
-//! | exchange | one HTTP request to the upstream and its answer |
+//! | exchange | one HTTP request to the upstream and its answer. In the tap, where that is a *call*: one JSON-RPC request and its one outcome, with all that crossed for it on both legs |
+//! | leg | what crosses between client and ferry, or between ferry and server |
 //! | bridge | the pure state machine that translates one connection |
 //! | handshake era | 2024-11-05 to 2025-11-25: `initialize`, maybe a session |
 //! | modern era | from 2026-07-28 on: each request says everything by itself |
@@ -69,6 +70,13 @@
 //! later ([`upstream::Upstream::learn_era`]), and learnt anew when an answer contradicts it. In the modern era `initialize`
 //! is answered from `server/discover`, a request gets its envelope and headers, the upstream's questions become requests to
 //! the client, and one subscriptions stream takes the place of the listen stream.
+//!
+//! # The tap
+//!
+//! Whoever moves a message says so on the bus ([`tap::Bus`]): one branch when nobody watches, a copy and a place in a bounded
+//! queue when somebody does, never a wait. One task takes it from there, numbers and pairs it, takes secrets out, keeps the
+//! last of it, and hands it to those who watch: the admin page, the terminal, the file. The bridge says with each exchange
+//! what it is for ([`Cause`](proto::bridge::Cause)), so that both legs of a request are found without guessing.
 //!
 //! # What holds, whatever happens
 //!
