@@ -64,7 +64,7 @@ impl Exchanges {
         if self.calls.len() < open {
             self.shared.bus.on(self.label, |_| Crossing::Ended {
                 call: id.0,
-                why: Some("the ferry gave it up".to_owned()),
+                why: Some("the ferry ended it".to_owned()),
             });
         }
     }

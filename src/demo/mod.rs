@@ -60,7 +60,8 @@ pub async fn run(
         "An old MCP client (HTTP+SSE, 2024-11-05) talks through mcp-ferry to a Streamable HTTP server.\n\
          client: GET http://{address}/sse     server: http://{upstream}/mcp\n"
     ));
-    if let Some(url) = bound.admin_url() {
+    let page = bound.admin_url();
+    if let Some(url) = &page {
         say(&format!("Watch it: {url}\n"));
     }
     let color = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
@@ -106,6 +107,9 @@ pub async fn run(
              \x20 {{\"mcpServers\":{{\"demo\":{{\"type\":\"sse\",\"url\":\"http://{address}/sse\"}}}}}}\n\
              Ctrl-C ends it."
         ));
+        if let Some(url) = page {
+            say(&format!("All of it, as a page: {url}"));
+        }
         shutdown.await;
     }
     drop(stop);
