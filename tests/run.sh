@@ -26,8 +26,8 @@ steps=(
     "fmt          | one   |             | cargo fmt --check"
     "text         | line  |             | tests/text.sh"
     "build        | one   |             | cargo build --release --locked"
+    "docker       | line  |             | nice -n 5 tests/docker.sh"
     "deny         | one   |             | nice -n 10 tests/deny.sh"
-    "docker       | line  |             | nice -n 10 tests/docker.sh"
     "sdk          | line  | build       | tests/sdk/run.sh"
     "clippy       | one   |             | cargo clippy --all-targets --locked -- -D warnings"
     "test         | cargo | clippy      | cargo test --locked --no-fail-fast"
@@ -49,9 +49,10 @@ steps=(
 )
 # So many steps at once; most of them wait more than they compute.
 jobs=5
-# Nobody debugs these binaries, and nothing is built twice: that is a third of the time that compiling takes. What tests
-# run in the release profile is optimised, but not across crates, which takes minutes and makes it a little faster.
-export CARGO_PROFILE_DEV_DEBUG=0 CARGO_INCREMENTAL=0 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
+# Nobody debugs these binaries, and nothing is built twice: that is a third of the time that compiling takes. The release
+# profile is optimised a little only: nothing here judges speed, and the rest takes minutes.
+export CARGO_PROFILE_DEV_DEBUG=0 CARGO_INCREMENTAL=0 \
+    CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
 
 # A step counts as hung after this many seconds; far more than any needs, because machines are shared.
 limit=1800

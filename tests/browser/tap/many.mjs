@@ -1,5 +1,8 @@
 // Ten thousand exchanges: the page holds them all, draws those in sight, and scrolls.
 import assert from 'node:assert/strict';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { check, column, innocent, OldClient, openTap, ROW, startFerry, until } from './rig.mjs';
 
 const COUNT = 10_000;
@@ -9,7 +12,9 @@ const TOGETHER = 32;
 const MOST_ROWS = 80;
 
 export async function many({ browser, mirror }) {
-  const ferry = await startFerry(mirror.url);
+  // For a file everything is recorded; for pages alone so much a second, and these come faster.
+  const folder = await mkdtemp(join(tmpdir(), 'ferry-tap-'));
+  const ferry = await startFerry(mirror.url, { flags: ['--tap-file', join(folder, 'traffic.jsonl')] });
   const client = await OldClient.open(ferry.url);
   const page = await openTap(browser, ferry);
 
@@ -73,4 +78,5 @@ export async function many({ browser, mirror }) {
   await page.close();
   await client.close();
   await ferry.end('SIGINT', 40);
+  await rm(folder, { recursive: true });
 }
