@@ -24,7 +24,10 @@ impl Tee {
     /// A request begins to pass; `None` when nobody watches.
     pub(super) fn begin(server: &Server, head: &request::Parts, socket: &Socket) -> Option<Self> {
         let bus = &server.shared.bus;
-        let head = bus.head(head)?;
+        let Some(head) = bus.head(head) else {
+            bus.pass_unseen();
+            return None;
+        };
         let peer = server.forwarding.client(&head.headers, socket.peer);
         let tee = Self {
             number: bus.next_pass(),

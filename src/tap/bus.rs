@@ -135,6 +135,13 @@ impl Bus {
         }
     }
 
+    /// Something crosses of which nothing is said, because there is no room for it: that is counted, if anybody watches.
+    pub fn pass_unseen(&self) {
+        if let Some(open) = self.opened() {
+            open.waiting.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     fn opened(&self) -> Option<&Open> {
         let watched = self.watched.load(Ordering::Relaxed);
         watched.then(|| self.open.get()).flatten()
@@ -285,9 +292,10 @@ mod tests {
             bus.emit(crossing);
         }
         assert!(!bus.is_watched(), "nothing more is built in this tenth");
+        bus.pass_unseen();
         bus.always(Label(1), || Crossing::Closed);
         let mut events = Vec::new();
-        assert_eq!(incoming.next(&mut events, 10).await, Some(2));
+        assert_eq!(incoming.next(&mut events, 10).await, Some(3));
         assert_eq!(events.len(), 4, "three of them, and the end");
         tokio::time::advance(std::time::Duration::from_millis(100)).await;
         assert!(bus.is_watched());
