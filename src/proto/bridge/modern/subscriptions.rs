@@ -56,6 +56,8 @@ struct Stream {
     call: CallId,
     /// The resources in its filter, as JSON text.
     uris: BTreeSet<Box<str>>,
+    /// Those of them that the upstream did not acknowledge: it tells nothing of them on this stream.
+    unheard: BTreeSet<Box<str>>,
     since: Instant,
 }
 
@@ -193,7 +195,12 @@ impl<C: Clone> Bridge<C> {
         let call = self.send_on(&session, purpose, verb, mirrored, context, credential);
         self.limit(call, ACKNOWLEDGE);
         let since = self.now;
-        self.modern.subscriptions.next = Some(Stream { call, uris, since });
+        self.modern.subscriptions.next = Some(Stream {
+            call,
+            uris,
+            unheard: BTreeSet::new(),
+            since,
+        });
     }
 
     /// Closes what is open, and forgets it.
@@ -242,11 +249,24 @@ impl<C: Clone> Bridge<C> {
 
     fn acknowledged(&mut self, call: CallId, message: &Message) {
         let streams = &mut self.modern.subscriptions;
-        let Some(next) = streams.next.take_if(|next| next.call == call) else {
+        let Some(mut next) = streams.next.take_if(|next| next.call == call) else {
             return;
         };
+        let honoured = honoured(message);
+        let is_honoured = |uri: &Box<str>| {
+            let uri = serde_json::from_str::<String>(uri);
+            uri.is_ok_and(|uri| honoured.contains(&uri))
+        };
+        next.unheard.clone_from(&next.uris);
+        next.unheard.retain(|uri| !is_honoured(uri));
         let former = streams.current.replace(next);
-        let missed = std::mem::take(&mut streams.gap);
+        // What the client has subscribed to and is heard of again may have changed meanwhile, as in a gap.
+        let known = &self.remembered.subscriptions;
+        let again = |uri: &Box<str>| known.contains_key(uri) && is_honoured(uri);
+        let again = former
+            .as_ref()
+            .is_some_and(|former| former.unheard.iter().any(again));
+        let missed = std::mem::take(&mut streams.gap) || again;
         if let Some(open) = self.calls.get_mut(&call) {
             open.deadline = None;
         }
@@ -258,7 +278,7 @@ impl<C: Clone> Bridge<C> {
         if missed {
             self.tell_of_changes();
         }
-        self.answer_awaited(&honoured(message));
+        self.answer_awaited(&honoured);
         self.adjust_subscriptions();
     }
 
