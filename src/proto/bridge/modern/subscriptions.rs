@@ -253,7 +253,7 @@ impl<C: Clone> Bridge<C> {
             return;
         };
         let honoured = honoured(message);
-        let is_honoured = |uri: &Box<str>| {
+        let is_honoured = |uri: &str| {
             let uri = serde_json::from_str::<String>(uri);
             uri.is_ok_and(|uri| honoured.contains(&uri))
         };
@@ -262,10 +262,10 @@ impl<C: Clone> Bridge<C> {
         let former = streams.current.replace(next);
         // What the client has subscribed to and is heard of again may have changed meanwhile, as in a gap.
         let known = &self.remembered.subscriptions;
-        let again = |uri: &Box<str>| known.contains_key(uri) && is_honoured(uri);
+        let again = |uri: &str| known.contains_key(uri) && is_honoured(uri);
         let again = former
             .as_ref()
-            .is_some_and(|former| former.unheard.iter().any(again));
+            .is_some_and(|former| former.unheard.iter().any(|uri| again(uri)));
         let missed = std::mem::take(&mut streams.gap) || again;
         if let Some(open) = self.calls.get_mut(&call) {
             open.deadline = None;
