@@ -121,13 +121,7 @@ impl Recorder {
             connection.posts.entry(post).or_insert((exchange, asks));
             first
         });
-        let leg = Leg {
-            connection: Some(Arc::clone(label)),
-            exchange,
-            from: Party::Client,
-            to: Party::Ferry,
-            call: None,
-        };
+        let leg = client_leg(label, exchange, Party::Client, Party::Ferry);
         let mut record = self.message(at, leg, text, read);
         record.http = head.filter(|_| first).map(|head| self.head(head));
         self.push(record);
@@ -197,13 +191,7 @@ impl Recorder {
         } else {
             status
         };
-        let leg = Leg {
-            connection: Some(Arc::clone(label)),
-            exchange,
-            from: Party::Ferry,
-            to: Party::Client,
-            call: None,
-        };
+        let leg = client_leg(label, exchange, Party::Ferry, Party::Client);
         self.status(at, leg, status, None);
     }
 
@@ -327,13 +315,7 @@ impl Recorder {
                 Some(known.unwrap_or_else(begin))
             }
         };
-        let leg = Leg {
-            connection: Some(Arc::clone(label)),
-            exchange,
-            from: Party::Ferry,
-            to: Party::Client,
-            call: None,
-        };
+        let leg = client_leg(label, exchange, Party::Ferry, Party::Client);
         let record = self.message(at, leg, text, read);
         self.push(record);
     }
@@ -366,6 +348,17 @@ impl Recorder {
             row.server.clone_from(&read.speaker);
             row.protocol.clone_from(&read.version);
         }
+    }
+}
+
+/// What crosses between client and ferry.
+fn client_leg(label: &Arc<str>, exchange: Option<u64>, from: Party, to: Party) -> Leg {
+    Leg {
+        connection: Some(Arc::clone(label)),
+        exchange,
+        from,
+        to,
+        call: None,
     }
 }
 
