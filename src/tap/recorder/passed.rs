@@ -74,6 +74,13 @@ impl Passages {
     pub(super) fn forget(&mut self) {
         self.open.clear();
     }
+
+    /// Whether nothing is kept of anybody.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        let clients = self.by_session.len() + self.by_peer.len() + self.seen.len();
+        self.open.is_empty() && clients == 0
+    }
 }
 
 impl Collected {

@@ -391,6 +391,10 @@ fn a_client_of_passing_requests_ends_with_its_session_or_when_it_is_idle() {
     let later = story.at + Duration::from_secs(600);
     assert!(story.recorder.close_idle(later).count() > 0);
     assert!(story.recorder.open_rows().0.is_empty());
+    assert!(
+        story.recorder.passages.is_empty(),
+        "nothing is left of them"
+    );
 }
 
 #[test]
