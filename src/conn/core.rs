@@ -40,6 +40,8 @@ pub(super) struct Origin {
     pub(super) query: Option<Arc<str>>,
     /// The revision that the client's first request named.
     pub(super) version: Option<Box<str>>,
+    /// Whether its client can carry something to its next stream.
+    pub(super) carries: bool,
     /// Whether it ends at `--max-stream-age`.
     pub(super) ages: bool,
     /// Whether each POST's status waits for the upstream's, where that does not take long.
@@ -51,6 +53,8 @@ pub(super) struct Origin {
 pub(super) enum Towards {
     /// Give it a message.
     Deliver(Bytes, About),
+    /// Have it carry this, with the next message.
+    Carry(Bytes),
     /// This POST was not accepted; its HTTP status says so.
     TurnedAway(PostId),
     /// Nothing follows: end its streams.
@@ -102,6 +106,7 @@ impl Core {
             era_fixed: shared.upstream.era_is_fixed(),
             listen: limits.upstream_listen,
             downgrade_content: limits.downgrade_content,
+            carry: origin.carries,
             seed,
             ..Settings::default()
         };
@@ -306,6 +311,7 @@ impl Core {
                     }
                     return Some(Towards::Deliver(text, about));
                 }
+                Output::Carry(text) => return Some(Towards::Carry(text)),
                 Output::EndStream => {
                     self.presence.leaves();
                     self.timing.client_gone();

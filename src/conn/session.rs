@@ -66,6 +66,7 @@ pub fn begin<G: Send + 'static>(shared: &Arc<Shared>, beginning: Beginning, guar
         front: metrics::labels::Front::Session,
         query,
         version: None,
+        carries: false,
         ages: false,
         holds: true,
     };
@@ -280,6 +281,8 @@ impl Session {
                         self.on_client_gone(registration);
                     }
                 }
+                // A session has no event ids.
+                Towards::Carry(_) => {}
                 Towards::End => {
                     self.client_gone = true;
                     registration.release();

@@ -80,6 +80,7 @@ pub fn open<G: Send + 'static>(
         front: metrics::labels::Front::Sse,
         query,
         version,
+        carries: false,
         ages: true,
         holds: false,
     };
@@ -251,6 +252,8 @@ impl Connection {
                     self.core.delivered(&text, &about);
                     self.wire.push(sse::message(&text));
                 }
+                // There is nothing to seal it with.
+                Towards::Carry(_) => {}
                 Towards::End => {
                     self.client_gone = true;
                     registration.release();

@@ -219,7 +219,7 @@ fn tap(levels: &Levels) -> Vec<Family> {
 }
 
 /// The plain counters.
-const COUNTERS: [(Counter, &str, &str); 22] = [
+const COUNTERS: [(Counter, &str, &str); 25] = [
     (
         Counter::ConnectionsOpened,
         "mcp_ferry_connections_opened",
@@ -299,6 +299,21 @@ const COUNTERS: [(Counter, &str, &str); 22] = [
         Counter::ImplicitHandshakes,
         "mcp_ferry_implicit_handshakes",
         "Handshakes made for clients that left theirs out",
+    ),
+    (
+        Counter::Recalls,
+        "mcp_ferry_recalls",
+        "Streams whose clients had carried what they once said of themselves from another stream",
+    ),
+    (
+        Counter::StrayEventIds,
+        "mcp_ferry_stray_event_ids",
+        "Last-Event-IDs of legacy clients that do not open, or not with these keys",
+    ),
+    (
+        Counter::NotCarried,
+        "mcp_ferry_not_carried",
+        "Times that a client said too much of itself for an event id",
     ),
     (
         Counter::Reinitializes,

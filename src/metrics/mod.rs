@@ -68,6 +68,12 @@ pub enum Counter {
     Reinitializes,
     /// See [`Counted::Resume`].
     Resumes,
+    /// Streams that began with what their clients carried from another one.
+    Recalls,
+    /// `Last-Event-ID`s of legacy clients that were ignored.
+    StrayEventIds,
+    /// See [`Counted::NotCarried`].
+    NotCarried,
     /// See [`Counted::ListenReopened`].
     ListenReopened,
     /// See [`Counted::EraChanged`].
@@ -140,6 +146,7 @@ impl From<Counted> for Counter {
             Counted::Retry => Self::Retries,
             Counted::FerryError => Self::FerryErrors,
             Counted::EraChanged => Self::EraChanges,
+            Counted::NotCarried => Self::NotCarried,
         }
     }
 }

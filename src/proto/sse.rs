@@ -4,7 +4,9 @@
 //! whole width: CRLF, CR or LF, `data` before `id`, no `event` field, a byte order mark, comments as keep-alives. It
 //! differs in one point: a block without data is reported too when it carries an `id` or a `retry`, since the 2025-11-25
 //! revision opens streams with such a priming event. The encoder writes the narrow subset that every known client
-//! takes: always an `event` line, one `data` line, `\n` ends, never `id` or `retry`.
+//! takes: always an `event` line, one `data` line, `\n` ends, never `retry`, and an `id` only where the client is given
+//! something to carry. Old Python clients take every later empty line for a message once they saw an `id`, so none is
+//! written but behind `data`.
 //!
 //! Bounds: one event holds at most the number of bytes the decoder was made with; a larger one is skipped and
 //! reported, and the stream goes on.
@@ -192,8 +194,20 @@ pub fn endpoint(uri: &str) -> Bytes {
 /// One message of a legacy stream. Line breaks in `json` become spaces, so no text can end the field early.
 #[must_use]
 pub fn message(json: &[u8]) -> Bytes {
-    let mut frame = BytesMut::with_capacity(json.len() + 24);
-    frame.put_slice(b"event: message\ndata: ");
+    message_with_id(json, "")
+}
+
+/// The same with an event id, which the client repeats when it comes back; none where it is empty.
+#[must_use]
+pub fn message_with_id(json: &[u8], id: &str) -> Bytes {
+    let mut frame = BytesMut::with_capacity(json.len() + id.len() + 32);
+    frame.put_slice(b"event: message\n");
+    if !id.is_empty() {
+        frame.put_slice(b"id: ");
+        put_without_line_ends(&mut frame, id.as_bytes());
+        frame.put_u8(b'\n');
+    }
+    frame.put_slice(b"data: ");
     put_without_line_ends(&mut frame, json);
     frame.put_slice(b"\n\n");
     frame.freeze()
@@ -307,6 +321,10 @@ mod tests {
         );
         assert_eq!(message(b"{\"a\":1}"), "event: message\ndata: {\"a\":1}\n\n");
         assert_eq!(message(b"a\nb\r\nc"), "event: message\ndata: a b  c\n\n");
+        assert_eq!(
+            message_with_id(b"a\nb", "x\ny"),
+            "event: message\nid: x y\ndata: a b\n\n"
+        );
         assert_eq!(KEEP_ALIVE, ":\n");
     }
 }

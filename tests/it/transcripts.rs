@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mcp_ferry::proto::bridge::{
-    Answer, Body, Bridge, CallId, End, Input, Mirrored, Output, PostId, Posted, Refusal, Reply,
-    Settings, Verb,
+    Answer, Body, Bridge, CallId, Carried, End, Input, Mirrored, Output, PostId, Posted, Refusal,
+    Reply, Settings, Verb,
 };
 use mcp_ferry::proto::era::Era;
 use mcp_ferry::proto::jsonrpc::{self, Message};
@@ -21,7 +21,7 @@ use mcp_ferry::proto::jsonrpc::{self, Message};
 use crate::support::transcript::{self, Line, Step, Transcript};
 
 /// There are at least this many; one that gets lost is noticed.
-const WRITTEN: usize = 201;
+const WRITTEN: usize = 211;
 
 /// A bridge, and the lines that its outputs make.
 struct Run {
@@ -43,6 +43,7 @@ struct Run {
 impl Run {
     fn new(settings: &[(String, String)]) -> Self {
         let mut with = Settings::default();
+        let mut recalled = None;
         for (name, value) in settings {
             let time = || transcript::setting_duration(value);
             match name.as_str() {
@@ -59,6 +60,8 @@ impl Run {
                 }
                 "upstream-listen" => with.listen = value == "on",
                 "downgrade-content" => with.downgrade_content = value == "on",
+                "event-ids" => with.carry = value == "on",
+                "last-event-id" => recalled = Carried::parse(value.as_bytes()),
                 "version-hint" => with.version_hint = Some(value.as_str().into()),
                 _ => panic!("unknown setting {name:?}"),
             }
@@ -69,8 +72,12 @@ impl Run {
         )]
         let now = Instant::now();
         let era = with.era;
+        let mut bridge = Bridge::new(with, now);
+        if let Some(carried) = recalled {
+            bridge.recall(carried);
+        }
         Self {
-            bridge: Bridge::new(with, now),
+            bridge,
             now,
             posts: Vec::new(),
             unanswered: BTreeSet::new(),
@@ -197,6 +204,10 @@ impl Run {
                         "delivered after the end of the stream: {text:?}"
                     );
                     format!("< {}", std::str::from_utf8(&text).expect("UTF-8"))
+                }
+                Output::Carry(text) => {
+                    assert!(Carried::parse(&text).is_some(), "{text:?}");
+                    format!("< carries {}", std::str::from_utf8(&text).expect("UTF-8"))
                 }
                 Output::EndStream => {
                     self.ended = true;

@@ -109,6 +109,7 @@ impl<'a> Stage<'a> {
                     }
                     "upstream-listen" => config.limits.upstream_listen = value == "on",
                     "downgrade-content" => config.limits.downgrade_content = value == "on",
+                    "event-ids" | "last-event-id" => {}
                     "version-hint" => headers.push(("MCP-Protocol-Version", value.as_str())),
                     _ => panic!("unknown setting {name:?}"),
                 }

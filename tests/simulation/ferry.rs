@@ -58,6 +58,7 @@ impl World {
             max_in_flight: self.plan.max_in_flight,
             request_timeout: self.plan.request_timeout,
             request_idle_timeout: self.plan.request_idle_timeout,
+            carry: true,
             seed: self.random.next(),
             ..Settings::default()
         };
@@ -99,6 +100,7 @@ impl World {
                     self.saw(&format!("Learnt {era}"));
                 }
                 Output::Warn(_) => self.saw("warned"),
+                Output::Carry(_) => self.saw("Carry"),
                 Output::Count(what) => self.saw(&format!("{what:?}")),
                 Output::Answer(_, Answer::Gone) => self.saw("POST behind the end"),
                 Output::Answer(_, Answer::Refused(_)) => self.saw("POST refused"),

@@ -57,7 +57,8 @@ const SEEDS: u64 = 300;
 const ENOUGH: u64 = 2000;
 
 /// What must happen in that many, for else they show little: the bridge's counters, and the model's own.
-const MUST_HAPPEN: [&str; 57] = [
+const MUST_HAPPEN: [&str; 58] = [
+    "Carry",
     "EraChanged",
     "FerryError",
     "ImplicitHandshake",

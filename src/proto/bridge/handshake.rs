@@ -179,6 +179,9 @@ impl<C: Clone> Bridge<C> {
         };
         self.remembered.initialize = Some(request.message.as_str().into());
         self.remembered.client_version = requested_version(&request.message);
+        self.remembered.is_clients = true;
+        self.remembered.recalled = false;
+        self.remembered.carried = false;
         self.retire_session();
         self.phase = Phase::Initializing;
         if self.is_modern() {
@@ -266,6 +269,7 @@ impl<C: Clone> Bridge<C> {
         self.adopt_session(answer, session);
         self.remembered.forget_settings();
         self.phase = Phase::Open;
+        self.carry();
         let asked = self
             .remembered
             .client_version
@@ -376,13 +380,15 @@ impl<C: Clone> Bridge<C> {
         );
         self.remembered.client_version = Some(version);
         self.remembered.initialize = Some(text.as_str().into());
+        self.remembered.is_clients = false;
         text.into()
     }
 
     /// The answer to the ferry's own `initialize`; the client does not see it.
     pub(super) fn own_initialize_answered(&mut self, answer: &Message, session: Option<Box<str>>) {
-        self.remembered.replaced = self.remembered.shaken;
+        self.remembered.replaced = self.remembered.is_replacing();
         self.adopt_session(answer, session);
+        self.carry();
         if self.client_state() == ClientState::Gone {
             self.phase = Phase::Open;
             return;

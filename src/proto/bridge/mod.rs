@@ -23,10 +23,12 @@
 //! | `listen` | the stream for what the upstream sends unasked |
 //! | `leave` | the end: drain, farewell, DELETE |
 //! | `restore` | what a new session is told because the lost one knew it |
+//! | `carried` | what a client carries to its next stream, so that a new handshake is its own |
 //! | `missed` | what is said to a client that may have missed a notification |
 //! | `trouble` | the errors that the ferry makes itself |
 
 mod calls;
+mod carried;
 mod client;
 mod ends;
 mod handshake;
@@ -49,6 +51,7 @@ use bytes::Bytes;
 use crate::proto::era::Era;
 use crate::proto::jsonrpc::Id;
 use calls::{Call, LINGER, Notice, Purpose, Queued};
+pub use carried::{Carried, MAX_CARRIED};
 use ends::Again;
 use handshake::{Phase, Session};
 use leave::{ClientState, Leaving};

@@ -19,10 +19,16 @@ pub(super) const MAX_SUBSCRIPTIONS: usize = 256;
 /// What the client has shown of itself, to be repeated to an upstream that forgot it.
 #[derive(Debug, Default)]
 pub(super) struct Remembered {
-    /// The client's own `initialize`, copied out of the buffer it was read from.
+    /// The `initialize` that is repeated, copied out of the buffer it was read from.
     pub(super) initialize: Option<Box<str>>,
     /// The revision that the client asked for.
     pub(super) client_version: Option<Box<str>>,
+    /// Whether that is the client's own, and none that the ferry made up.
+    pub(super) is_clients: bool,
+    /// Whether it was carried here from another stream.
+    pub(super) recalled: bool,
+    /// Whether the client carries what is remembered here, or it cannot be carried.
+    pub(super) carried: bool,
     /// Whether any handshake of this connection succeeded.
     pub(super) shaken: bool,
     /// Whether `notifications/initialized` was sent on the present session.
@@ -36,6 +42,11 @@ pub(super) struct Remembered {
 }
 
 impl Remembered {
+    /// Whether another handshake takes the place of one that the client knows of.
+    pub(super) fn is_replacing(&self) -> bool {
+        self.shaken || self.recalled
+    }
+
     /// The client has shaken hands anew: what it set before is over, as it would be with a server.
     pub(super) fn forget_settings(&mut self) {
         self.level = None;
@@ -111,7 +122,8 @@ impl<C: Clone> Bridge<C> {
                     self.remembered.subscriptions.remove(&uri);
                 }
             }
-            _ => {}
+            _ => return,
         }
+        self.carry_anew();
     }
 }

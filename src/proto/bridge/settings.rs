@@ -34,6 +34,8 @@ pub struct Settings {
     pub listen: bool,
     /// Whether content that the client's revision does not know becomes text.
     pub downgrade_content: bool,
+    /// Whether the client's stream can give it something to carry to its next one.
+    pub carry: bool,
     /// Seed of the jitter on waiting times.
     pub seed: u64,
 }
@@ -54,6 +56,7 @@ impl Default for Settings {
             era_fixed: false,
             listen: true,
             downgrade_content: false,
+            carry: false,
             seed: 0,
         }
     }

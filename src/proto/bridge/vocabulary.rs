@@ -144,6 +144,9 @@ pub enum Output<C> {
     /// Give the client a message. A front with one stream puts it there; one with a stream for each request needs to know
     /// what it is about.
     Deliver(Bytes, About),
+    /// Have the client carry this to its next stream, sealed, in the id of the event with the next message; it takes the
+    /// place of what it carried before. At most [`super::MAX_CARRIED`] bytes.
+    Carry(Bytes),
     /// End the client's stream after what was delivered.
     EndStream,
     /// The upstream has shown what it speaks: of use to connections that begin later.
@@ -305,6 +308,8 @@ pub enum Counted {
     Retry,
     /// A request ended in an error of the ferry's own.
     FerryError,
+    /// What the client said of itself is too long for it to carry.
+    NotCarried,
     /// The upstream was found to be of the other era than it was taken for.
     EraChanged,
 }

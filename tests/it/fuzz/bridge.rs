@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mcp_ferry::proto::bridge::{
-    Answer, Body, Bridge, CallId, End, Input, MAX_ASKED, MAX_NOTICES, Output, PostId, Posted,
-    Refusal, Reply, Settings, Verb,
+    Answer, Body, Bridge, CallId, Carried, End, Input, MAX_ASKED, MAX_NOTICES, Output, PostId,
+    Posted, Refusal, Reply, Settings, Verb,
 };
 use mcp_ferry::proto::jsonrpc::{Id, Kind, Message, quote};
 
@@ -81,6 +81,7 @@ impl<'a> Course<'a> {
         let settings = Settings {
             max_in_flight,
             request_timeout: Duration::from_secs(decisions.pick(&[60, 3600])),
+            carry: true,
             ..Settings::default()
         };
         Self {
@@ -392,6 +393,7 @@ impl<'a> Course<'a> {
                     assert!(self.calls.remove(&call).is_some(), "{call:?} was not open");
                 }
                 Output::Deliver(text, _) => self.on_delivery(text),
+                Output::Carry(text) => assert!(Carried::parse(&text).is_some(), "{text:?}"),
                 Output::EndStream => assert!(!std::mem::replace(&mut self.ended, true)),
                 Output::Count(_) | Output::Learnt(_) | Output::Warn(_) => {}
                 Output::Finished => self.finished = true,

@@ -16,7 +16,7 @@ pub(crate) struct Client {
     pub(crate) head: Head,
     /// The data of the `endpoint` event.
     pub(crate) endpoint: String,
-    stream: Stream,
+    pub(crate) stream: Stream,
 }
 
 impl Client {

@@ -27,6 +27,10 @@ pub(crate) struct Stream {
     text: BytesMut,
     /// How much of `text` holds no end of an event.
     searched: usize,
+    /// Whether messages may have event ids, as they do only where the ferry has keys.
+    pub(crate) takes_ids: bool,
+    /// The event id of the message that was read last, where it had one.
+    pub(crate) event_id: Option<String>,
 }
 
 impl Stream {
@@ -35,6 +39,8 @@ impl Stream {
             wire,
             text: BytesMut::new(),
             searched: 0,
+            takes_ids: false,
+            event_id: None,
         }
     }
 
@@ -85,9 +91,16 @@ impl Stream {
         let text = std::str::from_utf8(&block[..end]).expect("UTF-8");
         let lines: Vec<&str> = text.split('\n').collect();
         assert!(!text.contains('\r'), "{text:?}");
-        let [event, data] = lines[..] else {
-            panic!("an event of {} lines: {text:?}", lines.len());
+        let (event, id, data) = match lines[..] {
+            [event, data] => (event, None, data),
+            [event @ "event: message", id, data] if self.takes_ids => {
+                let id = id.strip_prefix("id: ").expect("an id line");
+                assert!(!id.is_empty(), "an id that takes back the last one");
+                (event, Some(id.to_owned()), data)
+            }
+            _ => panic!("an event of {} lines: {text:?}", lines.len()),
         };
+        self.event_id = id;
         let data = data.strip_prefix("data: ").expect("a data line").to_owned();
         match event {
             "event: endpoint" => Some(Item::Endpoint(data)),

@@ -51,6 +51,8 @@ pub enum Step {
     Status(Status),
     /// `< {…}`: a message on the client's stream.
     Delivered(String),
+    /// `< carries {…}`: the next message's event id is this, sealed.
+    Carried(String),
     /// `< end`: the client's stream ends.
     StreamEnd,
     /// `>> #1 POST …`: a request goes upstream.
@@ -308,6 +310,9 @@ fn headers(mut rest: &str) -> (Vec<(String, String)>, &str) {
 fn client_side(rest: &str) -> Result<Step, String> {
     if rest == "end" {
         return Ok(Step::StreamEnd);
+    }
+    if let Some(text) = rest.strip_prefix("carries ") {
+        return Ok(Step::Carried(text.to_owned()));
     }
     if rest.starts_with('{') {
         return Ok(Step::Delivered(rest.to_owned()));

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use mcp_ferry::proto::bridge::{Answer, Bridge, CallId, Output};
+use mcp_ferry::proto::bridge::{Answer, Bridge, CallId, Carried, Output};
 use serde_json::Value;
 
 use super::{Asks, Books, Check, Does, Fate};
@@ -32,6 +32,13 @@ impl Books {
                 let text = std::str::from_utf8(&text).map_err(|error| error.to_string())?;
                 self.on_delivery(text)?;
                 self.asks.push(Asks::Deliver(text.to_owned()));
+            }
+            Output::Carry(text) => {
+                if Carried::parse(&text).is_none() {
+                    return Err(format!(
+                        "the client is to carry what nobody reads: {text:?}"
+                    ));
+                }
             }
             Output::EndStream => {
                 if std::mem::replace(&mut self.ended, true) {

@@ -270,6 +270,7 @@ impl<C: Clone> Bridge<C> {
         match asker {
             Asker::Client(id) => {
                 self.remembered.forget_settings();
+                self.carry();
                 let version = self.client_version();
                 let settings = &self.settings;
                 let result = results::initialize_result(answer, version, settings.listen);
@@ -278,6 +279,7 @@ impl<C: Clone> Bridge<C> {
             Asker::Ferry(origin) => {
                 self.release_post(origin.post);
                 self.remembered.confirmed = true;
+                self.carry();
                 if std::mem::take(&mut self.remembered.replaced) {
                     self.listen_after_gap();
                 } else {
@@ -296,7 +298,7 @@ impl<C: Clone> Bridge<C> {
             ..Modern::default()
         };
         self.modern.subscriptions.offers(answer);
-        self.remembered.replaced = self.remembered.shaken;
+        self.remembered.replaced = self.remembered.is_replacing();
         self.remembered.shaken = true;
         self.remembered.promised = Promised::of(answer);
         self.session.id = None;
