@@ -9,7 +9,7 @@ use super::flags::{self, Cli, Logging, Serve, Task};
 use super::parse::Names;
 use super::{
     Command, Config, EndpointForm, Guard, Limits, Log, LogFormat, Paths, Refused, Replay, Upstream,
-    http, watching,
+    http, replicas, watching,
 };
 
 /// What the flags ask for.
@@ -78,6 +78,7 @@ fn serve(flags: Serve, names: &Names, color: bool) -> Result<Config, Refused> {
     let paths = paths(&flags, names)?;
     let upstream = upstream(&flags, url, names)?;
     let admin = watching::admin(flags.admin, &flags.places.listen, names)?;
+    let replicas = replicas::replicas(flags.replicas, names)?;
     let mut allowed_hosts = flags.paths.allowed_host;
     allowed_hosts.extend(
         paths
@@ -122,6 +123,7 @@ fn serve(flags: Serve, names: &Names, color: bool) -> Result<Config, Refused> {
             client_buffer: clients.client_buffer,
             max_buffered: clients.max_buffered,
         },
+        replicas,
         admin,
         tap: watching::tap(flags.tap),
         log: log(flags.logging, color),

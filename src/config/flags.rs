@@ -17,6 +17,7 @@ use super::http::{
     ca_file, header, header_name, health_url, host, listen, network, origin, path, prefix,
     public_url, upstream_url,
 };
+use super::replicas::ReplicaFlags;
 use super::values::{count, duration, pointer, size};
 use super::watching::{AdminFlags, TapFlags};
 use super::{CredentialBinding, EndpointForm, LogFormat, McpMode, UpstreamEra};
@@ -110,6 +111,8 @@ pub(super) struct Serve {
     pub(super) upstream: UpstreamFlags,
     #[command(flatten)]
     pub(super) clients: Clients,
+    #[command(flatten)]
+    pub(super) replicas: ReplicaFlags,
     #[command(flatten)]
     pub(super) admin: AdminFlags,
     #[command(flatten)]

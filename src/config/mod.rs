@@ -1,14 +1,16 @@
 //! What the operator decides: the command line and the environment, parsed once into a [`Config`] that cannot be
 //! invalid.
 //!
-//! Every flag and every environment variable is declared in `flags.rs`, with its parser and its bounds beside it;
-//! `values.rs` and `http.rs` hold the parsers, `parse.rs` joins the environment with the command line, `build.rs` holds
-//! the rules between flags.
+//! Every flag and every environment variable is declared with its parser and its bounds beside it: most in `flags.rs`,
+//! in `watching.rs` and `replicas.rs` those of their subjects. `values.rs`, `http.rs` and `keys.rs` hold the parsers,
+//! `parse.rs` joins the environment with the command line, `build.rs` holds the rules between flags.
 
 mod build;
 mod flags;
 mod http;
+mod keys;
 mod parse;
+mod replicas;
 mod values;
 mod watching;
 
@@ -25,7 +27,9 @@ use ipnet::IpNet;
 use crate::proto::era::Era;
 
 pub use flags::{command, env_names};
+pub use keys::{Key, Keys};
 pub use parse::parse;
+pub use replicas::{ReplicaId, Replicas};
 pub use watching::{Admin, Tap, TapFile, Terminal, Token};
 
 /// What the program was asked to do.
@@ -85,6 +89,8 @@ pub struct Config {
     pub guard: Guard,
     /// Bounds on time, memory and numbers.
     pub limits: Limits,
+    /// What it shares with other replicas, if it is one of several.
+    pub replicas: Replicas,
     /// The admin listener, if there is to be one.
     pub admin: Option<Admin>,
     /// What is watched besides, and what of it is kept.

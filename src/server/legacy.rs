@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::body::Body;
-use super::intake::{self, Place};
+use super::intake;
 use super::respond::{self, Refused};
 use super::socket::Socket;
 use super::{Server, cors};
@@ -21,7 +21,7 @@ use crate::metrics::Counter;
 use crate::proto::bridge::Answer;
 use crate::proto::era;
 use crate::proto::sse;
-use crate::store::{Binding, ConnectionId, Front, Post};
+use crate::store::{Binding, ConnectionId, Front, Place, Post};
 
 /// The parameter that names the connection, first as the ferry writes it, then as other servers do.
 const ID_PARAMETERS: [&str; 3] = ["sessionId", "session_id", "sessionid"];
@@ -30,7 +30,7 @@ const ID_PARAMETERS: [&str; 3] = ["sessionId", "session_id", "sessionid"];
 #[derive(Debug)]
 pub(super) struct Granted {
     opening: Opening,
-    place: Place,
+    place: intake::Place,
 }
 
 impl Granted {
@@ -98,8 +98,11 @@ pub(super) async fn post(
 ) -> Result<Response<Body>, Refused> {
     let (head, body) = request.into_parts();
     let id = connection_id(head.uri.query()).ok_or(Refused::NoConnectionId)?;
-    let recipient = ConnectionId::parse(id)
-        .and_then(|id| server.shared.store.find(&id, Front::Stream))
+    let found = match server.shared.store.place(id, Front::Stream) {
+        Place::Here(_, recipient) => Some(recipient),
+        Place::Elsewhere { .. } | Place::Unknown => None,
+    };
+    let recipient = found
         .filter(|recipient| {
             let claim = server.forwarding.claim(&head.headers, socket.peer);
             recipient.binding.admits(claim)
@@ -145,7 +148,7 @@ pub(super) async fn post(
 /// The address of the `endpoint` event, in the form that was asked for. Built from configuration and the id only.
 fn endpoint(server: &Server, forwarded_prefix: Option<&str>, id: &ConnectionId) -> String {
     let paths = &server.paths;
-    let id = id.reveal();
+    let id = server.shared.store.reveal(id, Front::Stream);
     let public = paths.public_url.as_ref();
     let public_path = public.map_or("", |url| url.path().trim_end_matches('/'));
     let prefix = match forwarded_prefix {

@@ -23,7 +23,7 @@ use super::socket::Socket;
 use super::{Server, modern, probe, session};
 use crate::config::McpMode;
 use crate::proto::era::{self, Era};
-use crate::store::ConnectionId;
+use crate::store::Store;
 use crate::tap::Head;
 
 /// What the ids of sessions begin with, so that one that has ended is not taken for the upstream's.
@@ -36,8 +36,8 @@ enum Course {
     Pass,
     /// The upstream answers it; a refusal may show that it has changed.
     PassAndWatch,
-    /// It is of this session.
-    Session(ConnectionId),
+    /// It is of a session of the ferry's.
+    Session,
     /// It names a session that nobody has.
     UnknownSession,
     /// It is to begin a session.
@@ -55,7 +55,8 @@ pub(super) async fn serve(
     socket: &Arc<Socket>,
 ) -> Result<Response<Body>, Refused> {
     let era = server.shared.upstream.era();
-    let course = course(server.mcp, era, request.method(), request.headers());
+    let store = &server.shared.store;
+    let course = course(store, server.mcp, era, request.method(), request.headers());
     // What is not passing is boxed, so that what passes does not pay for its size.
     if !matches!(course, Course::Pass | Course::PassAndWatch) {
         return Box::pin(bridge(server, request, socket, course)).await;
@@ -84,7 +85,7 @@ async fn bridge(
     let answered = match (judged, course) {
         (Err(_), Course::Try) => return modern::pass(server, request, socket).await,
         (Err(refused), _) => Err(refused),
-        (Ok(()), Course::Session(id)) => session::serve(server, socket, id, request).await,
+        (Ok(()), Course::Session) => session::serve(server, socket, request).await,
         (Ok(()), Course::Begin) if request.method() == Method::POST => {
             session::begin(server, socket, request).await
         }
@@ -103,14 +104,28 @@ async fn bridge(
     }))
 }
 
-fn course(mode: McpMode, era: Option<Era>, method: &Method, headers: &HeaderMap) -> Course {
+/// The name of a session of the ferry's, if the request is for one, as the client has it.
+pub(super) fn own_session(headers: &HeaderMap) -> Option<&str> {
+    let named = headers.get(era::SESSION_HEADER)?;
+    named.to_str().ok()?.strip_prefix(SESSION_PREFIX)
+}
+
+fn course(
+    store: &Store,
+    mode: McpMode,
+    era: Option<Era>,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Course {
     if mode == McpMode::Pass {
         return Course::Pass;
     }
     let named = headers.get(era::SESSION_HEADER);
-    let own = named.and_then(|id| id.to_str().ok()?.strip_prefix(SESSION_PREFIX));
-    if let Some(id) = own {
-        return ConnectionId::parse(id).map_or(Course::UnknownSession, Course::Session);
+    if let Some(name) = own_session(headers) {
+        return match store.may_be_name(name) {
+            true => Course::Session,
+            false => Course::UnknownSession,
+        };
     }
     if is_modern(headers) {
         return Course::Pass;
@@ -147,6 +162,8 @@ mod tests {
     use hyper::header::{HeaderName, HeaderValue};
 
     use super::*;
+    use crate::config::Replicas;
+    use crate::store::ConnectionId;
 
     const MODES: [McpMode; 3] = [McpMode::Auto, McpMode::Pass, McpMode::Bridge];
     const ERAS: [Option<Era>; 3] = [None, Some(Era::Handshake), Some(Era::Modern)];
@@ -157,6 +174,11 @@ mod tests {
         pairs
             .map(|(name, text)| (HeaderName::from_static(name), value(text)))
             .collect()
+    }
+
+    fn course(mode: McpMode, era: Option<Era>, method: &Method, headers: &HeaderMap) -> Course {
+        let store = Store::new(&Replicas::default()).expect("random");
+        super::course(&store, mode, era, method, headers)
     }
 
     #[test]
@@ -212,14 +234,10 @@ mod tests {
     #[test]
     fn a_session_is_the_ferrys_by_its_name_and_others_are_the_upstreams() {
         let id = "0a".repeat(32);
-        let own = ConnectionId::parse(&id).expect("an id");
+        assert!(ConnectionId::parse(&id).is_some());
         let name = format!("{SESSION_PREFIX}{id}");
         for (value, auto, bridge) in [
-            (
-                name.as_str(),
-                Course::Session(own.clone()),
-                Course::Session(own.clone()),
-            ),
+            (name.as_str(), Course::Session, Course::Session),
             ("ferry-old", Course::UnknownSession, Course::UnknownSession),
             (id.as_str(), Course::Pass, Course::UnknownSession),
         ] {

@@ -52,10 +52,10 @@ use tracing::{debug, info, warn};
 use crate::budget::Budget;
 use crate::config::{Config, CredentialBinding, McpMode, Paths, Terminal};
 use crate::conn::Shared;
-use crate::error::Error;
+use crate::error::{Error, Kind, Side};
 use crate::metrics::Metrics;
 use crate::proto::era;
-use crate::store::{Memory, Store};
+use crate::store::Store;
 use crate::tap::{Bus, Head, Label, Settings, Tap};
 use crate::upstream::Upstream;
 use accept::Reserve;
@@ -161,9 +161,12 @@ impl Bound {
             watching.show(&config)?;
         }
         let admin = Admin::bind(&config)?;
+        let store = Store::new(&config.replicas).map_err(|error| {
+            Error::new(Side::Internal, Kind::Start).because(format!("no randomness: {error}"))
+        })?;
         let shared = Shared {
             upstream,
-            store: Store::Memory(Memory::default()),
+            store,
             bus,
             metrics: Arc::new(Metrics::default()),
             budget: Arc::new(Budget::new(config.limits.max_buffered)),

@@ -15,7 +15,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::oneshot;
 
 use super::body::Body;
-use super::mcp::SESSION_PREFIX;
+use super::mcp::{self, SESSION_PREFIX};
 use super::respond::{self, Refused};
 use super::socket::{Passing, Socket};
 use super::{Server, intake};
@@ -25,20 +25,23 @@ use crate::outlet::{Form, Outlet, Reader, Takes, outlet};
 use crate::proto::bridge::Answer;
 use crate::proto::era;
 use crate::proto::jsonrpc::{Kind, Message};
-use crate::store::{Binding, ConnectionId, Delivery, Front, Listener, Post, Recipient};
+use crate::store::{Binding, ConnectionId, Delivery, Front, Listener, Place, Post, Recipient};
 
 /// Answers a request that names a session of the ferry's.
 pub(super) async fn serve(
     server: &Arc<Server>,
     socket: &Arc<Socket>,
-    id: ConnectionId,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Refused> {
     let (head, body) = request.into_parts();
     let claim = server.forwarding.claim(&head.headers, socket.peer);
-    let found = server.shared.store.find(&id, Front::Session);
-    let recipient = found
-        .filter(|recipient| recipient.binding.admits(claim))
+    let name = mcp::own_session(&head.headers).unwrap_or_default();
+    let found = match server.shared.store.place(name, Front::Session) {
+        Place::Here(id, recipient) => Some((id, recipient)),
+        Place::Elsewhere { .. } | Place::Unknown => None,
+    };
+    let (id, recipient) = found
+        .filter(|(_, recipient)| recipient.binding.admits(claim))
         .ok_or_else(|| intake::missed(server, &head.headers, socket, Refused::UnknownSession))?;
     check_version(&head.headers)?;
     match head.method {
@@ -94,7 +97,8 @@ pub(super) async fn begin_with(
     let place = intake::place(server, peer)?;
     let id = ConnectionId::random()
         .map_err(|_| Refused::Internal("the system gave no randomness for a session id"))?;
-    let name = format!("{SESSION_PREFIX}{}", id.reveal());
+    let name = server.shared.store.reveal(&id, Front::Session);
+    let name = format!("{SESSION_PREFIX}{name}");
     let binding = Binding::new(server.credential_binding, claim);
     let (post, mut waiting) = prepare(server, socket, head, messages, false, Some(takes));
     server.shared.metrics.add(Counter::Posts);

@@ -1,4 +1,4 @@
-//! The store of a single process: a map from ids to mailboxes, in shards so that POSTs seldom meet at a lock.
+//! The connections of this process: a map from ids to mailboxes, in shards so that POSTs seldom meet at a lock.
 //!
 //! The locks are `std`'s because they are held for a look-up and never across a wait.
 
@@ -41,7 +41,7 @@ impl Hash for ConnectionId {
 
 /// Connections of this process.
 #[derive(Debug, Default)]
-pub struct Memory {
+pub(super) struct Memory {
     shards: [Mutex<Table>; SHARDS],
 }
 

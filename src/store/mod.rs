@@ -1,10 +1,13 @@
 //! Who owns a connection, and how to hand it a message.
 //!
 //! A connection's stream lives in one process, its owner; whoever takes a POST asks the store to deliver it there. The
-//! set of stores is closed: an enum, so that the compiler lists what a new one needs.
+//! connections of this process are in its memory, whatever else there is (`memory`); what their clients call them, and how
+//! a replica learns whose an id is, stands in `names`; `seal` is how replicas keep secrets with a shared key.
 
 mod binding;
 mod memory;
+mod names;
+pub mod seal;
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,13 +15,18 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::config::{Keys, Replicas};
 use crate::outlet::Outlet;
 use crate::proto::bridge::Answer;
 use crate::proto::jsonrpc::Message;
 use crate::tap::Head;
 use crate::upstream::Forwarded;
+use memory::Memory;
+use names::{Name, Names};
+use seal::Sealer;
+
+pub use crate::config::ReplicaId;
 pub use binding::{Binding, Claim};
-pub use memory::Memory;
 
 /// Deliveries that wait for one connection; the next POST waits with them.
 pub const MAILBOX: usize = 4;
@@ -26,9 +34,12 @@ pub const MAILBOX: usize = 4;
 /// The name of a connection: 256 random bits. Whoever knows it can post, so it is never logged: neither `Debug` nor
 /// `Display` shows it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct ConnectionId([u8; 32]);
+pub struct ConnectionId([u8; Self::LENGTH]);
 
 impl ConnectionId {
+    /// Bytes that an id has.
+    pub const LENGTH: usize = 32;
+
     /// A new one, from the system's random source.
     ///
     /// # Errors
@@ -158,14 +169,48 @@ impl Recipient {
     }
 }
 
+/// Where the connection is that an id names.
+#[derive(Debug)]
+pub enum Place {
+    /// In this process.
+    Here(ConnectionId, Recipient),
+    /// In another replica, if it is still there.
+    Elsewhere {
+        /// That one.
+        owner: ReplicaId,
+        /// What it calls the connection.
+        id: ConnectionId,
+    },
+    /// Nowhere: it has ended, or never was, or is none of this front.
+    Unknown,
+}
+
 /// Where connections are registered.
 #[derive(Debug)]
-pub enum Store {
-    /// In this process.
-    Memory(Memory),
+pub struct Store {
+    /// The connections of this process.
+    own: Memory,
+    names: Names,
 }
 
 impl Store {
+    /// An empty store.
+    ///
+    /// # Errors
+    /// When the system has no randomness to give.
+    pub fn new(replicas: &Replicas) -> Result<Self, getrandom::Error> {
+        let names = |keys: &Keys| -> Result<Names, getrandom::Error> {
+            Ok(Names::Sealed {
+                sealer: Arc::new(Sealer::new(keys)?),
+                own: replicas.id.clone().map_or_else(ReplicaId::random, Ok)?,
+            })
+        };
+        Ok(Self {
+            own: Memory::default(),
+            names: replicas.keys.as_ref().map_or(Ok(Names::Plain), names)?,
+        })
+    }
+
     /// Registers a connection with its owner's mailbox, and who may use it.
     pub fn claim(&self, id: ConnectionId, mailbox: Mailbox, binding: Binding, front: Front) {
         let recipient = Recipient {
@@ -173,39 +218,69 @@ impl Store {
             binding: Arc::new(binding),
             front,
         };
-        match self {
-            Self::Memory(memory) => memory.claim(id, recipient),
-        }
+        self.own.claim(id, recipient);
     }
 
     /// Forgets a connection: from now on its id is unknown.
     pub fn release(&self, id: &ConnectionId) {
-        match self {
-            Self::Memory(memory) => memory.release(id),
+        self.own.release(id);
+    }
+
+    /// What the client of this connection is to call it.
+    #[must_use]
+    pub fn reveal(&self, id: &ConnectionId, front: Front) -> String {
+        self.names.write(id, front)
+    }
+
+    /// Finds the connection that a client of this front names. Asks nobody.
+    #[must_use]
+    pub fn place(&self, text: &str, front: Front) -> Place {
+        match self.names.read(text, front) {
+            Some(Name { owner: None, id }) => match self.find(&id, front) {
+                Some(recipient) => Place::Here(id, recipient),
+                None => Place::Unknown,
+            },
+            Some(Name {
+                owner: Some(owner),
+                id,
+            }) => Place::Elsewhere { owner, id },
+            None => Place::Unknown,
         }
     }
 
-    /// Finds the connection that an id names on this front. `None` when the id is unknown there.
+    /// Whether this could be what a client calls its connection; without keys that shows in its form.
+    #[must_use]
+    pub fn may_be_name(&self, text: &str) -> bool {
+        match &self.names {
+            Names::Plain => ConnectionId::parse(text).is_some(),
+            Names::Sealed { .. } => true,
+        }
+    }
+
+    /// Finds a connection of this process. `None` when the id is unknown on this front.
     #[must_use]
     pub fn find(&self, id: &ConnectionId, front: Front) -> Option<Recipient> {
-        let found = match self {
-            Self::Memory(memory) => memory.find(id),
-        };
+        let found = self.own.find(id);
         found.filter(|recipient| recipient.front == front)
+    }
+
+    /// What seals with the keys that replicas share, if they share any.
+    #[must_use]
+    pub fn sealer(&self) -> Option<&Arc<Sealer>> {
+        match &self.names {
+            Names::Plain => None,
+            Names::Sealed { sealer, .. } => Some(sealer),
+        }
     }
 
     /// Tells every connection of this process that it is to finish; the idle ones end spread over the given time.
     pub fn drain(&self, spread: Duration) {
-        match self {
-            Self::Memory(memory) => memory.tell(&|| Delivery::Drain(spread)),
-        }
+        self.own.tell(&|| Delivery::Drain(spread));
     }
 
     /// Tells every connection of this process that the time to finish is over.
     pub fn expire(&self) {
-        match self {
-            Self::Memory(memory) => memory.tell(&|| Delivery::Expire),
-        }
+        self.own.tell(&|| Delivery::Expire);
     }
 }
 

@@ -235,6 +235,7 @@ fn help_lists_every_flag_in_its_group_with_variable_and_default() {
         "Paths",
         "Upstream",
         "Client streams",
+        "Replicas",
         "Admin",
         "Tap",
         "Logging",

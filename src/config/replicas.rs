@@ -1,0 +1,109 @@
+//! What the operator says of several replicas: the flags, and the rules between them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::Refused;
+use super::keys::{Keys, key_file};
+use super::parse::Names;
+
+/// Characters that a replica's name may have.
+const LONGEST_NAME: usize = 64;
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Replicas")]
+pub(super) struct ReplicaFlags {
+    /// Keys that all replicas share, for connection ids that any of them can read: one a line, 32 bytes in base64 or hex
+    ///
+    /// openssl rand -base64 32 makes one. Two during rotation: the first seals, both open. The file must not be open to
+    /// other users of the machine.
+    #[arg(long, value_name = "FILE", value_parser = key_file)]
+    key_file: Option<Keys>,
+    /// The name of this replica, which no other may have at the same time; random at every start by default
+    ///
+    /// 1 to 64 letters, digits, dots, underscores and dashes.
+    #[arg(long, value_name = "NAME", value_parser = replica_id)]
+    replica_id: Option<ReplicaId>,
+}
+
+/// What makes a process one of several replicas.
+#[derive(Clone, Debug, Default)]
+pub struct Replicas {
+    /// The keys that all of them share; without any, connection ids say nothing.
+    pub keys: Option<Keys>,
+    /// This one's name; without one it takes a random name. Only with keys.
+    pub id: Option<ReplicaId>,
+}
+
+/// The name of one replica: 1 to 64 of the letters, digits, and `.`, `_`, `-`. No secret.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct ReplicaId(Arc<str>);
+
+impl ReplicaId {
+    /// Reads a name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let usual = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        let fits = (1..=LONGEST_NAME).contains(&text.len()) && text.bytes().all(usual);
+        fits.then(|| Self(text.into()))
+    }
+
+    /// A name that nobody else has: 128 random bits.
+    ///
+    /// # Errors
+    /// When the system has no randomness to give.
+    pub fn random() -> Result<Self, getrandom::Error> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes)?;
+        let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self(digits.into()))
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ReplicaId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for ReplicaId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ReplicaId({})", self.0)
+    }
+}
+
+pub(super) fn replicas(flags: ReplicaFlags, names: &Names) -> Result<Replicas, Refused> {
+    let ReplicaFlags {
+        key_file,
+        replica_id,
+    } = flags;
+    if replica_id.is_some() && key_file.is_none() {
+        let flag = names.of("--replica-id");
+        return Err(
+            Refused::new(format!("{flag}: there is no --key-file to use it with"))
+                .hint("replicas share a key file; openssl rand -base64 32 makes a key"),
+        );
+    }
+    Ok(Replicas {
+        keys: key_file,
+        id: replica_id,
+    })
+}
+
+fn replica_id(text: &str) -> Result<ReplicaId, String> {
+    let text = text.trim();
+    ReplicaId::parse(text).ok_or_else(|| {
+        format!(
+            "{} is no name: 1 to {LONGEST_NAME} letters, digits, dots, underscores and dashes",
+            super::values::quoted(text)
+        )
+    })
+}
