@@ -36,6 +36,7 @@ steps=(
     "drain        | line  | build       | tests/drain.sh"
     "conformance  | line  | build       | tests/sdk/conformance.sh"
     "replay       | line  | build       | tests/sdk/replay.sh"
+    "carried      | line  | build       | tests/sdk/carried.sh"
     "recipes      | line  | build       | tests/recipes.sh"
     "browser      | line  | build       | tests/browser.sh"
     "admin        | line  | build       | tests/admin.sh"

@@ -10,6 +10,7 @@
 //! | `stream` | the client of the legacy transport: one stream on a socket of its own |
 //! | `session` | the client of Streamable HTTP before an upstream that does not know its revision: a stream for each request |
 //! | `wire` | the socket of a `stream` |
+//! | `event_ids` | what the client of a `stream` carries to its next one, sealed |
 //! | `responses` | the open responses of a `session` |
 //! | `backlog` | what waits for a `session`'s client to listen |
 //!
@@ -17,6 +18,7 @@
 
 mod backlog;
 mod core;
+mod event_ids;
 mod exchanges;
 mod outcome;
 mod presence;
@@ -41,6 +43,7 @@ use crate::tap::record::Front as Came;
 use crate::tap::{Bus, Crossing, Head, Label};
 use crate::upstream::Upstream;
 pub use backlog::{MAX_BACKLOG, MAX_BACKLOG_BYTES};
+pub use event_ids::carried;
 pub use session::{Beginning, begin};
 pub use stream::{Opening, open};
 

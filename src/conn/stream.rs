@@ -17,9 +17,11 @@ use tokio::time::Instant;
 use tracing::{Instrument, debug, debug_span, info};
 
 use super::core::{Core, Origin, Towards};
+use super::event_ids::event_id;
 use super::wire::Wire;
 use super::{LAST_WORDS, Registration, SHORT_STALL, SHORT_STALL_BYTES, Shared};
 use crate::metrics::{self, Counter};
+use crate::proto::bridge::Carried;
 use crate::proto::sse;
 use crate::store::{Binding, ConnectionId, Delivery, Front, MAILBOX};
 use crate::tap::record::Front as Came;
@@ -44,6 +46,8 @@ pub struct Opening {
     pub shown: Option<Arc<Head>>,
     /// The query of the GET, to be repeated upstream.
     pub query: Option<Arc<str>>,
+    /// What the client carries from its last stream.
+    pub carried: Option<Carried>,
     /// The `MCP-Protocol-Version` header of the GET.
     pub version: Option<Box<str>>,
     /// Who may post on it.
@@ -67,6 +71,7 @@ pub fn open<G: Send + 'static>(
         peer,
         shown,
         query,
+        carried,
         version,
         binding,
     } = opening;
@@ -80,13 +85,18 @@ pub fn open<G: Send + 'static>(
         front: metrics::labels::Front::Sse,
         query,
         version,
-        carries: false,
+        carries: shared.store.sealer().is_some(),
         ages: true,
         holds: false,
     };
+    let mut core = Core::new(Arc::clone(shared), origin);
+    if let Some(carried) = carried {
+        core.bridge.recall(carried);
+    }
     let connection = Connection {
-        core: Core::new(Arc::clone(shared), origin),
+        core,
         wire,
+        event_id: String::new(),
         client_gone: false,
         finished: false,
     };
@@ -112,6 +122,8 @@ enum Woken {
 struct Connection {
     core: Core,
     wire: Wire,
+    /// The event id of the next message; empty where it has none.
+    event_id: String,
     client_gone: bool,
     finished: bool,
 }
@@ -250,10 +262,14 @@ impl Connection {
             match output {
                 Towards::Deliver(text, about) => {
                     self.core.delivered(&text, &about);
-                    self.wire.push(sse::message(&text));
+                    let id = std::mem::take(&mut self.event_id);
+                    self.wire.push(sse::message_with_id(&text, &id));
                 }
-                // There is nothing to seal it with.
-                Towards::Carry(_) => {}
+                Towards::Carry(text) => {
+                    if let Some(sealer) = self.core.shared.store.sealer() {
+                        self.event_id = event_id(sealer, &text);
+                    }
+                }
                 Towards::End => {
                     self.client_gone = true;
                     registration.release();

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper::header::HeaderValue;
+use hyper::header::{HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Request, Response, Version};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
+use tracing::debug;
 
 use super::body::Body;
 use super::intake;
@@ -18,13 +19,16 @@ use super::{Server, cors};
 use crate::config::EndpointForm;
 use crate::conn::{self, Opening};
 use crate::metrics::Counter;
-use crate::proto::bridge::Answer;
+use crate::proto::bridge::{Answer, Carried};
 use crate::proto::era;
 use crate::proto::sse;
 use crate::store::{Binding, ConnectionId, Front, Place, Post};
 
 /// The parameter that names the connection, first as the ferry writes it, then as other servers do.
 const ID_PARAMETERS: [&str; 3] = ["sessionId", "session_id", "sessionid"];
+
+/// What an event source that comes back names (HTML, "The Last-Event-ID header").
+const LAST_EVENT_ID: &str = "last-event-id";
 
 /// A stream that was granted: it begins as soon as hyper has let go of the socket.
 #[derive(Debug)]
@@ -69,10 +73,27 @@ pub(super) fn grant(
         peer: claim.address,
         shown: server.shared.bus.head(head),
         query: query_for_upstream(head.uri.query()),
+        carried: carried(server, &head.headers),
         version: intake::text(&head.headers, era::VERSION_HEADER).map(Into::into),
         binding: Binding::new(server.credential_binding, claim),
     };
     Ok(Granted { opening, place })
+}
+
+/// What the client carries from its last stream, here or at another replica. Whatever else it names as its last event is
+/// ignored: it may have spoken to another server at this address before.
+fn carried(server: &Server, headers: &HeaderMap) -> Option<Carried> {
+    let sealer = server.shared.store.sealer()?;
+    let id = headers.get(LAST_EVENT_ID)?;
+    let carried = id.to_str().ok().and_then(|id| conn::carried(sealer, id));
+    server.shared.metrics.add(match carried {
+        Some(_) => Counter::Recalls,
+        None => Counter::StrayEventIds,
+    });
+    if carried.is_none() {
+        debug!("a Last-Event-ID that does not open was ignored");
+    }
+    carried
 }
 
 /// The response head of a stream. `X-Accel-Buffering` says "do not buffer" to nginx and to those that learnt it from

@@ -12,6 +12,7 @@ mod admin;
 mod bad_http;
 mod bad_input;
 mod bad_upstream;
+mod carried;
 mod cli;
 mod complaints;
 mod credentials;

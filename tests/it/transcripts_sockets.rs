@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 
 use crate::support::client::{self, Client, Item};
 use crate::support::clock::{Clock, within};
+use crate::support::event_ids;
 use crate::support::ferry::Ferry;
 use crate::support::http::Response;
 use crate::support::transcript::{self, Line, Reply, Request, Status, Step, Transcript};
@@ -73,6 +74,8 @@ struct Stage<'a> {
     endpoint: (SocketAddr, String),
     /// Messages of the stream that were read and not expected yet.
     stream: VecDeque<Item>,
+    /// What the next message must give the client to carry.
+    carried: Option<String>,
     posts: Vec<(String, JoinHandle<Response>)>,
     exchanges: BTreeMap<u64, Exchange>,
     finished: bool,
@@ -86,6 +89,14 @@ impl<'a> Stage<'a> {
             .parse()
             .expect("a URL");
         let oversized = |line: &Line| matches!(line.step, Step::Reply(_, Reply::Oversized));
+        let named =
+            |(name, value): &(String, String)| (name == "last-event-id").then(|| value.clone());
+        let carried = transcript
+            .settings
+            .iter()
+            .find_map(named)
+            .unwrap_or_default();
+        let sealed = event_ids::sealed(1, &carried);
         let mut headers = Vec::new();
         let configure = |config: &mut Config| {
             if transcript.lines.iter().any(oversized) {
@@ -109,14 +120,17 @@ impl<'a> Stage<'a> {
                     }
                     "upstream-listen" => config.limits.upstream_listen = value == "on",
                     "downgrade-content" => config.limits.downgrade_content = value == "on",
-                    "event-ids" | "last-event-id" => {}
+                    "event-ids" => config.replicas.keys = Some(event_ids::keys(1)),
+                    "last-event-id" => headers.push(("Last-Event-ID", sealed.as_str())),
                     "version-hint" => headers.push(("MCP-Protocol-Version", value.as_str())),
                     _ => panic!("unknown setting {name:?}"),
                 }
             }
         };
         let ferry = Ferry::with(url, configure).await;
-        let client = Client::open_with(ferry.address, "/sse", &headers).await;
+        let mut client = Client::open_with(ferry.address, "/sse", &headers).await;
+        let ids = |(name, _): &(String, String)| name == "event-ids";
+        client.stream.takes_ids = transcript.settings.iter().any(ids);
         let endpoint = (client.address, client.endpoint.clone());
         Self {
             lines: &transcript.lines,
@@ -126,6 +140,7 @@ impl<'a> Stage<'a> {
             client: Some(client),
             endpoint,
             stream: VecDeque::new(),
+            carried: None,
             posts: Vec::new(),
             exchanges: BTreeMap::new(),
             finished: false,
@@ -325,9 +340,15 @@ impl<'a> Stage<'a> {
             match step {
                 Step::Status(status) => self.expect_status(status).await,
                 Step::Delivered(expected) => match self.next_item().await {
-                    Item::Message(text) if transcript::matches(expected, &text) => {}
+                    Item::Message(text) if transcript::matches(expected, &text) => {
+                        let client = self.client.as_ref().expect("a client");
+                        let id = client.stream.event_id.as_deref();
+                        let text = id.map(|id| event_ids::opened(1, id));
+                        assert_eq!(text, self.carried.take(), "the event id of {expected}");
+                    }
                     other => panic!("on the stream came {other:?}"),
                 },
+                Step::Carried(text) => self.carried = Some(text.clone()),
                 Step::StreamEnd if self.client.is_some() => match self.next_item().await {
                     Item::End => {}
                     other => panic!("on the stream came {other:?}"),

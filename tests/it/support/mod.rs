@@ -5,6 +5,7 @@ pub(crate) mod call;
 pub(crate) mod chaos;
 pub(crate) mod client;
 pub(crate) mod clock;
+pub(crate) mod event_ids;
 pub(crate) mod ferry;
 pub(crate) mod http;
 pub(crate) mod port;

@@ -6,9 +6,10 @@ const KEPT = 1 << 20; // bytes that the ferry last sent
 
 export async function cuttable(port) {
   let wire = '';
+  let target = port;
   const live = new Set();
   const server = createServer(near => {
-    const far = connect(port, '127.0.0.1');
+    const far = connect(target, '127.0.0.1');
     const pair = { near, far };
     live.add(pair);
     for (const socket of [near, far]) {
@@ -33,5 +34,7 @@ export async function cuttable(port) {
     wire = '';
     return text;
   };
-  return { port: server.address().port, cut, read, close: () => (cut(), server.close()) };
+  // Whoever connects from now on reaches another one.
+  const turn = port => void (target = port);
+  return { port: server.address().port, cut, read, turn, close: () => (cut(), server.close()) };
 }
