@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use mcp_ferry::proto::bridge::{Answer, Bridge, CallId, Input, Output, Settings, Verb};
+use mcp_ferry::proto::bridge::{Answer, Bridge, CallId, Carried, Input, Output, Settings, Verb};
 
 use mcp_ferry::proto::era::Era;
 
@@ -65,8 +65,14 @@ impl World {
         let client = Client::new(returns, self.plan.acts, &mut self.random);
         let mut books = Books::new(number, self.plan.stateful, self.plan.request_timeout);
         books.listens_at_all = self.plan.listen;
+        let mut bridge = Bridge::new(settings, self.now);
+        if let Some(text) = self.carried.clone().filter(|_| returns) {
+            books.recalls(&text);
+            bridge.recall(Carried::parse(&text).expect("readable"));
+            self.saw("recalled");
+        }
         self.connections.push(Connection {
-            bridge: Bridge::new(settings, self.now),
+            bridge,
             books,
             client,
             readers: BTreeMap::new(),
@@ -100,7 +106,10 @@ impl World {
                     self.saw(&format!("Learnt {era}"));
                 }
                 Output::Warn(_) => self.saw("warned"),
-                Output::Carry(_) => self.saw("Carry"),
+                Output::Carry(text) => {
+                    self.carried = Some(text.clone());
+                    self.saw("Carry");
+                }
                 Output::Count(what) => self.saw(&format!("{what:?}")),
                 Output::Answer(_, Answer::Gone) => self.saw("POST behind the end"),
                 Output::Answer(_, Answer::Refused(_)) => self.saw("POST refused"),

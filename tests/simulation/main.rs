@@ -57,7 +57,7 @@ const SEEDS: u64 = 300;
 const ENOUGH: u64 = 2000;
 
 /// What must happen in that many, for else they show little: the bridge's counters, and the model's own.
-const MUST_HAPPEN: [&str; 58] = [
+const MUST_HAPPEN: [&str; 59] = [
     "Carry",
     "EraChanged",
     "FerryError",
@@ -105,6 +105,7 @@ const MUST_HAPPEN: [&str; 58] = [
     "outcome: upstream_refused",
     "outcome: upstream_unreachable",
     "replaced by another era",
+    "recalled",
     "reply behind the end of its exchange",
     "second listen stream refused",
     "session unknown",

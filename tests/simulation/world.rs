@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use mcp_ferry::proto::bridge::Input;
 use mcp_ferry::proto::era::Era;
 
@@ -36,6 +37,8 @@ pub struct World {
     pub server: Server,
     /// What the ferry learnt last of the upstream's era.
     pub learnt: Option<Era>,
+    /// What a client was given last to carry.
+    pub carried: Option<Bytes>,
     /// Whether the upstream does things wrong; whether clients act of their own accord.
     pub faults: bool,
     pub storm: bool,
@@ -64,6 +67,7 @@ impl World {
             connections: Vec::new(),
             server: Server::new(modern),
             learnt: None,
+            carried: None,
             faults: true,
             storm: true,
             drained: false,

@@ -81,6 +81,11 @@ impl Changes {
         self.takes = true;
     }
 
+    /// The client subscribed to it on an earlier stream.
+    pub(super) fn recalls(&mut self, uri: &str) {
+        self.subscribed.insert(uri.to_owned());
+    }
+
     pub(super) fn subscribed(&mut self, uri: &str) {
         self.subscribed.insert(uri.to_owned());
         self.owed.insert(uri.to_owned());

@@ -21,6 +21,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use mcp_ferry::proto::bridge::CallId;
+use serde_json::Value;
 
 use changes::Changes;
 pub use changes::{Filter, Offers};
@@ -72,6 +73,8 @@ pub struct Books {
     taken_back: Vec<usize>,
     /// Handshakes that were begun, and the last one that succeeded.
     generations: usize,
+    /// The nonce of the `initialize` that its client carried here, in quotes.
+    recalled: Option<String>,
     current: usize,
     /// The exchange that shuts the gate, and since when.
     gate: Option<(CallId, Instant)>,
@@ -99,6 +102,19 @@ impl Books {
             stateful,
             request_timeout,
             ..Self::default()
+        }
+    }
+
+    /// The client carries this from an earlier stream: there was a handshake, and what it set then still holds.
+    pub fn recalls(&mut self, carried: &[u8]) {
+        let carried: Value = serde_json::from_slice(carried).unwrap_or_default();
+        self.generations = 1;
+        self.level = carried["level"].as_str().map(str::to_owned);
+        self.recalled = Some(carried["initialize"]["n"].to_string());
+        for uri in carried["subscriptions"].as_array().into_iter().flatten() {
+            let uri = uri.as_str().unwrap_or_default();
+            self.subscribed.insert(uri.to_owned());
+            self.changes.recalls(uri);
         }
     }
 
