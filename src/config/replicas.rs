@@ -9,9 +9,6 @@ use super::Refused;
 use super::keys::{Keys, key_file};
 use super::parse::Names;
 
-/// Characters that a replica's name may have.
-const LONGEST_NAME: usize = 64;
-
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Replicas")]
 pub(super) struct ReplicaFlags {
@@ -37,16 +34,20 @@ pub struct Replicas {
     pub id: Option<ReplicaId>,
 }
 
-/// The name of one replica: 1 to 64 of the letters, digits, and `.`, `_`, `-`. No secret.
-#[derive(Clone, PartialEq, Eq, Hash)]
+/// The name of one replica: 1 to 64 of the letters, digits, and `.`, `_`, `-`. No secret, and
+/// cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ReplicaId(Arc<str>);
 
 impl ReplicaId {
+    /// The most characters of a name.
+    pub const LONGEST: usize = 64;
+
     /// Reads a name.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let usual = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        let fits = (1..=LONGEST_NAME).contains(&text.len()) && text.bytes().all(usual);
+        let fits = (1..=Self::LONGEST).contains(&text.len()) && text.bytes().all(usual);
         fits.then(|| Self(text.into()))
     }
 
@@ -102,8 +103,28 @@ fn replica_id(text: &str) -> Result<ReplicaId, String> {
     let text = text.trim();
     ReplicaId::parse(text).ok_or_else(|| {
         format!(
-            "{} is no name: 1 to {LONGEST_NAME} letters, digits, dots, underscores and dashes",
-            super::values::quoted(text)
+            "{} is no name: 1 to {} letters, digits, dots, underscores and dashes",
+            super::values::quoted(text),
+            ReplicaId::LONGEST
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_short_and_plain() {
+        let random = ReplicaId::random().expect("random");
+        assert_eq!(random.as_str().len(), 32);
+        assert_ne!(random, ReplicaId::random().expect("random"));
+        assert_eq!(ReplicaId::parse(random.as_str()), Some(random));
+        for good in ["a", "web-0.ferry_1", &"x".repeat(64)] {
+            assert!(ReplicaId::parse(good).is_some(), "{good}");
+        }
+        for bad in ["", "a b", "a/b", "{a}", "é", "a:b", &"x".repeat(65)] {
+            assert_eq!(ReplicaId::parse(bad), None, "{bad}");
+        }
+    }
 }

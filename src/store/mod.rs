@@ -5,6 +5,7 @@
 //! a replica learns whose an id is, stands in `names`; `seal` is how replicas keep secrets with a shared key.
 
 mod binding;
+mod handover;
 mod memory;
 mod names;
 pub mod seal;
@@ -27,6 +28,9 @@ use seal::Sealer;
 
 pub use crate::config::ReplicaId;
 pub use binding::{Binding, Claim};
+pub use handover::{
+    ACK_GRACE, ARRIVALS, Arrived, HandOverError, Handed, MAX_HANDED, Method, Reply, StoreHealth,
+};
 
 /// Deliveries that wait for one connection; the next POST waits with them.
 pub const MAILBOX: usize = 4;
@@ -185,12 +189,20 @@ pub enum Place {
     Unknown,
 }
 
-/// Where connections are registered.
+/// Where connections are registered, and how those of other replicas are reached.
 #[derive(Debug)]
 pub struct Store {
     /// The connections of this process.
-    own: Memory,
+    here: Memory,
     names: Names,
+    others: Others,
+}
+
+/// The ways to other replicas.
+#[derive(Debug)]
+enum Others {
+    /// There are none.
+    None,
 }
 
 impl Store {
@@ -206,7 +218,8 @@ impl Store {
             })
         };
         Ok(Self {
-            own: Memory::default(),
+            here: Memory::default(),
+            others: Others::None,
             names: replicas.keys.as_ref().map_or(Ok(Names::Plain), names)?,
         })
     }
@@ -218,12 +231,12 @@ impl Store {
             binding: Arc::new(binding),
             front,
         };
-        self.own.claim(id, recipient);
+        self.here.claim(id, recipient);
     }
 
     /// Forgets a connection: from now on its id is unknown.
     pub fn release(&self, id: &ConnectionId) {
-        self.own.release(id);
+        self.here.release(id);
     }
 
     /// What the client of this connection is to call it.
@@ -260,8 +273,17 @@ impl Store {
     /// Finds a connection of this process. `None` when the id is unknown on this front.
     #[must_use]
     pub fn find(&self, id: &ConnectionId, front: Front) -> Option<Recipient> {
-        let found = self.own.find(id);
+        let found = self.here.find(id);
         found.filter(|recipient| recipient.front == front)
+    }
+
+    /// The name of this replica, where replicas share keys.
+    #[must_use]
+    pub fn replica(&self) -> Option<&ReplicaId> {
+        match &self.names {
+            Names::Plain => None,
+            Names::Sealed { own, .. } => Some(own),
+        }
     }
 
     /// What seals with the keys that replicas share, if they share any.
@@ -273,14 +295,56 @@ impl Store {
         }
     }
 
+    /// Hands a request to the replica that owns its connection, and waits for the answer: for
+    /// `request.hold` and [`ACK_GRACE`] at most.
+    ///
+    /// # Errors
+    /// When there is no answer, or none to come.
+    #[expect(clippy::unused_async, reason = "there are no others yet")]
+    pub async fn hand_over(
+        &self,
+        _owner: &ReplicaId,
+        _request: Handed,
+    ) -> Result<Reply, HandOverError> {
+        match &self.others {
+            Others::None => Err(HandOverError::OwnerGone),
+        }
+    }
+
+    /// What other replicas hand over to this one, for the server to take. `None` when there are no others, and from the
+    /// second call on.
+    #[must_use]
+    pub fn arrivals(&self) -> Option<mpsc::Receiver<Arrived>> {
+        match &self.others {
+            Others::None => None,
+        }
+    }
+
+    /// Whether requests can be handed over.
+    #[must_use]
+    pub fn health(&self) -> StoreHealth {
+        match &self.others {
+            Others::None => StoreHealth::Good,
+        }
+    }
+
+    /// Says to the other replicas that this one, and with it every connection that it had, is gone. Called when the
+    /// last connection has ended.
+    #[expect(clippy::unused_async, reason = "there are no others yet")]
+    pub async fn leave(&self) {
+        match &self.others {
+            Others::None => {}
+        }
+    }
+
     /// Tells every connection of this process that it is to finish; the idle ones end spread over the given time.
     pub fn drain(&self, spread: Duration) {
-        self.own.tell(&|| Delivery::Drain(spread));
+        self.here.tell(&|| Delivery::Drain(spread));
     }
 
     /// Tells every connection of this process that the time to finish is over.
     pub fn expire(&self) {
-        self.own.tell(&|| Delivery::Expire);
+        self.here.tell(&|| Delivery::Expire);
     }
 }
 

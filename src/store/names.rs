@@ -10,7 +10,7 @@ use super::seal::{OVERHEAD, Purpose, Sealer};
 use super::{ConnectionId, Front, ReplicaId};
 
 /// Characters that a sealed id can have: the longest name of a replica, in base64.
-const LONGEST: usize = (OVERHEAD + ConnectionId::LENGTH + 64).div_ceil(3) * 4;
+const LONGEST: usize = (OVERHEAD + ConnectionId::LENGTH + ReplicaId::LONGEST).div_ceil(3) * 4;
 
 /// How ids are written and read.
 #[derive(Debug)]

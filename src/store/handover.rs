@@ -1,0 +1,127 @@
+//! Handing a request over: what crosses between the replica that took it and the one that owns its connection.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::{ConnectionId, Front};
+
+/// How much longer than the owner may hold a request its answer is waited for.
+pub const ACK_GRACE: Duration = Duration::from_secs(4);
+/// Requests that others handed over and that wait to be looked at; one more is answered 503.
+pub const ARRIVALS: usize = 256;
+/// Requests handed over, or taken from others, that have no answer yet: so many each way. One more gets 503.
+pub const MAX_HANDED: usize = 4096;
+
+/// What is asked of the owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// A message for a connection.
+    Post,
+    /// A listen stream.
+    Get,
+    /// The end of a session.
+    Delete,
+}
+
+/// A request for a connection that is at another replica than the one that took it. Its body and its headers are a
+/// client's secrets: `Debug` shows neither.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Handed {
+    /// What its connection's client speaks to.
+    pub front: Front,
+    /// Its connection.
+    pub id: ConnectionId,
+    /// What is asked.
+    pub method: Method,
+    /// Those of its headers that the owner needs: lower-case names, values as they came.
+    pub headers: Vec<(Box<str>, Box<[u8]>)>,
+    /// Who it came from, as the socket says that it was taken on.
+    pub peer: IpAddr,
+    /// Its body, whole.
+    pub body: Bytes,
+    /// How long the owner may hold it before it answers. [`ACK_GRACE`] more is waited for the answer.
+    pub hold: Duration,
+}
+
+impl fmt::Debug for Handed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handed")
+            .field("front", &self.front)
+            .field("method", &self.method)
+            .field("headers", &self.headers.len())
+            .field("body", &self.body.len())
+            .field("hold", &self.hold)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the owner answers, as HTTP. `Debug` shows the status only.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// The status, 100 to 999.
+    pub status: u16,
+    /// Its headers: lower-case names, values as they are.
+    pub headers: Vec<(Box<str>, Box<[u8]>)>,
+    /// Its body, whole.
+    pub body: Bytes,
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply")
+            .field("status", &self.status)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a request could not be handed over, or had no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandOverError {
+    /// The owner is not there any more, and with it the connection: 404.
+    OwnerGone,
+    /// The store could not be reached within half a second; the owner has not got the request: 503.
+    Unreachable,
+    /// The owner did not answer in time, and is told to leave the request if it has not taken it: 503.
+    NoAnswer,
+    /// The request is larger than what the store takes: 413.
+    TooLarge,
+    /// [`MAX_HANDED`] requests are on their way, or the owner reads none: 503.
+    Full,
+}
+
+impl fmt::Display for HandOverError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::OwnerGone => "the replica that had the connection is gone",
+            Self::Unreachable => "the replica that has the connection cannot be reached",
+            Self::NoAnswer => "the replica that has the connection did not answer in time",
+            Self::TooLarge => "the message is too large to be handed to another replica",
+            Self::Full => "too many messages wait to be handed to another replica",
+        })
+    }
+}
+
+impl std::error::Error for HandOverError {}
+
+/// A request that another replica took for a connection of this one.
+#[derive(Debug)]
+pub struct Arrived {
+    /// The request.
+    pub request: Handed,
+    /// Takes the answer, once the connection holds the request or has refused it. Dropped without one, the other
+    /// replica's client gets 503.
+    pub reply: oneshot::Sender<Reply>,
+}
+
+/// Whether requests can be handed over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreHealth {
+    /// They can, or there is nobody to hand them to.
+    Good,
+    /// They cannot; says why. Connections of this process are served all the same.
+    Degraded(String),
+}
