@@ -180,7 +180,6 @@ impl<C: Clone> Bridge<C> {
         self.remembered.initialize = Some(request.message.as_str().into());
         self.remembered.client_version = requested_version(&request.message);
         self.remembered.is_clients = true;
-        self.remembered.recalled = false;
         self.remembered.carried = false;
         self.retire_session();
         self.phase = Phase::Initializing;

@@ -25,7 +25,7 @@ pub(super) struct Remembered {
     pub(super) client_version: Option<Box<str>>,
     /// Whether that is the client's own, and none that the ferry made up.
     pub(super) is_clients: bool,
-    /// Whether it was carried here from another stream.
+    /// Whether the client began with what it carried from another stream.
     pub(super) recalled: bool,
     /// Whether the client carries what is remembered here, or it cannot be carried.
     pub(super) carried: bool,
