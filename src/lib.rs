@@ -112,6 +112,7 @@
 //! | sessions whose clients do nothing | `--mcp-session-idle` |
 //! | an `initialize` on `/mcp`, and its answer, that are looked at before they pass | 64 KiB each |
 //! | POSTs that wait for a connection's task | [`store::MAILBOX`] |
+//! | answers of sessions to requests that other replicas took | 4,096 that are open; of each one part of 64 KiB is kept until the next is asked for, what waits behind it is the client's buffer |
 //! | a socket's read and write buffers | 64 KiB each; a stream's socket has none, see the client's buffer |
 //! | a refusal of the upstream | 1 MiB of its body is kept |
 //! | cookies of a connection | 32 of 4 KiB ([`upstream::Jar`]) |
