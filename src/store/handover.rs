@@ -70,6 +70,19 @@ pub struct Reply {
     pub body: Bytes,
 }
 
+impl Reply {
+    /// A plain sentence.
+    #[must_use]
+    pub fn text(status: u16, text: &str) -> Self {
+        let kind = b"text/plain; charset=utf-8".as_slice();
+        Self {
+            status,
+            headers: vec![("content-type".into(), kind.into())],
+            body: format!("mcp-ferry: {text}\n").into(),
+        }
+    }
+}
+
 impl fmt::Debug for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reply")
