@@ -52,7 +52,7 @@ use tracing::{debug, info, warn};
 use crate::budget::Budget;
 use crate::config::{Config, CredentialBinding, McpMode, Paths, Terminal};
 use crate::conn::Shared;
-use crate::error::{Error, Kind, Side};
+use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::proto::era;
 use crate::store::Store;
@@ -161,14 +161,13 @@ impl Bound {
             watching.show(&config)?;
         }
         let admin = Admin::bind(&config)?;
-        let store = Store::new(&config.replicas).map_err(|error| {
-            Error::new(Side::Internal, Kind::Start).because(format!("no randomness: {error}"))
-        })?;
+        let metrics = Arc::new(Metrics::default());
+        let store = Store::open(&config.replicas, &metrics).await?;
         let shared = Shared {
             upstream,
             store,
             bus,
-            metrics: Arc::new(Metrics::default()),
+            metrics,
             budget: Arc::new(Budget::new(config.limits.max_buffered)),
             limits: config.limits.clone(),
         };
@@ -298,6 +297,7 @@ impl Bound {
             warn!("some clients did not read their last answer");
         }
         accepting.shutdown().await;
+        server.shared.store.leave().await;
         if let Some(watching) = watching {
             watching.end().await;
         }
