@@ -71,6 +71,16 @@
 //! is answered from `server/discover`, a request gets its envelope and headers, the upstream's questions become requests to
 //! the client, and one subscriptions stream takes the place of the listen stream.
 //!
+//! # Several replicas
+//!
+//! With keys (`--key-file`) the id that a client gets is sealed and says whose the connection is (`store::names`), so that
+//! [`store::Store::place`] tells here, elsewhere and unknown apart without asking anybody. What is elsewhere is handed over:
+//! `server::remote` judges the request as far as that goes without the connection, [`store::Store::hand_over`] brings it to its
+//! owner, where `server::remote::owner` serves it as if it had come to that process's own socket, and the owner's answer
+//! becomes the response. Credentials cross as the headers they came in, because fingerprints are keyed in each process. An
+//! answer of a session that is not whole at once stays with its owner and is pulled part by part. Nothing above the
+//! store knows how a request crosses, and nothing of a single process changes.
+//!
 //! # The tap
 //!
 //! Whoever moves a message says so on the bus ([`tap::Bus`]): one branch when nobody watches, a copy and a place in a bounded
@@ -112,6 +122,7 @@
 //! | sessions whose clients do nothing | `--mcp-session-idle` |
 //! | an `initialize` on `/mcp`, and its answer, that are looked at before they pass | 64 KiB each |
 //! | POSTs that wait for a connection's task | [`store::MAILBOX`] |
+//! | answers of sessions to requests that other replicas took | 4,096 that are open; of each one part of 64 KiB is kept until the next is asked for, what waits behind it is the client's buffer |
 //! | a socket's read and write buffers | 64 KiB each; a stream's socket has none, see the client's buffer |
 //! | a refusal of the upstream | 1 MiB of its body is kept |
 //! | cookies of a connection | 32 of 4 KiB ([`upstream::Jar`]) |

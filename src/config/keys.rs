@@ -65,15 +65,16 @@ pub(super) fn key_file(text: &str) -> Result<Keys, String> {
     let file = File::open(Path::new(text)).map_err(unread)?;
     // Asked of what was opened, not of what has the name by now.
     let metadata = file.metadata().map_err(unread)?;
-    let mut content = String::new();
+    let mut content = Vec::new();
     file.take(LARGEST + 1)
-        .read_to_string(&mut content)
+        .read_to_end(&mut content)
         .map_err(unread)?;
     if content.len() as u64 > LARGEST {
         return Err(say(format!(
             "is larger than {LARGEST} bytes: it is no key file"
         )));
     }
+    let content = String::from_utf8(content).map_err(|_| say("is not text".to_owned()))?;
     let keys = parse(&content).map_err(say)?;
     check_access(&metadata).map_err(say)?;
     Ok(keys)

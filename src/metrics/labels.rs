@@ -295,6 +295,8 @@ closed! {
         ShuttingDown = "shutting_down",
         /// Too many messages wait.
         Busy = "busy",
+        /// It is for another replica, which could not be asked or did not answer.
+        HandOver = "hand_over",
         /// The upstream gave no answer.
         Upstream = "upstream",
         /// The system failed the ferry.

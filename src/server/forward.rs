@@ -14,9 +14,11 @@ use ipnet::IpNet;
 
 use super::respond::Refused;
 use crate::config::Config;
+use crate::proto::era;
 use crate::store::Claim;
 use crate::upstream::Forwarded;
 
+const VERSION: HeaderName = HeaderName::from_static(era::VERSION_HEADER);
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -35,7 +37,7 @@ const HOP_BY_HOP: [HeaderName; 7] = [
 ];
 
 /// What only a trusted proxy may claim.
-const CLAIMS: [HeaderName; 6] = [
+static CLAIMS: [HeaderName; 6] = [
     FORWARDED_FOR,
     FORWARDED_PROTO,
     FORWARDED_HOST,
@@ -45,7 +47,7 @@ const CLAIMS: [HeaderName; 6] = [
 ];
 
 /// What W3C Trace Context and Baggage carry.
-const TRACE: [HeaderName; 3] = [
+static TRACE: [HeaderName; 3] = [
     HeaderName::from_static("traceparent"),
     HeaderName::from_static("tracestate"),
     HeaderName::from_static("baggage"),
@@ -133,6 +135,32 @@ impl Forwarding {
             },
             address: self.client(headers, peer),
         }
+    }
+
+    /// The headers of a translated request that another replica needs to judge and serve it as this one would.
+    pub(super) fn handed(&self, headers: &HeaderMap, peer: IpAddr) -> Vec<(Box<str>, Box<[u8]>)> {
+        let claims: &[HeaderName] = if self.trusts(peer) { &CLAIMS } else { &[] };
+        let needed = [
+            &header::AUTHORIZATION,
+            &header::HOST,
+            &header::ACCEPT,
+            &VERSION,
+        ];
+        let names = needed
+            .into_iter()
+            .chain(&self.allowed)
+            .chain(&TRACE)
+            .chain(claims);
+        let mut handed: Vec<(Box<str>, Box<[u8]>)> = Vec::with_capacity(4);
+        for (at, name) in names.clone().enumerate() {
+            // --forward-header may name one that is needed anyway.
+            if names.clone().take(at).any(|before| before == name) {
+                continue;
+            }
+            let values = headers.get_all(name).iter();
+            handed.extend(values.map(|value| (name.as_str().into(), value.as_bytes().into())));
+        }
+        handed
     }
 
     /// Prepares the headers of a passed-through request: everything end-to-end stays as it is.

@@ -1,5 +1,6 @@
 //! The legacy front (2024-11-05, "HTTP with SSE"): `GET /sse` and `POST /messages`.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,16 +13,19 @@ use tokio::sync::oneshot;
 
 use super::body::Body;
 use super::intake;
+use super::remote::{self, Away};
 use super::respond::{self, Refused};
 use super::socket::Socket;
 use super::{Server, cors};
+use crate::budget::Share;
 use crate::config::EndpointForm;
 use crate::conn::{self, Opening};
 use crate::metrics::Counter;
 use crate::proto::bridge::Answer;
 use crate::proto::era;
+use crate::proto::jsonrpc::Message;
 use crate::proto::sse;
-use crate::store::{Binding, ConnectionId, Front, Place, Post};
+use crate::store::{Binding, ConnectionId, Front, Place, Post, Recipient};
 
 /// The parameter that names the connection, first as the ferry writes it, then as other servers do.
 const ID_PARAMETERS: [&str; 3] = ["sessionId", "session_id", "sessionid"];
@@ -94,13 +98,18 @@ fn response_head(chunked: bool, date: &str, cors: &str) -> Bytes {
 pub(super) async fn post(
     server: &Arc<Server>,
     request: Request<Incoming>,
-    socket: &Socket,
+    socket: &Arc<Socket>,
 ) -> Result<Response<Body>, Refused> {
     let (head, body) = request.into_parts();
     let id = connection_id(head.uri.query()).ok_or(Refused::NoConnectionId)?;
     let found = match server.shared.store.place(id, Front::Stream) {
         Place::Here(_, recipient) => Some(recipient),
-        Place::Elsewhere { .. } | Place::Unknown => None,
+        Place::Elsewhere { owner, id } => {
+            let front = Front::Stream;
+            let away = Away { owner, id, front };
+            return remote::post(server, socket, &head, body, &away).await;
+        }
+        Place::Unknown => None,
     };
     let recipient = found
         .filter(|recipient| {
@@ -110,9 +119,22 @@ pub(super) async fn post(
         .ok_or_else(|| intake::missed(server, &head.headers, socket, Refused::UnknownConnection))?;
     intake::check_content_type(&head.headers)?;
     let (body, share) = intake::collect(server, body).await?;
-    let (messages, batch) = intake::parse(body)?;
+    let messages = intake::parse(body)?;
+    deliver(server, &recipient, &head, socket.peer, messages, share).await
+}
+
+/// Gives a POST to its connection, which counts its body instead of `share` from then on, and answers as its bridge says.
+/// `messages` are its messages, and whether they came as an array.
+pub(super) async fn deliver(
+    server: &Server,
+    recipient: &Recipient,
+    head: &Parts,
+    peer: IpAddr,
+    (messages, batch): (Vec<Message>, bool),
+    share: Share,
+) -> Result<Response<Body>, Refused> {
     server.shared.metrics.add(Counter::Posts);
-    let (forwarded, credential) = server.forwarding.of_post(&head.headers, socket.peer);
+    let (forwarded, credential) = server.forwarding.of_post(&head.headers, peer);
     let (answer, answered) = oneshot::channel();
     let version = intake::text(&head.headers, era::VERSION_HEADER).map(Into::into);
     let post = Post {
@@ -121,14 +143,13 @@ pub(super) async fn post(
         credential,
         version,
         forwarded,
-        shown: server.shared.bus.head(&head),
+        shown: server.shared.bus.head(head),
         answer,
         outlet: None,
     };
     if !recipient.deliver(post).await {
         return Err(Refused::UnknownConnection);
     }
-    // From here on the connection counts it.
     drop(share);
     match answered.await {
         Ok(Answer::Accepted) => Ok(respond::accepted()),

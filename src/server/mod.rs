@@ -26,6 +26,7 @@ mod passing;
 mod peers;
 mod probe;
 mod readiness;
+mod remote;
 mod respond;
 mod session;
 mod socket;
@@ -66,6 +67,8 @@ use forward::Forwarding;
 use gauge::{Gauge, Held};
 use guard::Guard;
 use peers::{Misses, Streams};
+use remote::answers::Answers;
+use remote::owner;
 use respond::Refused;
 use socket::Socket;
 use watching::Watching;
@@ -110,6 +113,8 @@ struct Server {
     streams_by_peer: Arc<Streams>,
     misses: Misses,
     credential_binding: CredentialBinding,
+    /// What sessions answer to requests that other replicas took.
+    answers: Arc<Answers>,
     /// Passed-through requests that are to be finished before the process stops.
     passing: Arc<Gauge>,
     labels: AtomicU64,
@@ -179,6 +184,7 @@ impl Bound {
             streams_by_peer: Arc::default(),
             misses: Misses::default(),
             credential_binding: config.guard.credential_binding,
+            answers: Arc::new(Answers::new(&shared.budget)),
             mcp: config.mcp,
             paths: config.paths,
             shared: Arc::new(shared),
@@ -264,6 +270,11 @@ impl Bound {
         for (listener, reserve) in listeners {
             accepting.spawn(accept::accept(listener, reserve, Arc::clone(&server)));
         }
+        // Ended when it is dropped.
+        let mut taking = JoinSet::new();
+        if let Some(arrivals) = server.shared.store.arrivals() {
+            taking.spawn(owner::run(Arc::clone(&server), arrivals));
+        }
         let asked_by = shutdown.await;
         server.leaving.store(true, Ordering::Release);
         if asked_by == Shutdown::Supervisor && !drain_delay.is_zero() {
@@ -291,6 +302,10 @@ impl Bound {
                 warn!("some connections did not end in time");
             }
         }
+        // What the last connections have written is still asked for by other replicas.
+        let _ = tokio::time::timeout(LAST_BYTES, server.answers.empty()).await;
+        server.shared.store.leave().await;
+        drop(taking);
         server.closing.notify_waiters();
         let closed = async { while accepting.join_next().await.is_some() {} };
         if tokio::time::timeout(LAST_BYTES, closed).await.is_err() {

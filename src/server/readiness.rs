@@ -12,6 +12,7 @@ use super::body::Body;
 use super::respond::Refused;
 use super::{Server, respond};
 use crate::metrics::{Levels, TapLevels};
+use crate::store::StoreHealth;
 use crate::tap::Tap;
 
 impl Server {
@@ -20,7 +21,7 @@ impl Server {
         if self.leaving.load(Ordering::Acquire) {
             respond::text(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n")
         } else {
-            respond::text(StatusCode::OK, "ready\n")
+            respond::text(StatusCode::OK, self.ready_text())
         }
     }
 
@@ -39,6 +40,17 @@ impl Server {
                 upstream.shown()
             )
         })
+    }
+
+    /// What is said of a process that is ready. One that cannot reach the others is ready for its own connections, and
+    /// taking it out of a balancer, with all the others that cannot either, would end those.
+    pub(super) fn ready_text(&self) -> String {
+        match self.shared.store.health() {
+            StoreHealth::Good => "ready\n".to_owned(),
+            StoreHealth::Degraded(why) => {
+                format!("ready, degraded: other replicas cannot be reached ({why})\n")
+            }
+        }
     }
 
     /// Counts a request that the ferry refuses itself.

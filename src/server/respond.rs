@@ -11,6 +11,7 @@ use crate::metrics::labels::Reason;
 use crate::proto::bridge::Refusal;
 use crate::proto::era;
 use crate::proto::jsonrpc::{self, ParseError};
+use crate::store::HandOverError;
 
 /// Why a request is refused by the ferry itself.
 #[derive(Debug)]
@@ -71,6 +72,8 @@ pub(super) enum Refused {
     ShuttingDown,
     /// A queue of this connection is full.
     Busy,
+    /// The replica that has the connection could not be asked, or did not answer.
+    HandOver(HandOverError),
     /// No connection to the upstream, or none that yields an answer; the address and the reason.
     Upstream(String, String),
     /// The system gave no randomness.
@@ -96,14 +99,17 @@ impl Refused {
             Self::Listening => StatusCode::CONFLICT,
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             Self::ContentType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooLarge(_) | Self::HandOver(HandOverError::TooLarge) => {
+                StatusCode::PAYLOAD_TOO_LARGE
+            }
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Host(_) | Self::Origin(_) => StatusCode::FORBIDDEN,
             Self::Full
             | Self::FullForPeer(_)
             | Self::NoMemory
             | Self::ShuttingDown
-            | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            | Self::Busy
+            | Self::HandOver(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::TooManyMisses => StatusCode::TOO_MANY_REQUESTS,
             Self::Upstream(..) => StatusCode::BAD_GATEWAY,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -137,6 +143,7 @@ impl Refused {
             Self::Listening => Reason::Listening,
             Self::ShuttingDown => Reason::ShuttingDown,
             Self::Busy => Reason::Busy,
+            Self::HandOver(_) => Reason::HandOver,
             Self::Upstream(..) => Reason::Upstream,
             Self::Internal(_) => Reason::Internal,
         }
@@ -156,6 +163,9 @@ impl Refused {
             | Self::NoMemory
             | Self::ShuttingDown
             | Self::Busy => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            Self::HandOver(error) if *error != HandOverError::TooLarge => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             Self::TooManyMisses => {
@@ -226,6 +236,8 @@ impl fmt::Display for Refused {
             Self::Listening => f.write_str("this session has an open listen stream already"),
             Self::ShuttingDown => f.write_str("the proxy is shutting down and begins no new sessions; try again"),
             Self::Busy => f.write_str("too many messages wait on this connection; try again later"),
+            Self::HandOver(HandOverError::TooLarge) => HandOverError::TooLarge.fmt(f),
+            Self::HandOver(error) => write!(f, "{error}; try again"),
             Self::Upstream(address, why) => write!(f, "the upstream {address} cannot be reached ({why})"),
             Self::Internal(what) => f.write_str(what),
         }

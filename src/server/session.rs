@@ -5,9 +5,11 @@
 //! its answers get their heads. There are no event ids: what a client misses while it is away is lost to it, except on the
 //! listen stream, within bounds.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
@@ -16,9 +18,11 @@ use tokio::sync::oneshot;
 
 use super::body::Body;
 use super::mcp::{self, SESSION_PREFIX};
+use super::remote::{self, Away};
 use super::respond::{self, Refused};
 use super::socket::{Passing, Socket};
 use super::{Server, intake};
+use crate::budget::Share;
 use crate::conn::{self, Beginning};
 use crate::metrics::Counter;
 use crate::outlet::{Form, Outlet, Reader, Takes, outlet};
@@ -38,7 +42,12 @@ pub(super) async fn serve(
     let name = mcp::own_session(&head.headers).unwrap_or_default();
     let found = match server.shared.store.place(name, Front::Session) {
         Place::Here(id, recipient) => Some((id, recipient)),
-        Place::Elsewhere { .. } | Place::Unknown => None,
+        Place::Elsewhere { owner, id } => {
+            let front = Front::Session;
+            let away = Away { owner, id, front };
+            return remote::session(server, socket, &head, body, away).await;
+        }
+        Place::Unknown => None,
     };
     let (id, recipient) = found
         .filter(|(_, recipient)| recipient.binding.admits(claim))
@@ -47,15 +56,22 @@ pub(super) async fn serve(
     match head.method {
         Method::POST => post(server, socket, &recipient, head, body).await,
         Method::GET => listen(socket, &recipient, &head.headers).await,
-        Method::DELETE => {
-            // Unknown at once: nothing that comes after the answer finds it.
-            server.shared.store.release(&id);
-            // `false` means that it has ended by itself: the same.
-            recipient.hand(Delivery::Leave).await;
-            Ok(respond::empty(StatusCode::NO_CONTENT))
-        }
+        Method::DELETE => Ok(end(server, &id, &recipient).await),
         _ => Err(Refused::Method("GET, POST, DELETE")),
     }
+}
+
+/// Ends a session, as its client asks.
+pub(super) async fn end(
+    server: &Server,
+    id: &ConnectionId,
+    recipient: &Recipient,
+) -> Response<Body> {
+    // Unknown at once: nothing that comes after the answer finds it.
+    server.shared.store.release(id);
+    // `false` means that it has ended by itself: the same.
+    recipient.hand(Delivery::Leave).await;
+    respond::empty(StatusCode::NO_CONTENT)
 }
 
 /// Answers a POST that names no session: an `initialize` begins one.
@@ -100,7 +116,8 @@ pub(super) async fn begin_with(
     let name = server.shared.store.reveal(&id, Front::Session);
     let name = format!("{SESSION_PREFIX}{name}");
     let binding = Binding::new(server.credential_binding, claim);
-    let (post, mut waiting) = prepare(server, socket, head, messages, false, Some(takes));
+    let ends = || outlet_on(socket, takes);
+    let (post, mut waiting) = prepare(server, socket.peer, head, (messages, false), ends);
     server.shared.metrics.add(Counter::Posts);
     let beginning = Beginning {
         id,
@@ -129,21 +146,61 @@ async fn post(
     head: Parts,
     body: Incoming,
 ) -> Result<Response<Body>, Refused> {
-    let takes = takes(&head.headers)?;
-    intake::check_content_type(&head.headers)?;
+    let read = read(server, &head.headers, body).await?;
+    let ends = || outlet_on(socket, read.takes);
+    let messages = (read.messages, read.batch);
+    let prepared = prepare(server, socket.peer, &head, messages, ends);
+    // Only the messages are needed from here on.
+    drop(read.body);
+    let mut waiting = deliver(server, recipient, prepared, read.share).await?;
+    waiting.answer(socket, Some(recipient)).await
+}
+
+/// A POST that was read and judged, but for its session.
+pub(super) struct Read {
+    takes: Takes,
+    pub(super) body: Bytes,
+    pub(super) messages: Vec<Message>,
+    batch: bool,
+    /// Counts the body.
+    pub(super) share: Share,
+}
+
+/// Reads a POST of a session's client.
+pub(super) async fn read(
+    server: &Server,
+    headers: &HeaderMap,
+    body: Incoming,
+) -> Result<Read, Refused> {
+    let takes = takes(headers)?;
+    intake::check_content_type(headers)?;
     let (body, share) = intake::collect(server, body).await?;
-    let (messages, batch) = intake::parse(body)?;
+    let (messages, batch) = intake::parse(body.clone())?;
     if batch && takes == Takes::Json {
         return Err(Refused::NotAcceptable);
     }
+    Ok(Read {
+        takes,
+        body,
+        messages,
+        batch,
+        share,
+    })
+}
+
+/// Gives a POST to its session, which counts its body instead of `share` from then on.
+pub(super) async fn deliver(
+    server: &Server,
+    recipient: &Recipient,
+    (post, waiting): (Post, Waiting),
+    share: Share,
+) -> Result<Waiting, Refused> {
     server.shared.metrics.add(Counter::Posts);
-    let (post, mut waiting) = prepare(server, socket, &head, messages, batch, Some(takes));
     if !recipient.deliver(post).await {
         return Err(Refused::UnknownSession);
     }
-    // From here on the session counts it.
     drop(share);
-    waiting.answer(socket, Some(recipient)).await
+    Ok(waiting)
 }
 
 async fn listen(
@@ -151,16 +208,27 @@ async fn listen(
     recipient: &Recipient,
     headers: &HeaderMap,
 ) -> Result<Response<Body>, Refused> {
-    if !intake::accepts(headers, EVENTS) {
-        return Err(Refused::NotAcceptable);
+    let (outlet, reader) = outlet_on(socket, check_listener(headers)?);
+    listen_on(recipient, outlet).await?;
+    Ok(written(socket, reader, Form::Events))
+}
+
+/// What a client that listens has to take.
+pub(super) fn check_listener(headers: &HeaderMap) -> Result<Takes, Refused> {
+    match intake::accepts(headers, EVENTS) {
+        true => Ok(Takes::Events),
+        false => Err(Refused::NotAcceptable),
     }
-    let (outlet, reader) = outlet_on(socket, Takes::Events);
+}
+
+/// Has a session write to this outlet what no request asks for.
+pub(super) async fn listen_on(recipient: &Recipient, outlet: Outlet) -> Result<(), Refused> {
     let (taken, answer) = oneshot::channel();
     recipient
         .hand(Delivery::Listen(Listener { outlet, taken }))
         .await;
     match answer.await {
-        Ok(true) => Ok(written(socket, reader, Form::Events)),
+        Ok(true) => Ok(()),
         Ok(false) => Err(Refused::Listening),
         // It has ended.
         Err(_) => Err(Refused::UnknownSession),
@@ -171,7 +239,7 @@ const EVENTS: &str = "text/event-stream";
 const JSON: &str = "application/json";
 
 /// The forms of an answer that the client takes.
-fn takes(headers: &HeaderMap) -> Result<Takes, Refused> {
+pub(super) fn takes(headers: &HeaderMap) -> Result<Takes, Refused> {
     let (events, json) = (
         intake::accepts(headers, EVENTS),
         intake::accepts(headers, JSON),
@@ -185,7 +253,7 @@ fn takes(headers: &HeaderMap) -> Result<Takes, Refused> {
 }
 
 /// A session speaks the handshake revisions; a request without the header speaks the one that was negotiated.
-fn check_version(headers: &HeaderMap) -> Result<(), Refused> {
+pub(super) fn check_version(headers: &HeaderMap) -> Result<(), Refused> {
     let Some(version) = headers.get(era::VERSION_HEADER) else {
         return Ok(());
     };
@@ -203,7 +271,7 @@ fn outlet_on(socket: &Arc<Socket>, takes: Takes) -> (Outlet, Reader) {
 }
 
 /// A POST whose status and answer are to come.
-struct Waiting {
+pub(super) struct Waiting {
     status: oneshot::Receiver<Answer>,
     /// Where its requests have outcomes.
     reader: Option<Reader>,
@@ -211,21 +279,20 @@ struct Waiting {
     failed: bool,
 }
 
-/// A POST for a session. With nothing to answer it has no body to wait for.
-fn prepare(
+/// A POST for a session: its messages, and whether they came as an array. With nothing to answer it has no body to wait
+/// for, and `ends`, which makes one, is not asked.
+pub(super) fn prepare(
     server: &Server,
-    socket: &Arc<Socket>,
+    peer: IpAddr,
     head: &Parts,
-    messages: Vec<Message>,
-    batch: bool,
-    takes: Option<Takes>,
+    (messages, batch): (Vec<Message>, bool),
+    ends: impl FnOnce() -> (Outlet, Reader),
 ) -> (Post, Waiting) {
     let asks = messages
         .iter()
         .any(|message| message.kind() == Kind::Request);
-    let ends = takes.filter(|_| asks).map(|it| outlet_on(socket, it));
-    let (outlet, reader) = ends.unzip();
-    let (forwarded, credential) = server.forwarding.of_post(&head.headers, socket.peer);
+    let (outlet, reader) = asks.then(ends).unzip();
+    let (forwarded, credential) = server.forwarding.of_post(&head.headers, peer);
     let (answer, status) = oneshot::channel();
     let post = Post {
         messages,
@@ -252,6 +319,22 @@ impl Waiting {
         socket: &Arc<Socket>,
         recipient: Option<&Recipient>,
     ) -> Result<Response<Body>, Refused> {
+        let mut reader = match self.status(recipient).await? {
+            Ok(reader) => reader,
+            Err(response) => return Ok(response),
+        };
+        let form = reader.form().await.ok_or(Refused::UnknownSession)?;
+        let whole = reader.whole().filter(|_| form == Form::Json);
+        let message = whole.and_then(|text| Message::parse(text).ok());
+        self.failed = message.is_some_and(|message| message.is_error());
+        Ok(written(socket, reader, form))
+    }
+
+    /// What of the answer is still to come, once the session has taken the POST; or all of it.
+    pub(super) async fn status(
+        &mut self,
+        recipient: Option<&Recipient>,
+    ) -> Result<Result<Reader, Response<Body>>, Refused> {
         match (&mut self.status).await {
             Ok(Answer::Accepted) => {}
             Ok(Answer::Invalid(why)) => return Err(Refused::Invalid(why)),
@@ -260,26 +343,20 @@ impl Waiting {
                 if let Some(recipient) = recipient.filter(|_| refusal.status == 401) {
                     recipient.binding.challenged();
                 }
-                return Ok(respond::refusal(*refusal));
+                return Ok(Err(respond::refusal(*refusal)));
             }
             Ok(Answer::Busy) => return Err(Refused::Busy),
             // The session ended before it took the POST.
             Ok(Answer::Gone) | Err(_) => return Err(Refused::UnknownSession),
         }
-        let Some(mut reader) = self.reader.take() else {
-            return Ok(respond::empty(StatusCode::ACCEPTED));
-        };
-        let form = reader.form().await.ok_or(Refused::UnknownSession)?;
-        let whole = reader.whole().filter(|_| form == Form::Json);
-        let message = whole.and_then(|text| Message::parse(text).ok());
-        self.failed = message.is_some_and(|message| message.is_error());
-        Ok(written(socket, reader, form))
+        let accepted = || respond::empty(StatusCode::ACCEPTED);
+        Ok(self.reader.take().ok_or_else(accepted))
     }
 }
 
 /// An answer that a session writes. `X-Accel-Buffering` says "do not buffer" to nginx and to those that learnt it from
 /// there.
-fn written(socket: &Arc<Socket>, reader: Reader, form: Form) -> Response<Body> {
+pub(super) fn written(socket: &Arc<Socket>, reader: Reader, form: Form) -> Response<Body> {
     let mut response = Response::new(Body::written(Passing::new(socket), reader));
     let headers = response.headers_mut();
     let fixed = HeaderValue::from_static;

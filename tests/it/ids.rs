@@ -2,11 +2,13 @@
 
 use std::collections::HashSet;
 
-use mcp_ferry::store::ConnectionId;
+use mcp_ferry::config::{Config, Key, Keys, McpMode};
+use mcp_ferry::store::{ConnectionId, ReplicaId};
 use serde_json::json;
 
 use crate::support::client::{Client, call, post};
 use crate::support::ferry::Ferry;
+use crate::support::session::{self, Session};
 use crate::support::upstream::{Received, Upstream};
 
 #[test]
@@ -140,4 +142,105 @@ async fn a_client_cannot_choose_its_id() {
         ferry.quiet().await;
     }
     ferry.stop().await;
+}
+
+/// A configuration with keys that other ferries may have too.
+fn keyed(keys: Vec<[u8; 32]>, replica: &'static str) -> impl FnOnce(&mut Config) {
+    move |config| {
+        let mut keys = keys.into_iter().map(Key::from);
+        let first = keys.next().expect("a key");
+        let second = keys.next();
+        config.replicas.keys = Some(Keys { first, second });
+        config.replicas.id = ReplicaId::parse(replica);
+        config.mcp = McpMode::Bridge;
+    }
+}
+
+/// The status of a request with this session's name.
+async fn session_status(ferry: &Ferry, name: &str) -> u16 {
+    let headers = [("Mcp-Session-Id", name)];
+    session::post(ferry.address, &headers, &call(1, "ping"))
+        .await
+        .status()
+}
+
+#[tokio::test]
+async fn with_keys_an_id_works_as_before_and_shows_nothing_but_letters() {
+    let upstream = Upstream::echo().await;
+    let ferry = Ferry::with(upstream.url(), keyed(vec![[1; 32]], "left")).await;
+    let mut client = Client::ready(ferry.address).await;
+    let usual = |char: char| char.is_ascii_alphanumeric() || "-_".contains(char);
+    assert!(client.id().chars().all(usual) && !client.id().contains("left"));
+    client.request(9, "tools/list", json!({})).await;
+    assert_eq!(client.message().await["id"], 9);
+    let session = Session::ready(ferry.address).await;
+    assert_eq!(session.post(&call(2, "ping")).await.status(), 200);
+    // Good for one front only.
+    let (_, name) = session.id.split_once('-').expect("the ferry's mark");
+    assert_eq!(status(&ferry, &format!("sessionId={name}")).await.0, 404);
+    let as_session = format!("ferry-{}", client.id());
+    assert_eq!(session_status(&ferry, &as_session).await, 404);
+    assert_eq!(session.ask("DELETE", &[]).await.status(), 204);
+    assert_eq!(session.post(&call(3, "ping")).await.status(), 404);
+    ferry.stop_after(client).await;
+}
+
+#[tokio::test]
+async fn a_sealed_id_that_differs_anywhere_is_unknown() {
+    let upstream = Upstream::echo().await;
+    let length = {
+        let ferry = Ferry::with(upstream.url(), keyed(vec![[1; 32]], "a")).await;
+        let client = Client::ready(ferry.address).await;
+        let length = client.id().len();
+        ferry.stop_after(client).await;
+        length
+    };
+    let mut differs = 0;
+    // Each ferry counts its misses anew.
+    for places in (0..length).collect::<Vec<usize>>().chunks(16) {
+        let ferry = Ferry::with(upstream.url(), keyed(vec![[1; 32]], "a")).await;
+        let mut client = Client::ready(ferry.address).await;
+        let unknown = status(&ferry, &format!("sessionId={}", "0".repeat(64))).await;
+        assert_eq!(unknown.0, 404);
+        for place in places {
+            let mut characters: Vec<char> = client.id().chars().collect();
+            characters[*place] = if characters[*place] == 'A' { 'B' } else { 'A' };
+            let tampered: String = characters.into_iter().collect();
+            // The same answer as for an id that never was.
+            let answered = status(&ferry, &format!("sessionId={tampered}")).await;
+            assert_eq!(answered, unknown, "{place}");
+            differs += 1;
+        }
+        client.request(9, "tools/list", json!({})).await;
+        assert_eq!(client.message().await["id"], 9);
+        ferry.stop_after(client).await;
+    }
+    assert_eq!(differs, length);
+}
+
+#[tokio::test]
+async fn the_id_of_another_replica_without_a_way_to_it_or_of_another_deployment_is_unknown() {
+    let upstream = Upstream::echo().await;
+    let left = Ferry::with(upstream.url(), keyed(vec![[1; 32]], "left")).await;
+    let client = Client::ready(left.address).await;
+    let session = Session::ready(left.address).await;
+    let before = upstream.log().len();
+    let unknown = status(&left, &format!("sessionId={}", "0".repeat(64))).await;
+    for (key, replica) in [
+        // Another replica, which has no store to reach the owner by.
+        (1, "right"),
+        // The successor of a process of this name: its connections have ended with it.
+        (1, "left"),
+        // Another deployment.
+        (2, "left"),
+    ] {
+        let ferry = Ferry::with(upstream.url(), keyed(vec![[key; 32]], replica)).await;
+        let answered = status(&ferry, &format!("sessionId={}", client.id())).await;
+        assert_eq!(answered, unknown, "{key} {replica}");
+        assert_eq!(session_status(&ferry, &session.id).await, 404);
+        ferry.stop().await;
+    }
+    assert_eq!(upstream.log().len(), before, "nothing went upstream");
+    assert_eq!(session.ask("DELETE", &[]).await.status(), 204);
+    left.stop_after(client).await;
 }
