@@ -34,6 +34,8 @@ pub enum Kind {
     SystemRoots,
     /// The file of `--tap-file` could not be written.
     TapFile(PathBuf),
+    /// What `--store` names, shown without secrets, could not be used.
+    Store(String),
     /// A recording could not be replayed.
     Replay,
     /// The machine refused threads, signals or other means to run at all.
@@ -168,6 +170,7 @@ impl fmt::Display for Error {
             Kind::UpstreamCa(path) => write!(f, "cannot use --upstream-ca {}", path.display()),
             Kind::SystemRoots => f.write_str("cannot load the system's certificate authorities"),
             Kind::TapFile(path) => write!(f, "cannot write --tap-file {}", path.display()),
+            Kind::Store(address) => write!(f, "cannot use --store {address}"),
             Kind::Replay => f.write_str("cannot replay"),
             Kind::Start => f.write_str("cannot start"),
         }

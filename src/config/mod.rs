@@ -2,7 +2,7 @@
 //! invalid.
 //!
 //! Every flag and every environment variable is declared with its parser and its bounds beside it: most in `flags.rs`,
-//! in `watching.rs` and `replicas.rs` those of their subjects. `values.rs`, `http.rs` and `keys.rs` hold the parsers,
+//! in `watching.rs` and `replicas.rs` those of their subjects. `values.rs`, `http.rs`, `keys.rs` and `store.rs` hold the parsers,
 //! `parse.rs` joins the environment with the command line, `build.rs` holds the rules between flags.
 
 mod build;
@@ -11,6 +11,7 @@ mod http;
 mod keys;
 mod parse;
 mod replicas;
+mod store;
 mod values;
 mod watching;
 
@@ -30,6 +31,7 @@ pub use flags::{command, env_names};
 pub use keys::{Key, Keys};
 pub use parse::parse;
 pub use replicas::{ReplicaId, Replicas};
+pub use store::{Meeting, RedisAddress, RedisForm, Secret};
 pub use watching::{Admin, Tap, TapFile, Terminal, Token};
 
 /// What the program was asked to do.

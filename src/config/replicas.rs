@@ -8,6 +8,7 @@ use clap::Args;
 use super::Refused;
 use super::keys::{Keys, key_file};
 use super::parse::Names;
+use super::store::{Meeting, prefix, store};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Replicas")]
@@ -23,6 +24,22 @@ pub(super) struct ReplicaFlags {
     /// 1 to 64 letters, digits, dots, underscores and dashes.
     #[arg(long, value_name = "NAME", value_parser = replica_id)]
     replica_id: Option<ReplicaId>,
+    /// Where replicas meet: memory (nowhere), redis://, rediss://, redis+sentinel:// or redis+cluster://
+    ///
+    /// With a Redis, or a Valkey, a POST may reach any replica: it is handed to the one that has the client's stream. Nothing
+    /// is kept there, and what passes is sealed with --key-file, which it needs. redis://USER:PASSWORD@HOST:PORT/NUMBER is
+    /// the whole form; rediss:// is TLS; redis+sentinel://HOST:PORT,HOST:PORT/MASTER; redis+cluster://HOST:PORT,HOST:PORT. A
+    /// password is better kept in the environment, where other users of the machine cannot see it.
+    #[arg(long, value_name = "WHERE", default_value = "memory", value_parser = store)]
+    store: Meeting,
+    /// What the names of all keys in the Redis begin with, behind a brace; all replicas have the same
+    #[arg(long, value_name = "TEXT", default_value = "mcp-ferry", value_parser = prefix)]
+    store_prefix: String,
+    /// Reach a Redis on another machine without TLS
+    ///
+    /// What passes is sealed all the same; the password is not, and whoever has it can stop what is handed over.
+    #[arg(long)]
+    store_allow_plaintext: bool,
 }
 
 /// What makes a process one of several replicas.
@@ -32,6 +49,10 @@ pub struct Replicas {
     pub keys: Option<Keys>,
     /// This one's name; without one it takes a random name. Only with keys.
     pub id: Option<ReplicaId>,
+    /// Where they meet. Only with keys is it anywhere.
+    pub store: Meeting,
+    /// What the names of all keys there begin with.
+    pub store_prefix: String,
 }
 
 /// The name of one replica: 1 to 64 of the letters, digits, and `.`, `_`, `-`. No secret, and
@@ -85,7 +106,23 @@ pub(super) fn replicas(flags: ReplicaFlags, names: &Names) -> Result<Replicas, R
     let ReplicaFlags {
         key_file,
         replica_id,
+        store,
+        store_prefix,
+        store_allow_plaintext,
     } = flags;
+    if let Meeting::Redis(address) = &store {
+        let flag = names.of("--store");
+        if key_file.is_none() {
+            let missing = format!("{flag}: there is no --key-file to seal with what passes there");
+            return Err(Refused::new(missing)
+                .hint("replicas share a key file; openssl rand -base64 32 makes a key"));
+        }
+        if let Some(host) = address.exposed().filter(|_| !store_allow_plaintext) {
+            let open =
+                format!("{flag}: '{host}' is on another machine and the connection not encrypted");
+            return Err(Refused::new(open).hint("use rediss://, or --store-allow-plaintext"));
+        }
+    }
     if replica_id.is_some() && key_file.is_none() {
         let flag = names.of("--replica-id");
         return Err(
@@ -96,6 +133,8 @@ pub(super) fn replicas(flags: ReplicaFlags, names: &Names) -> Result<Replicas, R
     Ok(Replicas {
         keys: key_file,
         id: replica_id,
+        store,
+        store_prefix,
     })
 }
 

@@ -23,6 +23,7 @@ pub(super) fn families(metrics: &Metrics, levels: &Levels) -> Vec<Family> {
         )
     }));
     all.extend(passed(metrics, levels));
+    all.extend(replicas(metrics, levels));
     all.extend(tap(levels));
     all
 }
@@ -188,6 +189,31 @@ fn passed(metrics: &Metrics, levels: &Levels) -> Vec<Family> {
     ]
 }
 
+fn replicas(metrics: &Metrics, levels: &Levels) -> Vec<Family> {
+    let up = levels.store_up.map(|up| (Vec::new(), flag(up)));
+    vec![
+        Family {
+            name: "mcp_ferry_store_up",
+            unit: Unit::None,
+            labels: &[],
+            help: "1 when requests can be handed to other replicas, 0 when not; absent without --store",
+            series: Series::Gauge(up.into_iter().collect()),
+        },
+        counted(
+            "mcp_ferry_handed_over",
+            Unit::None,
+            "Requests for connections of other replicas, by what became of them",
+            &metrics.handed_over,
+        ),
+        counted(
+            "mcp_ferry_taken_over",
+            Unit::None,
+            "What was found in this replica's inbox, by what became of it",
+            &metrics.taken_over,
+        ),
+    ]
+}
+
 fn tap(levels: &Levels) -> Vec<Family> {
     let tap = levels.tap;
     vec![
@@ -219,7 +245,7 @@ fn tap(levels: &Levels) -> Vec<Family> {
 }
 
 /// The plain counters.
-const COUNTERS: [(Counter, &str, &str); 25] = [
+const COUNTERS: [(Counter, &str, &str); 26] = [
     (
         Counter::ConnectionsOpened,
         "mcp_ferry_connections_opened",
@@ -344,5 +370,10 @@ const COUNTERS: [(Counter, &str, &str); 25] = [
         Counter::FerryErrors,
         "mcp_ferry_errors",
         "Requests that ended in a JSON-RPC error of the ferry's own",
+    ),
+    (
+        Counter::StoreErrors,
+        "mcp_ferry_store_errors",
+        "Failures of the store that replicas meet in: connections that broke, answers that did not come",
     ),
 ];

@@ -23,6 +23,8 @@ pub struct Levels {
     pub draining: bool,
     /// Whether the upstream could be reached when it was last tried; `None` before that.
     pub upstream_up: Option<bool>,
+    /// Whether requests can be handed to other replicas; `None` when there are none.
+    pub store_up: Option<bool>,
     /// What the upstream speaks, as far as it is known.
     pub upstream_era: Option<Era>,
     /// What the tap holds.

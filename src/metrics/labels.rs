@@ -304,6 +304,48 @@ closed! {
     }
 }
 
+closed! {
+    /// What became of a request for another replica's connection.
+    HandedOver, "outcome" {
+        /// The owner answered.
+        Answered = "answered",
+        /// The owner is not there any more.
+        OwnerGone = "owner_gone",
+        /// The store could not be reached.
+        Unreachable = "unreachable",
+        /// The owner did not answer in time.
+        NoAnswer = "no_answer",
+        /// It is larger than what is handed over.
+        TooLarge = "too_large",
+        /// Too many were on their way.
+        Full = "full",
+    }
+}
+
+closed! {
+    /// What became of what was found in this replica's inbox.
+    TakenOver, "outcome" {
+        /// A request, given to the server.
+        Request = "request",
+        /// A request, answered 503 because too many were being served.
+        Busy = "busy",
+        /// An answer, given to the one who waited for it.
+        Answer = "answer",
+        /// An answer that nobody waits for, or not any more.
+        Unasked = "unasked",
+        /// A request that its sender has given up, and that was not served.
+        Withdrawn = "withdrawn",
+        /// It had lain there for too long.
+        Late = "late",
+        /// It was seen before, or is too old to know; also a request that was served and is given up too late.
+        Repeated = "repeated",
+        /// It was not sealed with our keys, or by another than it says, or for another inbox, or was changed.
+        Unopened = "unopened",
+        /// It is not what a replica of this version writes.
+        Malformed = "malformed",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

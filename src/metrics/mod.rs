@@ -25,7 +25,10 @@ use crate::proto::bridge::Counted;
 pub use cells::{Cells, Histogram};
 pub use exposition::{CONTENT_TYPE, table, text};
 pub use families::{Levels, TapLevels};
-use labels::{Direction, Front, Leg, Method, Outcome, Reason, Single, Speaks, State, Status};
+use labels::{
+    Direction, Front, HandedOver, Leg, Method, Outcome, Reason, Single, Speaks, State, Status,
+    TakenOver,
+};
 
 /// One counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,9 +85,11 @@ pub enum Counter {
     Retries,
     /// See [`Counted::FerryError`].
     FerryErrors,
+    /// Failures of what replicas meet in: connections that broke or were refused, answers that did not come.
+    StoreErrors,
 }
 
-const COUNTERS: usize = Counter::FerryErrors as usize + 1;
+const COUNTERS: usize = Counter::StoreErrors as usize + 1;
 
 /// What one process has counted.
 #[derive(Debug, Default)]
@@ -114,6 +119,10 @@ pub struct Metrics {
     pub passed_whole: Cells<Status, Histogram>,
     /// Bytes of their bodies, and of their answers'.
     pub passed_bytes: Cells<Direction, AtomicU64>,
+    /// Requests for connections of other replicas.
+    pub handed_over: Cells<HandedOver, AtomicU64>,
+    /// What other replicas have put into this one's inbox.
+    pub taken_over: Cells<TakenOver, AtomicU64>,
 }
 
 impl Metrics {

@@ -53,7 +53,7 @@ use tracing::{debug, info, warn};
 use crate::budget::Budget;
 use crate::config::{Config, CredentialBinding, McpMode, Paths, Terminal};
 use crate::conn::Shared;
-use crate::error::{Error, Kind, Side};
+use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::proto::era;
 use crate::store::Store;
@@ -166,14 +166,13 @@ impl Bound {
             watching.show(&config)?;
         }
         let admin = Admin::bind(&config)?;
-        let store = Store::new(&config.replicas).map_err(|error| {
-            Error::new(Side::Internal, Kind::Start).because(format!("no randomness: {error}"))
-        })?;
+        let metrics = Arc::new(Metrics::default());
+        let store = Store::open(&config.replicas, &metrics).await?;
         let shared = Shared {
             upstream,
             store,
             bus,
-            metrics: Arc::new(Metrics::default()),
+            metrics,
             budget: Arc::new(Budget::new(config.limits.max_buffered)),
             limits: config.limits.clone(),
         };
@@ -305,14 +304,14 @@ impl Bound {
         }
         // What the last connections have written is still asked for by other replicas.
         let _ = tokio::time::timeout(LAST_BYTES, server.answers.empty()).await;
-        server.shared.store.leave().await;
-        drop(taking);
         server.closing.notify_waiters();
         let closed = async { while accepting.join_next().await.is_some() {} };
         if tokio::time::timeout(LAST_BYTES, closed).await.is_err() {
             warn!("some clients did not read their last answer");
         }
         accepting.shutdown().await;
+        server.shared.store.leave().await;
+        drop(taking);
         if let Some(watching) = watching {
             watching.end().await;
         }

@@ -69,6 +69,7 @@ impl Server {
             buffered_limit: shared.limits.max_buffered,
             draining: self.leaving.load(Ordering::Acquire),
             upstream_up: shared.upstream.is_up(),
+            store_up: shared.store.is_up(),
             upstream_era: shared.upstream.era(),
             tap: tap.map(tap_levels).unwrap_or_default(),
         }

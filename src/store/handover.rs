@@ -1,4 +1,14 @@
 //! Handing a request over: what crosses between the replica that took it and the one that owns its connection.
+//!
+//! Here are the words that the server uses for it. Below, and free of IO, is how it is made safe: `codec` writes requests
+//! and answers as bytes, `entry` seals them for one inbox, `window` knows what was seen, and `desk` puts these together.
+
+mod codec;
+mod desk;
+mod entry;
+#[cfg(test)]
+mod tests;
+mod window;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,6 +18,8 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::{ConnectionId, Front};
+pub(super) use crate::metrics::labels::TakenOver;
+pub(super) use desk::{Desk, Sender, Ticket};
 
 /// How much longer than the owner may hold a request its answer is waited for.
 pub const ACK_GRACE: Duration = Duration::from_secs(4);
@@ -15,6 +27,10 @@ pub const ACK_GRACE: Duration = Duration::from_secs(4);
 pub const ARRIVALS: usize = 256;
 /// Requests handed over, or taken from others, that have no answer yet: so many each way. One more gets 503.
 pub const MAX_HANDED: usize = 4096;
+
+/// Bytes of a request or an answer that are handed over at most, headers included: what a Redis takes by default in one
+/// piece is eight times that.
+pub const MAX_ENTRY: usize = 64 << 20;
 
 /// What is asked of the owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

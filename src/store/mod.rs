@@ -8,6 +8,7 @@ mod binding;
 mod handover;
 mod memory;
 mod names;
+mod redis;
 pub mod seal;
 
 use std::fmt;
@@ -16,7 +17,9 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::config::{Keys, Replicas};
+use crate::config::{Keys, Meeting, Replicas};
+use crate::error::{Error, Kind, Side};
+use crate::metrics::Metrics;
 use crate::outlet::Outlet;
 use crate::proto::bridge::Answer;
 use crate::proto::jsonrpc::Message;
@@ -29,7 +32,8 @@ use seal::Sealer;
 pub use crate::config::ReplicaId;
 pub use binding::{Binding, Claim};
 pub use handover::{
-    ACK_GRACE, ARRIVALS, Arrived, HandOverError, Handed, MAX_HANDED, Method, Reply, StoreHealth,
+    ACK_GRACE, ARRIVALS, Arrived, HandOverError, Handed, MAX_ENTRY, MAX_HANDED, Method, Reply,
+    StoreHealth,
 };
 
 /// Deliveries that wait for one connection; the next POST waits with them.
@@ -203,14 +207,44 @@ pub struct Store {
 enum Others {
     /// There are none.
     None,
+    /// They meet in a Redis.
+    Redis(Box<redis::Redis>),
 }
 
 impl Store {
-    /// An empty store.
+    /// An empty store. Where replicas meet somewhere, this one takes its place there.
+    ///
+    /// # Errors
+    /// When they cannot meet where they are to, for a reason that the operator has to know; or when the system has no
+    /// randomness to give.
+    pub async fn open(replicas: &Replicas, metrics: &Arc<Metrics>) -> Result<Self, Error> {
+        let mut store = Self::alone(replicas).map_err(|error| {
+            Error::new(Side::Internal, Kind::Start).because(format!("no randomness: {error}"))
+        })?;
+        if let (Meeting::Redis(address), Names::Sealed { sealer, own }) =
+            (&replicas.store, &store.names)
+        {
+            let wrong = |why: String| {
+                Error::new(Side::Config, Kind::Store(address.to_string())).because(why)
+            };
+            let redis = redis::Redis::connect(
+                address.as_ref().clone(),
+                replicas.store_prefix.clone(),
+                Arc::clone(sealer),
+                own.clone(),
+                Arc::clone(metrics),
+            );
+            let redis = Box::pin(redis).await.map_err(wrong)?;
+            store.others = Others::Redis(Box::new(redis));
+        }
+        Ok(store)
+    }
+
+    /// An empty store that meets nobody, wherever others do.
     ///
     /// # Errors
     /// When the system has no randomness to give.
-    pub fn new(replicas: &Replicas) -> Result<Self, getrandom::Error> {
+    pub fn alone(replicas: &Replicas) -> Result<Self, getrandom::Error> {
         let names = |keys: &Keys| -> Result<Names, getrandom::Error> {
             Ok(Names::Sealed {
                 sealer: Arc::new(Sealer::new(keys)?),
@@ -300,14 +334,14 @@ impl Store {
     ///
     /// # Errors
     /// When there is no answer, or none to come.
-    #[expect(clippy::unused_async, reason = "there are no others yet")]
     pub async fn hand_over(
         &self,
-        _owner: &ReplicaId,
-        _request: Handed,
+        owner: &ReplicaId,
+        request: Handed,
     ) -> Result<Reply, HandOverError> {
         match &self.others {
             Others::None => Err(HandOverError::OwnerGone),
+            Others::Redis(redis) => redis.hand_over(owner, &request).await,
         }
     }
 
@@ -317,6 +351,7 @@ impl Store {
     pub fn arrivals(&self) -> Option<mpsc::Receiver<Arrived>> {
         match &self.others {
             Others::None => None,
+            Others::Redis(redis) => redis.arrivals(),
         }
     }
 
@@ -325,15 +360,25 @@ impl Store {
     pub fn health(&self) -> StoreHealth {
         match &self.others {
             Others::None => StoreHealth::Good,
+            Others::Redis(redis) => redis.health(),
+        }
+    }
+
+    /// Whether requests can be handed over; `None` where there is nobody to hand them to.
+    #[must_use]
+    pub fn is_up(&self) -> Option<bool> {
+        match &self.others {
+            Others::None => None,
+            Others::Redis(redis) => Some(redis.health() == StoreHealth::Good),
         }
     }
 
     /// Says to the other replicas that this one, and with it every connection that it had, is gone. Called when the
     /// last connection has ended.
-    #[expect(clippy::unused_async, reason = "there are no others yet")]
     pub async fn leave(&self) {
         match &self.others {
             Others::None => {}
+            Others::Redis(redis) => redis.leave().await,
         }
     }
 

@@ -1,0 +1,245 @@
+//! Two replicas and a carrier that cannot be trusted.
+
+use std::sync::Arc;
+
+use super::codec::tests::{reply, request};
+use super::desk::{Desk, Sender};
+use super::{HandOverError, Handed, MAX_ENTRY, MAX_HANDED, Reply};
+use crate::config::{Key, Keys};
+use crate::metrics::labels::TakenOver;
+use crate::store::ReplicaId;
+use crate::store::seal::Sealer;
+
+fn name(text: &str) -> ReplicaId {
+    ReplicaId::parse(text).expect("a name")
+}
+
+fn desk_with(key: u8, own: &str) -> Arc<Desk> {
+    let keys = Keys {
+        first: Key::from([key; 32]),
+        second: None,
+    };
+    let sealer = Arc::new(Sealer::new(&keys).expect("random"));
+    Arc::new(Desk::new(sealer, name(own)).expect("random"))
+}
+
+fn desk(own: &str) -> Arc<Desk> {
+    desk_with(1, own)
+}
+
+type Requests = Vec<(Sender, Handed)>;
+
+/// What comes of entries that are in time, and what was counted.
+fn take(desk: &Desk, entries: &[&[u8]]) -> (Requests, Vec<TakenOver>) {
+    let entries: Vec<_> = entries.iter().map(|e| (e.to_vec(), false)).collect();
+    let mut counted = Vec::new();
+    let requests = desk.take(&entries, |what| counted.push(what));
+    (requests, counted)
+}
+
+/// Nothing came of it but this.
+fn refused(desk: &Desk, entry: &[u8], why: TakenOver) {
+    let (requests, counted) = take(desk, &[entry]);
+    assert!(requests.is_empty());
+    assert_eq!(counted, [why]);
+}
+
+#[test]
+fn a_request_arrives_whole_and_so_does_its_answer() {
+    let (a, b) = (desk("a"), desk("b"));
+    let mut ticket = a.send(b.own(), &request("{}")).expect("it goes");
+    let (requests, counted) = take(&b, &[&ticket.entry]);
+    assert!(counted.is_empty());
+    let [(sender, arrived)] = &requests[..] else {
+        panic!("one request");
+    };
+    assert_eq!(*arrived, request("{}"));
+    assert_eq!(sender.replica, *a.own());
+    assert!(ticket.reply.try_recv().is_err(), "not yet");
+    let answer = b.answer(sender, &reply(401));
+    refused(&a, &answer, TakenOver::Answer);
+    assert_eq!(ticket.reply.try_recv(), Ok(reply(401)));
+    refused(&a, &answer, TakenOver::Unasked);
+}
+
+#[test]
+fn nothing_of_a_request_or_an_answer_is_readable() {
+    let (a, b) = (desk("a"), desk("b"));
+    let secret = "a canary that nobody may see";
+    let ticket = a.send(b.own(), &request(secret)).expect("it goes");
+    let (requests, _) = take(&b, &[&ticket.entry]);
+    let answer = b.answer(&requests[0].0, &Reply::text(200, secret));
+    for entry in [&ticket.entry, &answer, &ticket.withdrawal()] {
+        for canary in [secret, "s3cret", "authorization", "Bearer"] {
+            let there = entry.windows(canary.len()).any(|w| w == canary.as_bytes());
+            assert!(!there, "{canary}");
+        }
+        assert!(!entry.windows(4).any(|window| window == [7; 4]), "the id");
+    }
+}
+
+#[test]
+fn a_copy_is_refused_however_much_later() {
+    let (a, b) = (desk("a"), desk("b"));
+    let first = a.send(b.own(), &request("1")).expect("it goes");
+    assert_eq!(take(&b, &[&first.entry, &first.entry]).0.len(), 1);
+    for _ in 0..20_000 {
+        let ticket = a.send(b.own(), &request("n")).expect("it goes");
+        assert_eq!(take(&b, &[&ticket.entry]).0.len(), 1);
+    }
+    refused(&b, &first.entry, TakenOver::Repeated);
+}
+
+#[test]
+fn order_does_not_matter_and_every_request_is_taken_once() {
+    let (a, b) = (desk("a"), desk("b"));
+    let tickets: Vec<_> = (0..100)
+        .map(|n| a.send(b.own(), &request(&n.to_string())).expect("it goes"))
+        .collect();
+    let entries: Vec<&[u8]> = tickets.iter().rev().map(|t| t.entry.as_slice()).collect();
+    let (requests, counted) = take(&b, &entries);
+    assert!(counted.is_empty());
+    let bodies: Vec<_> = requests.iter().map(|(_, r)| r.body.clone()).collect();
+    let expected: Vec<_> = (0..100).rev().map(|n| n.to_string().into_bytes()).collect();
+    assert_eq!(bodies, expected);
+    let (requests, counted) = take(&b, &entries);
+    assert!(requests.is_empty() && counted == [TakenOver::Repeated; 100]);
+}
+
+#[test]
+fn every_altered_byte_and_every_cut_is_refused() {
+    let (a, b) = (desk("a"), desk("b"));
+    let ticket = a.send(b.own(), &request("{}")).expect("it goes");
+    let why = |entry: &[u8]| {
+        let (requests, counted) = take(&b, &[entry]);
+        assert!(requests.is_empty(), "{entry:?}");
+        let known = [TakenOver::Malformed, TakenOver::Unopened];
+        assert!(known.contains(&counted[0]), "{counted:?}");
+    };
+    for at in 0..ticket.entry.len() {
+        for bit in 0..8 {
+            let mut altered = ticket.entry.clone();
+            altered[at] ^= 1 << bit;
+            why(&altered);
+        }
+        why(&ticket.entry[..at]);
+    }
+    let mut longer = ticket.entry.clone();
+    longer.push(0);
+    why(&longer);
+    assert_eq!(take(&b, &[&ticket.entry]).0.len(), 1, "the real one still");
+}
+
+#[test]
+fn what_is_put_into_another_inbox_is_refused() {
+    let (a, b, c) = (desk("a"), desk("b"), desk("c"));
+    let mut ticket = a.send(b.own(), &request("{}")).expect("it goes");
+    let (requests, _) = take(&b, &[&ticket.entry]);
+    let answer = b.answer(&requests[0].0, &reply(202));
+    refused(&c, &ticket.entry, TakenOver::Unopened);
+    refused(&a, &ticket.entry, TakenOver::Unopened);
+    refused(&c, &ticket.withdrawal(), TakenOver::Unopened);
+    refused(&c, &answer, TakenOver::Unopened);
+    refused(&b, &answer, TakenOver::Unopened);
+    // A replica of the same name that came after: it opens, and nobody there waits for it.
+    refused(&desk("a"), &answer, TakenOver::Unasked);
+    refused(&a, &answer, TakenOver::Answer);
+    assert_eq!(ticket.reply.try_recv(), Ok(reply(202)));
+}
+
+#[test]
+fn an_answer_is_taken_from_the_owner_and_for_its_own_request_only() {
+    let (a, b, c) = (desk("a"), desk("b"), desk("c"));
+    let mut one = a.send(b.own(), &request("1")).expect("it goes");
+    let mut two = a.send(c.own(), &request("2")).expect("it goes");
+    let (at_b, _) = take(&b, &[&one.entry]);
+    let (at_c, _) = take(&c, &[&two.entry]);
+    // A replica of ours that answers what another was asked.
+    refused(&a, &c.answer(&at_b[0].0, &reply(200)), TakenOver::Unasked);
+    refused(&a, &b.answer(&at_c[0].0, &reply(200)), TakenOver::Unasked);
+    assert!(one.reply.try_recv().is_err() && two.reply.try_recv().is_err());
+    refused(&a, &b.answer(&at_b[0].0, &reply(202)), TakenOver::Answer);
+    assert!(one.reply.try_recv() == Ok(reply(202)) && two.reply.try_recv().is_err());
+    drop(two);
+    refused(&a, &c.answer(&at_c[0].0, &reply(202)), TakenOver::Unasked);
+}
+
+#[test]
+fn one_kind_is_not_taken_for_another() {
+    let (a, b) = (desk("a"), desk("b"));
+    let ticket = a.send(b.own(), &request("{}")).expect("it goes");
+    for kind in [2, 3] {
+        let mut entry = ticket.entry.clone();
+        entry[0] = kind;
+        refused(&b, &entry, TakenOver::Unopened);
+    }
+    let mut entry = ticket.withdrawal();
+    entry[0] = 1;
+    refused(&b, &entry, TakenOver::Unopened);
+}
+
+#[test]
+fn a_withdrawn_request_is_left_alone() {
+    let (a, b) = (desk("a"), desk("b"));
+    // In one look, behind the request: it counts all the same.
+    let ticket = a.send(b.own(), &request("1")).expect("it goes");
+    let (requests, counted) = take(&b, &[&ticket.entry, &ticket.withdrawal()]);
+    assert!(requests.is_empty());
+    assert_eq!(counted, [TakenOver::Withdrawn, TakenOver::Repeated]);
+    // Before the request, which somebody held back.
+    let ticket = a.send(b.own(), &request("2")).expect("it goes");
+    refused(&b, &ticket.withdrawal(), TakenOver::Withdrawn);
+    refused(&b, &ticket.entry, TakenOver::Repeated);
+    // Too late.
+    let ticket = a.send(b.own(), &request("3")).expect("it goes");
+    assert_eq!(take(&b, &[&ticket.entry]).0.len(), 1);
+    refused(&b, &ticket.withdrawal(), TakenOver::Repeated);
+}
+
+#[test]
+fn what_lay_too_long_is_refused_for_good() {
+    let (a, b) = (desk("a"), desk("b"));
+    let ticket = a.send(b.own(), &request("1")).expect("it goes");
+    let mut counted = Vec::new();
+    let requests = b.take(&[(ticket.entry.clone(), true)], |what| counted.push(what));
+    assert!(requests.is_empty() && counted == [TakenOver::Late]);
+    refused(&b, &ticket.entry, TakenOver::Repeated);
+}
+
+#[test]
+fn other_keys_open_nothing() {
+    let (a, b) = (desk("a"), desk_with(2, "b"));
+    let ticket = a.send(b.own(), &request("1")).expect("it goes");
+    refused(&b, &ticket.entry, TakenOver::Unopened);
+    refused(&b, &ticket.withdrawal(), TakenOver::Unopened);
+    for nonsense in [
+        &b""[..],
+        b"\x01",
+        b"\x01\x01a",
+        &[0xff; 1000],
+        &[1; 100_000],
+    ] {
+        let (requests, counted) = take(&b, &[nonsense]);
+        assert!(requests.is_empty() && counted.len() == 1);
+    }
+}
+
+#[test]
+fn what_is_too_large_or_too_much_is_not_sent() {
+    let (a, b) = (desk("a"), desk("b"));
+    let body = "x".repeat(MAX_ENTRY);
+    let refused = a.send(b.own(), &request(&body)).map(|_| ());
+    assert_eq!(refused, Err(HandOverError::TooLarge));
+    let mut tickets: Vec<_> = (0..MAX_HANDED)
+        .map(|_| a.send(b.own(), &request("{}")).expect("it goes"))
+        .collect();
+    let full = a.send(b.own(), &request("{}")).map(|_| ());
+    assert_eq!(full, Err(HandOverError::Full));
+    tickets.pop();
+    let ticket = a.send(b.own(), &request("{}")).expect("one has gone");
+    let (requests, _) = take(&b, &[&ticket.entry]);
+    let answer = b.answer(&requests[0].0, &Reply::text(200, &body));
+    let mut ticket = ticket;
+    assert_eq!(take(&a, &[&answer]).1, [TakenOver::Answer]);
+    assert_eq!(ticket.reply.try_recv().map(|reply| reply.status), Ok(502));
+}

@@ -1,0 +1,275 @@
+//! What is asked of a Redis before it is used: whether it is new enough, allows all that is needed, knows the same keys, and
+//! has nobody else of this replica's name.
+
+use std::time::Duration;
+
+use redis::{Cmd, Value};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::scripts::Script;
+use super::way::{Connection, Trouble, words};
+use super::{Core, HEARTBEAT, PUT};
+use crate::store::seal::Purpose;
+
+/// The oldest that will do: the first with access lists.
+const OLDEST: u32 = 6;
+/// How long one answer may take.
+const ANSWER: Duration = Duration::from_secs(2);
+/// How often it is looked whether a predecessor's heartbeat has run out.
+const LOOK: Duration = Duration::from_millis(500);
+const CANARY: &[u8] = b"mcp-ferry";
+
+impl Core {
+    /// A connection on which this replica is announced, after all checks.
+    pub(super) async fn join(&self) -> Result<Connection, Trouble> {
+        self.way.resolves().await?;
+        let mut connection = self.way.open(ANSWER).await?;
+        self.check_version(&mut connection).await?;
+        self.check_access(&mut connection).await?;
+        self.check_keys(&mut connection, true).await?;
+        self.claim(&mut connection).await?;
+        Ok(connection)
+    }
+
+    async fn check_version(&self, connection: &mut Connection) -> Result<(), Trouble> {
+        let mut hello = redis::cmd("HELLO");
+        let answer = match connection.ask(hello.arg(2)).await {
+            Err(error) if error.to_string().contains("unknown command") => {
+                let why = format!("it is too old: Redis {OLDEST} or newer is needed, or a Valkey");
+                return Err(Trouble::Wrong(why));
+            }
+            answer => answer?,
+        };
+        let version = version(&answer);
+        let major = version
+            .as_ref()
+            .and_then(|version| version.split('.').next());
+        match major.and_then(|major| major.parse::<u32>().ok()) {
+            Some(major) if major < OLDEST => Err(Trouble::Wrong(format!(
+                "it is too old: version {}, Redis {OLDEST} or newer is needed, or a Valkey",
+                words(&version.unwrap_or_default())
+            ))),
+            // What does not say its version is taken at its word on everything else.
+            _ => Ok(()),
+        }
+    }
+
+    /// Tries each command on a key of this replica's own, so that those that are forbidden can be named all at once.
+    async fn check_access(&self, connection: &mut Connection) -> Result<(), Trouble> {
+        let mut commands = Vec::new();
+        let keys = self.keys_of(self.desk.own());
+        // By itself, so that nothing of this replica's, or of one with its name, is touched.
+        let own = keys.inbox + ":probe";
+        let mut missing = Vec::new();
+        for command in probes(&own) {
+            let Some(name) = name(&command) else { continue };
+            let Err(error) = connection.ask(&command).await else {
+                continue;
+            };
+            let said = error.to_string();
+            match error.code() {
+                Some("NOPERM") if said.contains("command") => missing.push(name),
+                Some("NOPERM") => commands.push(own.clone()),
+                Some("NOSCRIPT") => {}
+                Some("READONLY") => {
+                    return Err(Trouble::Away(
+                        "it is a replica that takes no writes".to_owned(),
+                    ));
+                }
+                _ => return Err(error.into()),
+            }
+        }
+        if !missing.is_empty() {
+            missing.sort_unstable();
+            missing.dedup();
+            let missing = missing.join(", ");
+            return Err(Trouble::Wrong(format!("its access list lacks {missing}")));
+        }
+        if commands.is_empty() {
+            return Ok(());
+        }
+        let prefix = &self.prefix;
+        Err(Trouble::Wrong(format!(
+            "its access list lacks the keys: ~{{{prefix}:r:* and ~{{{prefix}}}:*"
+        )))
+    }
+
+    /// Whether the other replicas seal with keys that open here. `first` puts ours into the place of theirs, so that it is
+    /// the newest key that stays when keys are rotated.
+    pub(super) async fn check_keys(
+        &self,
+        connection: &mut Connection,
+        first: bool,
+    ) -> Result<(), Trouble> {
+        let key = format!("{{{}}}:key", self.prefix);
+        let own = self.sealer.seal(Purpose::Canary, key.as_bytes(), CANARY);
+        let there = self.canary(connection, &key, &own, b"0").await?;
+        if there == own {
+            return Ok(());
+        }
+        let opened = self.sealer.open(Purpose::Canary, key.as_bytes(), &there);
+        if opened.as_deref() != Some(CANARY) {
+            let why = "replicas with different keys: another one uses the same --store-prefix with a --key-file that has \
+                no key of ours";
+            return Err(Trouble::Wrong(why.to_owned()));
+        }
+        if first {
+            self.canary(connection, &key, &own, b"1").await?;
+        }
+        Ok(())
+    }
+
+    async fn canary(
+        &self,
+        connection: &mut Connection,
+        key: &str,
+        own: &[u8],
+        replace: &[u8],
+    ) -> Result<Vec<u8>, Trouble> {
+        let life = HEARTBEAT.as_millis().to_string();
+        let arguments = [own, life.as_bytes(), replace];
+        match ask(&self.canary, connection, &[key], &arguments).await? {
+            Value::BulkString(there) => Ok(there),
+            other => Err(nonsense(&other)),
+        }
+    }
+
+    /// Announces this replica. Where one of its name was killed its heartbeat is still there: that is waited for. One that
+    /// is renewed is somebody's.
+    async fn claim(&self, connection: &mut Connection) -> Result<(), Trouble> {
+        let until = Instant::now() + HEARTBEAT + ANSWER;
+        let mut last = i64::MAX;
+        loop {
+            let Some(left) = self.beat(connection, true).await? else {
+                return Ok(());
+            };
+            if left > last || Instant::now() > until {
+                let own = self.desk.own();
+                let why =
+                    format!("a replica with the name '{own}' is there already (--replica-id)");
+                return Err(Trouble::Wrong(why));
+            }
+            if last == i64::MAX {
+                tracing::info!(
+                    "waiting for the heartbeat of a replica with the name '{}' to run out, or to be renewed",
+                    self.desk.own()
+                );
+            }
+            last = left;
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Gives one heartbeat; `new` empties the inbox. Says for how many milliseconds that of another process of our name
+    /// holds, if there is one.
+    pub(super) async fn beat(
+        &self,
+        connection: &mut Connection,
+        new: bool,
+    ) -> Result<Option<i64>, Trouble> {
+        let _one = self.beating.lock().await;
+        if self.leaving.load(std::sync::atomic::Ordering::Acquire) {
+            return Ok(None);
+        }
+        let keys = self.keys_of(self.desk.own());
+        let keys = [keys.heartbeat.as_str(), keys.inbox.as_str()];
+        let life = HEARTBEAT.as_millis().to_string();
+        let new: &[u8] = if new { b"1" } else { b"0" };
+        let arguments = [self.desk.process().as_slice(), life.as_bytes(), new];
+        let answer = ask(&self.beat, connection, &keys, &arguments).await?;
+        let Value::Array(answer) = &answer else {
+            return Err(nonsense(&answer));
+        };
+        let [Value::Int(now), Value::Int(there), Value::Int(left)] = answer[..] else {
+            return Err(Trouble::Away("it says nothing that makes sense".to_owned()));
+        };
+        self.state
+            .read_clock(u64::try_from(now).unwrap_or_default());
+        if there < 0 {
+            return Ok(Some(left));
+        }
+        self.state.beaten(there > 0);
+        Ok(None)
+    }
+}
+
+/// Runs a script that has time.
+async fn ask(
+    script: &Script,
+    connection: &mut Connection,
+    keys: &[&str],
+    arguments: &[&[u8]],
+) -> Result<Value, Trouble> {
+    match timeout(ANSWER, script.run(connection, keys, arguments)).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(Trouble::Away(format!(
+            "no answer within {} s",
+            ANSWER.as_secs()
+        ))),
+    }
+}
+
+fn nonsense(value: &Value) -> Trouble {
+    let value = words(&format!("{value:?}"));
+    Trouble::Away(format!("it says nothing that makes sense: {value}"))
+}
+
+/// Every command that is used, by itself or in a script.
+fn probes(key: &str) -> Vec<Cmd> {
+    let one = |name: &str, arguments: &[&str]| {
+        let mut command = redis::cmd(name);
+        command.arg(arguments);
+        command
+    };
+    let life = PUT.as_millis().to_string();
+    vec![
+        one("EVAL", &["return 1", "1", key]),
+        one(
+            "EVALSHA",
+            &["0000000000000000000000000000000000000000", "1", key],
+        ),
+        one("TIME", &[]),
+        one("EXISTS", &[key]),
+        one("XADD", &[key, "*", "e", ""]),
+        one("PEXPIRE", &[key, &life]),
+        one("XLEN", &[key]),
+        one("XREAD", &["COUNT", "1", "STREAMS", key, "0-0"]),
+        one("XDEL", &[key, "0-1"]),
+        one("DEL", &[key]),
+        one("SET", &[key, "", "PX", &life]),
+        one("GET", &[key]),
+        one("PTTL", &[key]),
+        one("DEL", &[key]),
+    ]
+}
+
+fn name(command: &Cmd) -> Option<String> {
+    match command.args_iter().next()? {
+        redis::Arg::Simple(name) => Some(String::from_utf8_lossy(name).to_lowercase()),
+        _ => None,
+    }
+}
+
+/// The version in an answer to `HELLO`: pairs of names and values, as one list or as a map.
+fn version(answer: &Value) -> Option<String> {
+    let text = |value: &Value| match value {
+        Value::BulkString(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        Value::SimpleString(text) => Some(text.clone()),
+        _ => None,
+    };
+    let is_version = |name: &Value| text(name).as_deref() == Some("version");
+    match answer {
+        Value::Array(list) => {
+            let mut pairs = list.chunks_exact(2);
+            pairs.find_map(|pair| match pair {
+                [name, value] if is_version(name) => text(value),
+                _ => None,
+            })
+        }
+        Value::Map(pairs) => {
+            let found = pairs.iter().find(|(name, _)| is_version(name));
+            found.and_then(|(_, value)| text(value))
+        }
+        _ => None,
+    }
+}
