@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 exec </dev/null
 . tests/lib.sh
-need python3 python3 curl curl
+need python3 python3 curl curl unshare util-linux
 python3 -c 'import venv, ensurepip' 2>/dev/null || apt_install python3-venv
 binary=${MCP_FERRY_BIN:-target/release/mcp-ferry}
 python=target/admin/bin/python

@@ -91,7 +91,7 @@ fi
 cargo fetch --locked --quiet
 cache=${CARGO_HOME:-$HOME/.cargo}
 binds=(--volume "$cache/registry:/usr/local/cargo/registry:ro" --volume "$home/offline.toml:/.cargo/config.toml:ro")
-printf '[net]\noffline = true\n[profile.release]\nopt-level = 0\nlto = "off"\ncodegen-units = 16\n' >"$home/offline.toml"
+printf '[net]\noffline = true\n[env]\nCFLAGS = "-g0"\n[profile.release]\nopt-level = 0\nlto = "off"\ncodegen-units = 16\n' >"$home/offline.toml"
 [[ ! -f $cache/config.toml ]] || binds+=(--volume "$cache/config.toml:/usr/local/cargo/config.toml:ro")
 
 begin=$SECONDS

@@ -25,12 +25,12 @@ unset CARGO_TARGET_DIR
 steps=(
     "fmt          | one   |             | cargo fmt --check"
     "text         | line  |             | tests/text.sh"
-    "build        | one   |             | cargo build --release --locked"
+    "build        | one   |             | cargo build --release --locked && tests/allocator.sh"
     "docker       | line  |             | nice -n 5 tests/docker.sh"
     "deny         | one   |             | nice -n 10 tests/deny.sh"
     "sdk          | line  | build       | tests/sdk/run.sh"
-    "clippy       | one   |             | cargo clippy --all-targets --locked -- -D warnings"
-    "test         | cargo | clippy      | cargo test --locked --no-fail-fast"
+    "clippy       | one   | build       | tests/allocator.sh cargo clippy --all-targets --locked -- -D warnings"
+    "test         | cargo | clippy      | tests/allocator.sh cargo test --locked --no-fail-fast"
     "vanish       | line  | build       | tests/vanish.sh"
     "soak         | line  | build       | tests/soak.sh 1"
     "drain        | line  | build       | tests/drain.sh"
@@ -41,7 +41,7 @@ steps=(
     "browser      | line  | build       | tests/browser.sh"
     "admin        | line  | build       | tests/admin.sh"
     "rig          | cargo | test        | cd benches/rig && export CARGO_TARGET_DIR=../../target/benches && cargo fmt --check && cargo clippy --all-targets --locked -- -D warnings && cargo test --locked"
-    "doc          | one   | test        | env RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --locked"
+    "doc          | one   | test        | tests/allocator.sh env RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --locked"
     "benches      | one   | build rig   | benches/run.sh --smoke"
     # Thousands of sockets on clocks: it wants a core of its own.
     "limits       | line  | sdk test    | tests/limits.sh"
@@ -51,9 +51,14 @@ steps=(
 # So many steps at once; most of them wait more than they compute.
 jobs=5
 # Nobody debugs these binaries, and nothing is built twice: that is a third of the time that compiling takes. The release
-# profile is optimised a little only: nothing here judges speed, and the rest takes minutes.
+# profile is optimised a little only: nothing here judges speed, and the rest takes minutes. C is compiled without
+# debugging aids for the same reason.
+export CFLAGS=-g0
 export CARGO_PROFILE_DEV_DEBUG=0 CARGO_INCREMENTAL=0 \
     CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
+
+# How the steps mark what failed: these lines are said again in the summary.
+says_failed='^ *(FAIL|not ok|failed )|\.\.\. FAILED$|^error(\[|:)|panicked at'
 
 # A step counts as hung after this many seconds; far more than any needs, because machines are shared.
 limit=1800
@@ -156,6 +161,9 @@ end_step() { # end_step NAME EXIT-CODE
     summary+=("$(printf '%-12s %5d passed %5d failed %6d s, computed %s  %s' "$name" "$p" "$f" $((SECONDS - begun[$name])) \
         "$(sed -n '2s/ /+/p' "$logs/$name.times")" "${why%; }")")
     printf -- '-- %4d s: %s\n' "$SECONDS" "${summary[-1]}"
+    ((f == 0)) || while read -r left; do
+        summary+=("    $left")
+    done < <(grep -E "$says_failed" "$logs/$name.log" | tail -n 20 | cut -c 1-1000)
 }
 
 # Whether everything that NAME comes after has ended, as far as it was asked for.

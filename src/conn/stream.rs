@@ -144,10 +144,9 @@ impl Connection {
                 timer.as_mut().reset(next);
             }
             let woken = poll_fn(|cx| {
-                if !self.wire.is_closed()
-                    && self.wire.poll_closed(cx).is_ready()
-                    && !self.client_gone
-                {
+                // It may have been found closed when it was last written to, by nobody who told.
+                let closed = self.wire.is_closed() || self.wire.poll_closed(cx).is_ready();
+                if closed && !self.client_gone {
                     return Poll::Ready(Woken::ClientGone);
                 }
                 if let Poll::Ready(Some(delivery)) = deliveries.poll_recv(cx) {
@@ -280,5 +279,97 @@ impl Connection {
                 Towards::Finished => self.finished = true,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use socket2::SockRef;
+    use tokio::net::TcpListener;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::budget::Budget;
+    use crate::config::{Config, CredentialBinding};
+    use crate::proto::jsonrpc::Message;
+    use crate::store::{Claim, Memory, Post, Store};
+    use crate::upstream::{Forwarded, Upstream};
+
+    fn shared() -> Arc<Shared> {
+        let config = Config::for_upstream("http://127.0.0.1:1/mcp".parse().expect("a URL"));
+        Arc::new(Shared {
+            upstream: Upstream::new(&config).expect("an upstream"),
+            store: Store::Memory(Memory::default()),
+            bus: Arc::default(),
+            metrics: Arc::default(),
+            budget: Arc::new(Budget::new(config.limits.max_buffered)),
+            limits: config.limits,
+        })
+    }
+
+    fn opening(id: ConnectionId) -> Opening {
+        let peer = [127, 0, 0, 1].into();
+        let opened = Claim {
+            fingerprint: None,
+            holder: || None,
+            address: peer,
+        };
+        Opening {
+            id,
+            label: Label(1),
+            head: bytes::Bytes::from_static(b"HTTP/1.1 200 OK\r\n\r\n"),
+            chunked: false,
+            first: sse::endpoint("/messages"),
+            peer,
+            shown: None,
+            query: None,
+            version: None,
+            binding: Binding::new(CredentialBinding::Off, opened),
+        }
+    }
+
+    /// Lets every other task run, and the system be asked what is new.
+    async fn let_others_run() {
+        for _ in 0..200 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    // The one who notices that the client has gone is whoever happens to write: here the system has not yet told that the
+    // socket can be read, which would have told it too.
+    #[tokio::test]
+    async fn a_client_whose_end_is_noticed_by_a_write_has_gone() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let address = listener.local_addr().expect("an address");
+        let client = TcpStream::connect(address).await.expect("connect");
+        let (socket, _) = listener.accept().await.expect("accept");
+        let shared = shared();
+        let id = ConnectionId::random().expect("random");
+        open(&shared, opening(id.clone()), socket, ());
+        let_others_run().await;
+        let recipient = shared.store.find(&id, Front::Stream).expect("it is open");
+
+        let client = client.into_std().expect("a socket");
+        SockRef::from(&client)
+            .set_linger(Some(Duration::ZERO))
+            .expect("linger");
+        drop(client);
+        let text = r#"{"jsonrpc":"2.0","id":1,"method":"server/discover"}"#;
+        let (answer, answered) = oneshot::channel();
+        let post = Post {
+            messages: vec![Message::parse(text.into()).expect("a message")],
+            batch: false,
+            credential: 0,
+            version: None,
+            forwarded: Arc::new(Forwarded::default()),
+            shown: None,
+            answer,
+            outlet: None,
+        };
+        assert!(recipient.deliver(post).await);
+        answered.await.expect("it was taken");
+        let_others_run().await;
+        assert!(shared.store.find(&id, Front::Stream).is_none());
+        assert_eq!(shared.metrics.get(Counter::ConnectionsClosed), 1);
     }
 }

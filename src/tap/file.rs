@@ -38,14 +38,25 @@ pub struct JsonLines {
     size: u64,
     /// Whole lines that are not in it yet.
     buffer: Vec<u8>,
-    /// How many those are.
-    buffered: u64,
+    /// What those are.
+    lines: Vec<Line>,
     gaps: Gaps,
-    /// As it was when the buffer was empty.
+    /// As it was when the last line in the file was made.
     written: Gaps,
     /// Records lost since writing failed.
     lost: u64,
     said: Option<Instant>,
+}
+
+/// A line in the buffer.
+#[derive(Debug)]
+struct Line {
+    /// Where it ends.
+    end: usize,
+    /// Whether it is a record, and not what stands for missing ones.
+    is_record: bool,
+    /// What the file knows with it.
+    gaps: Gaps,
 }
 
 impl JsonLines {
@@ -62,7 +73,7 @@ impl JsonLines {
             file: Some(file),
             size,
             buffer: Vec::new(),
-            buffered: 0,
+            lines: Vec::new(),
             gaps: Gaps::default(),
             written: Gaps::default(),
             lost: 0,
@@ -79,7 +90,7 @@ impl JsonLines {
         writer::start("tap-file", self, watcher)
     }
 
-    fn line(&mut self, record: &Record) {
+    fn line(&mut self, record: &Record, is_record: bool) {
         let start = self.buffer.len();
         if serde_json::to_writer(&mut self.buffer, record).is_err() {
             // No record is unwritable; if one were, half of it would not stay.
@@ -87,9 +98,14 @@ impl JsonLines {
             return;
         }
         self.buffer.push(b'\n');
+        self.lines.push(Line {
+            end: self.buffer.len(),
+            is_record,
+            gaps: Gaps::until(record.seq),
+        });
     }
 
-    /// Writes the buffer. Whatever of it was not written is lost, but never half a line.
+    /// Writes the buffer: as many of its lines as there is room for. The others are lost, but never half a line is left.
     fn write(&mut self) {
         if self.buffer.is_empty() {
             return;
@@ -98,19 +114,36 @@ impl JsonLines {
         if self.size > 0 && self.size.saturating_add(length) > self.settings.size {
             self.rotate();
         }
-        let went = match &mut self.file {
-            Some(file) => file.write_all(&self.buffer),
+        let (went, failed) = match &mut self.file {
+            Some(file) => append(file, &self.buffer),
             None => return self.lose(None),
         };
-        match went {
-            Ok(()) => {
-                self.size = self.size.saturating_add(length);
-                self.written = self.gaps;
+        self.settle(went, failed);
+    }
+
+    /// So many bytes of the buffer went into the file, and that is why not all.
+    fn settle(&mut self, went: usize, failed: Option<io::Error>) {
+        let whole = self
+            .lines
+            .iter()
+            .take_while(|line| line.end <= went)
+            .count();
+        if let Some(last) = self.lines.drain(..whole).next_back() {
+            let bytes = u64::try_from(last.end).unwrap_or(u64::MAX);
+            self.size = self.size.saturating_add(bytes);
+            self.written = last.gaps;
+        }
+        match failed {
+            None => {
                 self.buffer.clear();
-                self.buffered = 0;
+                if self.lost > 0 {
+                    let (path, lost) = (self.settings.path.display(), self.lost);
+                    info!(%path, lost, "the tap's file is written again");
+                    (self.lost, self.said) = (0, None);
+                }
             }
-            Err(error) => {
-                // What was written of it is half a line perhaps. If that cannot be undone either, opening it again will see.
+            Some(error) => {
+                // What was written behind them is half a line. If that cannot be undone either, opening it again will see.
                 if let Some(file) = self.file.take() {
                     let _ = file.set_len(self.size);
                 }
@@ -120,9 +153,10 @@ impl JsonLines {
     }
 
     fn lose(&mut self, why: Option<&io::Error>) {
-        self.lost = self.lost.saturating_add(self.buffered);
+        for _ in self.lines.drain(..).filter(|line| line.is_record) {
+            self.lost = self.lost.saturating_add(1);
+        }
         self.buffer.clear();
-        self.buffered = 0;
         self.gaps = self.written;
         let now = Instant::now();
         let due = |said: Instant| now.saturating_duration_since(said) >= SAID_EVERY;
@@ -138,13 +172,7 @@ impl JsonLines {
 
     fn reopen(&mut self) {
         match open(&self.settings.path) {
-            Ok((file, size)) => {
-                (self.file, self.size) = (Some(file), size);
-                let (path, lost) = (self.settings.path.display(), self.lost);
-                info!(%path, lost, "the tap's file can be opened again");
-                self.lost = 0;
-                self.said = None;
-            }
+            Ok((file, size)) => (self.file, self.size) = (Some(file), size),
             Err(error) => self.lose(Some(&error)),
         }
     }
@@ -194,23 +222,23 @@ impl JsonLines {
 impl Sink for JsonLines {
     fn put(&mut self, record: &Record) -> ControlFlow<()> {
         if self.file.is_none() {
-            self.buffered = 1;
+            self.lost = self.lost.saturating_add(1);
             self.lose(None);
             return ControlFlow::Continue(());
         }
         let missing = self.gaps.before(record);
         if missing > 0 {
-            self.line(&Record {
+            let missed = Record {
                 v: FORMAT,
                 seq: record.seq.saturating_sub(1),
                 time: record.time.clone(),
                 kind: Kind::Missed,
                 count: Some(missing),
                 ..Record::default()
-            });
+            };
+            self.line(&missed, false);
         }
-        self.line(record);
-        self.buffered = self.buffered.saturating_add(1);
+        self.line(record, true);
         if self.buffer.len() >= BUFFER {
             self.write();
         }
@@ -227,6 +255,20 @@ impl Sink for JsonLines {
         self.write();
         ControlFlow::Continue(())
     }
+}
+
+/// Writes to the end of a file. Says how many bytes of it are there then, and why not all.
+fn append(file: &mut File, bytes: &[u8]) -> (usize, Option<io::Error>) {
+    let mut went = 0;
+    while let Some(rest) = bytes.get(went..).filter(|rest| !rest.is_empty()) {
+        match file.write(rest) {
+            Ok(0) => return (went, Some(io::ErrorKind::WriteZero.into())),
+            Ok(more) => went = went.saturating_add(more),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (went, Some(error)),
+        }
+    }
+    (went, None)
 }
 
 /// Opens a file to append to it; says how long it is, whole lines only.

@@ -25,9 +25,9 @@ use super::{Bus, Event, Incoming};
 pub(crate) const MAX_CHANGES: usize = 8192;
 /// Those who may watch at once.
 pub const MAX_WATCHERS: usize = 16;
-/// Events in a second that are recorded where only people look: about five hundred calls. A process that is busier than that
-/// would do much of its work for them.
-pub const PACE: u64 = 5_000;
+/// Events in a second that are recorded where only people look: about two hundred and fifty calls. A process that is
+/// busier than that would do much of its work for them.
+pub const PACE: u64 = 2_500;
 /// Events that are taken in one turn.
 const TURN: usize = 256;
 /// How often idle clients are looked for.
@@ -145,8 +145,8 @@ impl Tap {
                 // Only when nothing waits: the others go first.
                 () = std::future::ready(()), if stopping => break,
                 _ = look.tick() => {
-                    let changes = recorder.close_idle(Instant::now()).map(Arc::new).collect();
-                    self.publish(changes);
+                    recorder.close_idle(Instant::now());
+                    self.publish(recorder.changes());
                 }
             }
         }
@@ -154,19 +154,19 @@ impl Tap {
     }
 
     fn record(&self, recorder: &mut Recorder, events: &mut Vec<Event>, lost: u64) {
-        let mut changes = Vec::new();
         if lost > 0 {
             self.missed.fetch_add(lost, Ordering::Relaxed);
             let at = events.first().map_or_else(Instant::now, |event| event.at);
-            changes.extend(recorder.missed(at, lost).map(Arc::new));
+            recorder.missed(at, lost);
         }
         for event in events.drain(..) {
-            changes.extend(recorder.take(event).map(Arc::new));
+            recorder.take(event);
         }
-        self.publish(changes);
+        self.publish(recorder.changes());
     }
 
-    fn publish(&self, changes: Vec<Arc<Change>>) {
+    fn publish(&self, changes: impl Iterator<Item = Change>) {
+        let changes: Vec<Arc<Change>> = changes.map(Arc::new).collect();
         let mut kept = self.kept();
         for change in changes {
             kept.ring.put(&change);

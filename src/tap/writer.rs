@@ -97,6 +97,11 @@ pub(super) struct Gaps {
 }
 
 impl Gaps {
+    /// Nothing is missing up to this record.
+    pub(super) fn until(seq: u64) -> Self {
+        Self { last: Some(seq) }
+    }
+
     /// How many records are missing before this one.
     pub(super) fn before(&mut self, record: &Record) -> u64 {
         let expected = self.last.map(|last| last.saturating_add(1));

@@ -1,11 +1,16 @@
-"""Reads /metrics of a running demo with the OpenMetrics parser of prometheus-client. See tests/admin.sh."""
+"""Reads /metrics of a running demo with the OpenMetrics parser of prometheus-client, and has what crosses written to a disk
+that is full. See tests/admin.sh."""
 
 import json
 import re
 import subprocess
 import sys
+import tempfile
 import threading
+import time
+import urllib.error
 import urllib.request
+from pathlib import Path
 
 from prometheus_client.openmetrics import parser
 
@@ -94,12 +99,114 @@ def the_printed_token_opens(base, token):
     assert json.loads(text)["upstream"].startswith("http://127.0.0.1:")
 
 
+class Ferry:
+    """A ferry that writes what crosses to a file, on a disk of this size, before the demo's server."""
+
+    def __init__(self, upstream, size):
+        self.directory = tempfile.TemporaryDirectory()
+        self.file = Path(self.directory.name) / "tap.jsonl"
+        # A mount of the process's own: it goes with the process. What is in it is read through /proc.
+        mount = f"mount -t tmpfs -o size={size} none {self.directory.name} && exec \"$@\""
+        command = [sys.argv[1], "--upstream", upstream, "--listen", "127.0.0.1:0", "--tap-file", str(self.file)]
+        self.process = subprocess.Popen(
+            ["unshare", "--mount", "sh", "-c", mount, "sh", *command], stderr=subprocess.PIPE, text=True
+        )
+        self.said = []
+        threading.Thread(target=lambda: self.said.extend(self.process.stderr), daemon=True).start()
+        self.url = self.wait(r"listening on (http://[0-9.:]+)") + "/mcp"
+
+    def wait(self, pattern):
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            found = re.search(pattern, "".join(self.said))
+            if found:
+                return found.group(1)
+            time.sleep(0.05)
+        raise AssertionError(f"nothing said {pattern}: {''.join(self.said)}")
+
+    def records(self):
+        # Half a line is there for a moment, until it is taken back.
+        for _ in range(100):
+            text = Path(f"/proc/{self.process.pid}/root{self.file}").read_text()
+            if text.endswith("\n"):
+                break
+            time.sleep(0.05)
+        return [json.loads(line) for line in text.splitlines()]
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+        self.directory.cleanup()
+
+
+def post(url, padding, number):
+    """The status of a ping with so much padding, and of how many bytes it was."""
+    message = {"jsonrpc": "2.0", "id": number, "method": "ping", "params": {"padding": "x" * padding}}
+    body = json.dumps(message).encode()
+    headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+    request = urllib.request.Request(url, data=body, headers=headers | {"MCP-Protocol-Version": "2025-06-18"})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, len(body)
+    except urllib.error.HTTPError as error:
+        return error.code, len(body)
+
+
+def a_full_disk_is_told_and_traffic_goes_on(base, _):
+    ferry = Ferry(upstream_of(base), "64k")
+    try:
+        direct, _ = post(upstream_of(base), 20_000, 0)
+        statuses = {post(ferry.url, 20_000, number)[0] for number in range(20)}
+        assert statuses == {direct}, (statuses, direct)
+        lost = ferry.wait(r"lost=(\d+).*(?:No space left|cannot be written)")
+        assert int(lost) > 0
+        records = ferry.records()
+        assert 0 < len(records) < 60, len(records)
+    finally:
+        ferry.end()
+
+
+def a_message_of_16_mib_is_noted_with_its_size_and_its_beginning(base, _):
+    ferry = Ferry(upstream_of(base), "64m")
+    try:
+        status, size = post(ferry.url, 16 * 1024 * 1024, 1)
+        assert status == post(upstream_of(base), 16 * 1024 * 1024, 1)[0], status
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            big = [it for it in ferry.records() if it.get("size") == size]
+            if big:
+                break
+            time.sleep(0.1)
+        assert big and big[0]["cut"] and 0 < len(big[0]["text"]) < size, big[:1]
+    finally:
+        ferry.end()
+
+
+def upstream_of(base):
+    """The server that the demo began."""
+    _, text = ask(base + "api/state", TOKEN[0])
+    return json.loads(text)["upstream"]
+
+
+CHECKS = (
+    parses,
+    histograms_are_whole,
+    what_the_demo_did_is_counted,
+    counters_only_grow,
+    the_printed_token_opens,
+    a_full_disk_is_told_and_traffic_goes_on,
+    a_message_of_16_mib_is_noted_with_its_size_and_its_beginning,
+)
+TOKEN = []
+
+
 def main():
     demo, page = start(sys.argv[1])
     base, token = page.split("#token=")
+    TOKEN.append(token)
     passed = failed = 0
     try:
-        for check in (parses, histograms_are_whole, what_the_demo_did_is_counted, counters_only_grow, the_printed_token_opens):
+        for check in CHECKS:
             try:
                 check(base, token)
                 passed += 1

@@ -121,6 +121,34 @@ fn while_nothing_can_be_written_records_are_counted_and_then_it_goes_on() {
     assert_eq!(numbers(&place.file()), [(1, None), (5, Some(4)), (6, None)]);
 }
 
+/// What a full disk does is played; tests/admin.sh has a real one.
+#[test]
+fn of_what_does_not_fit_whole_lines_are_kept() {
+    let place = Place::new("fit");
+    let mut file = JsonLines::open(place.settings(1 << 20, 1)).unwrap();
+    for seq in 1..=3 {
+        assert!(file.put(&record(seq)).is_continue());
+    }
+    let fits = file.lines[1].end + 1;
+    let (head, rest) = file.buffer.split_at(fits);
+    assert!(!rest.is_empty() && !head.ends_with(b"\n"));
+    let mut handle = file.file.take().unwrap();
+    let (went, failed) = append(&mut handle, head);
+    assert!(went == fits && failed.is_none());
+    file.file = Some(handle);
+    file.settle(went, Some(io::Error::from(io::ErrorKind::StorageFull)));
+    assert_eq!((file.lost, file.lines.len(), file.buffer.len()), (1, 0, 0));
+    assert_eq!(numbers(&place.file()), [(1, None), (2, None)]);
+    assert!(file.flush().is_continue());
+    assert!(file.put(&record(4)).is_continue());
+    assert!(file.flush().is_continue());
+    assert_eq!(file.lost, 0);
+    assert_eq!(
+        numbers(&place.file()),
+        [(1, None), (2, None), (3, Some(1)), (4, None)]
+    );
+}
+
 #[test]
 fn a_directory_that_is_lost_and_comes_back_costs_what_crossed_meanwhile() {
     let place = Place::new("gone");

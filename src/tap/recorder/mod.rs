@@ -20,7 +20,6 @@ use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::sync::Arc;
 
-use serde_json::value::RawValue;
 use time::format_description::well_known::Iso8601;
 use time::format_description::well_known::iso8601::{Config, EncodedConfig, TimePrecision};
 use time::{Duration, OffsetDateTime};
@@ -113,8 +112,8 @@ impl Recorder {
         }
     }
 
-    /// Takes in an event, and gives what it changes.
-    pub(crate) fn take(&mut self, event: Event) -> impl Iterator<Item = Change> {
+    /// Takes in an event. What it changes is among the next [`Self::changes`].
+    pub(crate) fn take(&mut self, event: Event) {
         let at = event.at;
         match event.what {
             What::On(label, crossing) => self.cross(at, &label.to_string().into(), crossing),
@@ -133,12 +132,16 @@ impl Recorder {
                 self.push(record);
             }
         }
+    }
+
+    /// What has changed since the last time: records in their order, then each row that they touched, once.
+    pub(crate) fn changes(&mut self) -> impl Iterator<Item = Change> {
         self.show_rows();
         self.changes.drain(..)
     }
 
     /// So many events were lost. What was open may have ended with them: nobody knows, and nothing waits for it.
-    pub(crate) fn missed(&mut self, at: Instant, count: u64) -> impl Iterator<Item = Change> {
+    pub(crate) fn missed(&mut self, at: Instant, count: u64) {
         let mut record = self.record(at, Kind::Missed);
         record.count = Some(count);
         self.push(record);
@@ -148,8 +151,6 @@ impl Recorder {
         }
         self.connections.values_mut().for_each(Connection::forget);
         self.passages.forget();
-        self.show_rows();
-        self.changes.drain(..)
     }
 
     /// The rows of what is open.
@@ -212,10 +213,14 @@ impl Recorder {
         record.message = Some(read.summary);
         self.redact_summary(&mut record);
         if self.bodies {
-            let shown = self.redactor.text(&String::from_utf8_lossy(&text.head));
-            match (!record.cut).then(|| one_line(&shown)).flatten() {
-                Some(body) => record.body = Some(body),
-                None => record.text = Some(shown),
+            let text = String::from_utf8_lossy(&text.head);
+            if record.cut {
+                record.text = Some(self.redactor.text(&text));
+            } else {
+                match self.redactor.json(&text) {
+                    Ok(body) => record.body = Some(body),
+                    Err(shown) => record.text = Some(shown),
+                }
             }
         }
         record
@@ -266,26 +271,5 @@ impl Recorder {
                 (name.as_str().to_owned(), value)
             })
             .collect()
-    }
-}
-
-/// A text as a JSON value without line ends, if it is one: a record is one line of a file. Line ends can only stand
-/// between the tokens of a JSON text (RFC 8259 §7).
-fn one_line(text: &str) -> Option<Box<RawValue>> {
-    RawValue::from_string(text.replace(['\n', '\r'], " ")).ok()
-}
-
-#[cfg(test)]
-mod own_tests {
-    use super::*;
-
-    #[test]
-    fn a_text_of_several_lines_becomes_one_line_and_stays_the_same_json() {
-        let text = "{\r\n  \"a\": \"b\\n\",\n \"c\": [1,\n2]}";
-        let line = one_line(text).expect("JSON");
-        assert!(!line.get().contains(['\n', '\r']));
-        let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
-        assert_eq!(value(line.get()), value(text));
-        assert!(one_line("{\"a\":").is_none());
     }
 }

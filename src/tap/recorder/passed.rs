@@ -423,7 +423,7 @@ impl Recorder {
     }
 
     /// Takes those clients for gone of which nothing was seen for long and nothing is open.
-    pub(crate) fn close_idle(&mut self, at: Instant) -> impl Iterator<Item = super::Change> {
+    pub(crate) fn close_idle(&mut self, at: Instant) {
         let busy = |label: &Arc<str>| {
             let mut open = self.passages.open.values();
             open.any(|it| it.label.as_ref() == Some(label))
@@ -438,8 +438,6 @@ impl Recorder {
         for label in idle {
             self.close_client(at, &label);
         }
-        self.show_rows();
-        self.changes.drain(..)
     }
 }
 

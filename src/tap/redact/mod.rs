@@ -25,8 +25,11 @@ mod shapes;
 mod tests;
 mod url;
 
+use std::borrow::Cow;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::OnceLock;
+
+use serde_json::value::RawValue;
 
 use names::{Class, Names};
 
@@ -77,11 +80,26 @@ impl Redactor {
     #[must_use]
     pub fn text(&self, text: &str) -> String {
         let scanned = json::scan(self, text, 0);
-        if serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() {
+        if is_json(text) {
             return scanned.into_owned();
         }
         // Where it is not JSON, quotes do not tell what is a name.
         prose::redact(self, &scanned, 0).into_owned()
+    }
+
+    /// A whole message as a JSON value without line ends, so that a record is one line of a file; as [`Self::text`] where it
+    /// is not JSON.
+    ///
+    /// # Errors
+    /// The text, its secrets taken out.
+    pub fn json(&self, text: &str) -> Result<Box<RawValue>, String> {
+        let scanned = json::scan(self, text, 0);
+        // Where nothing was taken out, one reading tells both whether it was JSON and whether it is.
+        let was_json = matches!(scanned, Cow::Borrowed(_)) || is_json(text);
+        match was_json.then(|| one_line(&scanned)).flatten() {
+            Some(value) => Ok(value),
+            None => Err(prose::redact(self, &scanned, 0).into_owned()),
+        }
     }
 
     /// Six hexadecimal digits that stand for a secret within this process, and say nothing outside it.
@@ -103,6 +121,21 @@ impl Redactor {
             Class::Id => self.hashed(secret),
         }
     }
+}
+
+fn is_json(text: &str) -> bool {
+    serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
+}
+
+/// A text as a JSON value without line ends, if it is one. Line ends can only stand between the tokens of a JSON text
+/// (RFC 8259 §7).
+fn one_line(text: &str) -> Option<Box<RawValue>> {
+    let line_end = memchr::memchr2(b'\n', b'\r', text.as_bytes());
+    let text = match line_end {
+        Some(_) => text.replace(['\n', '\r'], " "),
+        None => text.to_owned(),
+    };
+    RawValue::from_string(text).ok()
 }
 
 /// Whether a text is, or holds, what this module has put there.
@@ -146,7 +179,7 @@ impl<'t> Copy<'t> {
         self.done = to;
     }
 
-    fn end(mut self) -> std::borrow::Cow<'t, str> {
+    fn end(mut self) -> Cow<'t, str> {
         if self.done == 0 && self.out.is_empty() {
             return self.text.into();
         }

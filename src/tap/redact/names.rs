@@ -51,6 +51,9 @@ const HARMLESS: [&str; 1] = ["progresstoken"];
 /// `authorization_servers`, `token_endpoint_auth_methods_supported`.
 const HARMLESS_ENDINGS: [&str; 5] = ["endpoint", "servers", "supported", "tokentype", "required"];
 
+/// A shorter name is on no list but the operator's.
+const SHORTEST: usize = 5;
+
 /// The longest name that is looked at; of a longer one the end counts.
 const LONGEST: usize = 128;
 
@@ -96,8 +99,11 @@ impl Names {
         }
     }
 
-    /// What the name says of its value.
+    /// What the name says of its value. It is asked for every name that crosses: most of them say nothing.
     pub(super) fn class(&self, name: &str) -> Option<Class> {
+        if name.len() < SHORTEST && self.extra.is_empty() {
+            return None;
+        }
         let name = normal(name);
         if self.extra.iter().any(|own| own.fits(&name)) {
             return Some(Class::Secret);
@@ -110,7 +116,7 @@ impl Names {
         if IDS.iter().any(|end| name.ends_with(end)) {
             return Some(Class::Id);
         }
-        let secret = WHOLE.contains(&name.as_str()) || PARTS.iter().any(|part| name.contains(part));
+        let secret = WHOLE.contains(&name.as_str()) || holds_part(&name);
         secret.then_some(Class::Secret)
     }
 
@@ -120,6 +126,16 @@ impl Names {
         self.class(name)
             .or_else(|| common().then_some(Class::Secret))
     }
+}
+
+/// Whether one of [`PARTS`] stands in the name. All of them are looked for in one go, and at most places none begins.
+fn holds_part(name: &str) -> bool {
+    name.bytes().enumerate().any(|(at, byte)| {
+        matches!(byte, b't' | b's' | b'p' | b'c' | b'a')
+            && name
+                .get(at..)
+                .is_some_and(|rest| PARTS.iter().any(|part| rest.starts_with(part)))
+    })
 }
 
 /// Whether a value stays readable although its name is a secret's: there is nothing to hide in what is empty, a truth
@@ -168,6 +184,12 @@ fn normal(name: &str) -> String {
     let beyond = name.len().saturating_sub(LONGEST);
     let from = (beyond..=name.len()).find(|at| name.is_char_boundary(*at));
     let name = from.and_then(|from| name.get(from..)).unwrap_or_default();
+    if name.is_ascii() {
+        let mut normal = String::with_capacity(name.len());
+        let kept = name.bytes().filter(|byte| !matches!(byte, b'-' | b'_'));
+        normal.extend(kept.map(|byte| char::from(byte.to_ascii_lowercase())));
+        return normal;
+    }
     name.chars()
         .filter(|char| !matches!(char, '-' | '_'))
         .flat_map(char::to_lowercase)
@@ -236,6 +258,30 @@ mod tests {
         assert!(is_harmless("hasToken", "true"));
         assert!(!is_harmless("maxTokens", "\"1000\""));
         assert!(!is_harmless("password", "1000"));
+    }
+
+    #[test]
+    fn a_part_is_found_wherever_it_stands_and_none_is_too_short_to_be_looked_at() {
+        for part in PARTS {
+            for name in [
+                part.to_owned(),
+                format!("x{part}"),
+                format!("{part}x"),
+                format!("é{part}é"),
+            ] {
+                assert!(holds_part(&name), "{name}");
+            }
+            assert!(
+                !holds_part(&part[1..]) && !holds_part(&part[..part.len() - 1]),
+                "{part}"
+            );
+        }
+        let listed = PARTS
+            .iter()
+            .chain(&IDS)
+            .chain(&WHOLE)
+            .map(|name| name.len());
+        assert!(listed.min() >= Some(SHORTEST));
     }
 
     #[test]

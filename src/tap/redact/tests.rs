@@ -393,3 +393,18 @@ fn hostile_texts_neither_panic_nor_take_longer_than_their_length() {
         );
     }
 }
+
+#[test]
+fn a_message_of_several_lines_becomes_one_line_and_stays_the_same_json() {
+    let redactor = Redactor::default();
+    let text = "{\r\n  \"a\": \"b\\n\",\n \"c\": [1,\n2]}";
+    let line = redactor.json(text).expect("JSON");
+    assert!(!line.get().contains(['\n', '\r']));
+    let value = |text: &str| serde_json::from_str::<Value>(text).expect("JSON");
+    assert_eq!(value(line.get()), value(text));
+    assert_eq!(redactor.json("{\"a\":").err().as_deref(), Some("{\"a\":"));
+    // Taking the secret out has made JSON of what was none: it is scanned as prose all the same.
+    let broken = r#"{"token": x, "b": "password=hunter2"}"#;
+    let shown = redactor.json(broken).expect_err("it was not JSON");
+    assert!(!shown.contains("hunter2"), "{shown}");
+}

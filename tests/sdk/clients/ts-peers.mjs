@@ -97,13 +97,22 @@ export async function opener(name) {
   return async (url, nonce, options) => {
     const { client, transport, call, user } = make(new URL(url), nonce, options);
     const peer = new Face(client, transport, call, user, nonce);
+    let timer;
+    const late = new Promise((_, reject) => {
+      const say = () => reject(new Error('the opening timed out: request timed out'));
+      if (options?.within) timer = setTimeout(say, options.within);
+    });
+    const opening = client.connect(transport).then(() => peer.begin?.());
     try {
-      await client.connect(transport);
-      await peer.begin?.();
+      await Promise.race([opening, late]);
     } catch (error) {
+      // Whoever gave up does not hear how it ended.
+      opening.catch(() => {});
       // The SDKs leave an EventSource behind that goes on reconnecting, with nobody to hear it.
       await transport.close();
       throw error;
+    } finally {
+      clearTimeout(timer);
     }
     return peer;
   };

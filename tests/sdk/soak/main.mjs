@@ -34,6 +34,8 @@ const FAULT_EVERY_MS = 500;
 const WARM_UP_S = 12;
 // A call's own limit is 100 s (the workers'), longer than the ferry tries to resume an answer; then it counts as silent.
 const QUIET_WITHIN_S = 130;
+// The same for what they leave behind, on a machine that is busy with other things.
+const ENDED_WITHIN_S = 60;
 // Once all have left, the ferry may hold what it held when warm and idle, and this much more: the allocator keeps partly
 // used pages of every size class per worker thread (a few hundred KiB each), and how many differs with the load. Leaking
 // a page per call would pass it after two thousand calls.
@@ -44,7 +46,7 @@ async function rest(lanes, workers) {
   for (const worker of workers) worker.tell({ rest: true });
   const quiet = await until(QUIET_WITHIN_S, () => workers.every(worker => worker.rested) && !ledger.pending().length);
   const base = lane => lane.base === undefined || lane.usage().descriptors <= lane.base.descriptors;
-  const ended = await until(40, async () => {
+  const ended = await until(ENDED_WITHIN_S, async () => {
     for (const lane of lanes) if ((await lane.sessions()) > (lane.excused ?? 0) || !base(lane)) return false;
     return true;
   });

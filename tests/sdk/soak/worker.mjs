@@ -42,12 +42,9 @@ class Slot {
     this.broken = this.lost = false;
     this.touched = 0;
     const begun = Date.now();
-    const peer = open(this.url, randomUUID());
-    const late = pause(30_000).then(() => Promise.reject(new Error('the opening timed out: request timed out')));
     try {
-      this.peer = await Promise.race([peer, late]);
+      this.peer = await open(this.url, randomUUID(), { within: 30_000 });
     } catch (error) {
-      void peer.then(opened => opened.close()).catch(() => {});
       const [outcome, more] = classify(error);
       say({
         opened: false,

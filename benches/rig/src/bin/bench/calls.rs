@@ -54,8 +54,9 @@ struct Stage {
     nginx: Process,
     nginx_ports: Vec<u16>,
     ferries: Vec<Process>,
-    /// One more, that is watched.
+    /// Two more, that are watched: by one who reads, and by one who does not.
     watched: Process,
+    stalled: Process,
 }
 
 impl Stage {
@@ -72,7 +73,8 @@ impl Stage {
             nginx,
             nginx_ports,
             ferries,
-            watched: tools.watched_ferry(&upstreams[WATCHED as usize])?,
+            watched: tools.watched_ferry(&upstreams[WATCHED as usize], true)?,
+            stalled: tools.watched_ferry(&upstreams[WATCHED as usize], false)?,
             upstreams,
         })
     }
@@ -80,17 +82,17 @@ impl Stage {
     fn everyone(&self) -> Result<String> {
         let mut ids = self.nginx.all_ids()?;
         let all = self.upstreams.iter().chain(&self.ferries);
-        ids.extend(all.chain([&self.watched]).map(Process::id));
+        ids.extend(all.chain([&self.watched, &self.stalled]).map(Process::id));
         Ok(joined(&ids))
     }
 
     fn command(&self, tools: &Tools, plan: &Plan, (load, kind, way): Cell) -> Result<Command> {
         let place = kind as usize;
         let upstream = &self.upstreams[place];
-        let ferry = if way.is_watched() {
-            &self.watched
-        } else {
-            &self.ferries[place]
+        let ferry = match way {
+            Way::TranslatedStalled => &self.stalled,
+            _ if way.is_watched() => &self.watched,
+            _ => &self.ferries[place],
         };
         let (mode, url, measured) = match way {
             Way::Direct => ("plain", upstream.url("/mcp"), vec![upstream.id()]),
@@ -101,7 +103,7 @@ impl Stage {
             Way::PassThrough | Way::PassThroughWatched => {
                 ("plain", ferry.url("/mcp"), vec![ferry.id()])
             }
-            Way::Translated | Way::TranslatedWatched => {
+            Way::Translated | Way::TranslatedWatched | Way::TranslatedStalled => {
                 ("legacy", ferry.url("/sse"), vec![ferry.id()])
             }
         };
@@ -117,7 +119,7 @@ impl Stage {
 
     /// The ferries must leave as they should.
     fn end(self) -> Result<()> {
-        let mut all = self.ferries.into_iter().chain([self.watched]);
+        let mut all = self.ferries.into_iter().chain([self.watched, self.stalled]);
         all.try_for_each(Process::leave_well)
     }
 }

@@ -57,20 +57,26 @@ pub enum Way {
     /// The same two, with the tap recording and a page of it open.
     PassThroughWatched,
     TranslatedWatched,
+    /// As the one before, but the page does not read what it is sent.
+    TranslatedStalled,
 }
 
 impl Way {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Direct,
         Self::Nginx,
         Self::PassThrough,
         Self::Translated,
         Self::PassThroughWatched,
         Self::TranslatedWatched,
+        Self::TranslatedStalled,
     ];
 
     pub fn is_watched(self) -> bool {
-        matches!(self, Self::PassThroughWatched | Self::TranslatedWatched)
+        matches!(
+            self,
+            Self::PassThroughWatched | Self::TranslatedWatched | Self::TranslatedStalled
+        )
     }
 
     /// Those that are tried before this upstream: what watching costs does not hang on how it answers.
@@ -87,6 +93,7 @@ impl Way {
             Self::Translated => "ferry, translated",
             Self::PassThroughWatched => "ferry, pass-through, watched",
             Self::TranslatedWatched => "ferry, translated, watched",
+            Self::TranslatedStalled => "ferry, translated, watched by one who stalls",
         }
     }
 }

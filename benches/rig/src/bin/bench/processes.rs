@@ -124,8 +124,9 @@ impl Tools {
         Ok(process)
     }
 
-    /// The ferry with its admin listener, and somebody who watches the tap as its page does, for as long as it lives.
-    pub fn watched_ferry(&self, upstream: &Process) -> Result<Process> {
+    /// The ferry with its admin listener, and somebody who watches the tap as its page does, for as long as it lives; or
+    /// who asks for it and then does not read.
+    pub fn watched_ferry(&self, upstream: &Process, reads: bool) -> Result<Process> {
         let free = TcpListener::bind("127.0.0.1:0").context("free port")?;
         let admin = free.local_addr().context("free port")?;
         drop(free);
@@ -146,7 +147,16 @@ impl Tools {
         if !status.contains(" 200 ") {
             return Err(format!("the tap is not to be watched: {}", status.trim()));
         }
-        std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
+        std::thread::spawn(move || {
+            if reads {
+                // An error is its end.
+                let _ = std::io::copy(&mut lines, &mut std::io::sink());
+            }
+            while !reads {
+                std::thread::park();
+            }
+            drop(lines);
+        });
         Ok(process)
     }
 
