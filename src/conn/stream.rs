@@ -292,14 +292,14 @@ mod tests {
     use crate::budget::Budget;
     use crate::config::{Config, CredentialBinding};
     use crate::proto::jsonrpc::Message;
-    use crate::store::{Claim, Memory, Post, Store};
+    use crate::store::{Claim, Post, Store};
     use crate::upstream::{Forwarded, Upstream};
 
     fn shared() -> Arc<Shared> {
         let config = Config::for_upstream("http://127.0.0.1:1/mcp".parse().expect("a URL"));
         Arc::new(Shared {
             upstream: Upstream::new(&config).expect("an upstream"),
-            store: Store::Memory(Memory::default()),
+            store: Store::alone(&config.replicas).expect("a store"),
             bus: Arc::default(),
             metrics: Arc::default(),
             budget: Arc::new(Budget::new(config.limits.max_buffered)),
@@ -323,6 +323,7 @@ mod tests {
             peer,
             shown: None,
             query: None,
+            carried: None,
             version: None,
             binding: Binding::new(CredentialBinding::Off, opened),
         }
