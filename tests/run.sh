@@ -34,6 +34,7 @@ steps=(
     "vanish       | line  | build       | tests/vanish.sh"
     "soak         | line  | build       | tests/soak.sh 1"
     "drain        | line  | build       | tests/drain.sh"
+    "replicas     | line  | build       | tests/replicas.sh"
     "conformance  | line  | build       | tests/sdk/conformance.sh"
     "replay       | line  | build       | tests/sdk/replay.sh"
     "recipes      | line  | build       | tests/recipes.sh"
@@ -45,7 +46,7 @@ steps=(
     # Thousands of sockets on clocks: it wants a core of its own.
     "limits       | line  | sdk test    | tests/limits.sh"
     # Computes on all cores; it comes when the others, which wait for clocks and peers, are over.
-    "simulation   | cargo | sdk conformance soak drain limits vanish recipes browser admin benches doc | cd tests/simulation/fast && SIMULATION=100000 CARGO_TARGET_DIR=../../../target/simulation cargo test --locked -- --nocapture"
+    "simulation   | cargo | sdk conformance soak drain replicas limits vanish recipes browser admin benches doc | cd tests/simulation/fast && SIMULATION=100000 CARGO_TARGET_DIR=../../../target/simulation cargo test --locked -- --nocapture"
 )
 # So many steps at once; most of them wait more than they compute.
 jobs=5
@@ -183,7 +184,7 @@ run_steps() {
 
 tools() {
     need cargo rustup cc gcc make make git git ps procps unshare util-linux openssl openssl \
-        node nodejs npm npm python3 python3 nginx nginx buildah buildah debootstrap debootstrap \
+        node nodejs npm npm python3 python3 nginx nginx redis-server redis-server buildah buildah debootstrap debootstrap \
         ip iproute2 prlimit util-linux taskset util-linux faketime faketime chromium chromium
     python3 -c 'import venv, ensurepip' 2>/dev/null || apt_install python3-venv
     cargo fmt --version && cargo clippy --version
