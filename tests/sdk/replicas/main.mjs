@@ -19,12 +19,12 @@ for (const name of wanted) {
 }
 
 const work = fileURLToPath(new URL('../../../target/replicas', import.meta.url));
-rmSync(work, { recursive: true, force: true });
 for (const [name, part] of Object.entries(parts)) {
   if (wanted.length && !wanted.includes(name)) continue;
   console.log(`-- ${name}`);
   const begun = Date.now();
   const own = `${work}/${name}`;
+  rmSync(own, { recursive: true, force: true });
   mkdirSync(own, { recursive: true });
   const lane = new Lane('sessions', `${own}/executed.log`);
   try {
