@@ -177,7 +177,7 @@ mod tests {
     }
 
     fn course(mode: McpMode, era: Option<Era>, method: &Method, headers: &HeaderMap) -> Course {
-        let store = Store::new(&Replicas::default()).expect("random");
+        let store = Store::alone(&Replicas::default()).expect("random");
         super::course(&store, mode, era, method, headers)
     }
 

@@ -304,8 +304,6 @@ impl Bound {
         }
         // What the last connections have written is still asked for by other replicas.
         let _ = tokio::time::timeout(LAST_BYTES, server.answers.empty()).await;
-        server.shared.store.leave().await;
-        drop(taking);
         server.closing.notify_waiters();
         let closed = async { while accepting.join_next().await.is_some() {} };
         if tokio::time::timeout(LAST_BYTES, closed).await.is_err() {
@@ -313,6 +311,7 @@ impl Bound {
         }
         accepting.shutdown().await;
         server.shared.store.leave().await;
+        drop(taking);
         if let Some(watching) = watching {
             watching.end().await;
         }

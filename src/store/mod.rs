@@ -240,8 +240,11 @@ impl Store {
         Ok(store)
     }
 
-    /// An empty store that meets nobody.
-    fn alone(replicas: &Replicas) -> Result<Self, getrandom::Error> {
+    /// An empty store that meets nobody, wherever others do.
+    ///
+    /// # Errors
+    /// When the system has no randomness to give.
+    pub fn alone(replicas: &Replicas) -> Result<Self, getrandom::Error> {
         let names = |keys: &Keys| -> Result<Names, getrandom::Error> {
             Ok(Names::Sealed {
                 sealer: Arc::new(Sealer::new(keys)?),

@@ -44,6 +44,7 @@ mod promises;
 mod recovery;
 mod redirects;
 mod replay;
+mod replicas;
 mod secrecy;
 mod shutdown;
 mod slow_clients;

@@ -9,6 +9,7 @@ pub(crate) mod ferry;
 pub(crate) mod http;
 pub(crate) mod port;
 pub(crate) mod random;
+pub(crate) mod redis;
 pub(crate) mod scene;
 pub(crate) mod script;
 pub(crate) mod servers;
