@@ -33,8 +33,7 @@ const nginx = await Nginx.start(
   work,
   ferries.map(({ port }) => port),
 );
-console.log(`listening on http://127.0.0.1:${nginx.port}`);
-
+// What it started would be killed at once otherwise.
 process.removeAllListeners('SIGTERM');
 process.once('SIGTERM', async () => {
   const how = await Promise.all(ferries.map(ferry => ferry.end('SIGTERM', 30)));
@@ -43,3 +42,4 @@ process.once('SIGTERM', async () => {
   rmSync(work, { recursive: true, force: true });
   process.exit(how.find(code => code !== 0) ?? 0);
 });
+console.log(`listening on http://127.0.0.1:${nginx.port}`);
