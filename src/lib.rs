@@ -122,6 +122,12 @@
 //! | sessions whose clients do nothing | `--mcp-session-idle` |
 //! | an `initialize` on `/mcp`, and its answer, that are looked at before they pass | 64 KiB each |
 //! | POSTs that wait for a connection's task | [`store::MAILBOX`] |
+//! | requests handed over to other replicas, or taken from them, without an answer yet | [`store::MAX_HANDED`] each way; one more gets 503 |
+//! | of those taken, the ones that wait to be looked at | [`store::ARRIVALS`]; one more gets 503 |
+//! | one request, or answer, between replicas | [`store::MAX_ENTRY`]; a larger request gets 413, a larger answer becomes 502 |
+//! | entries in a replica's inbox | 10,000; one more request gets 503. They are read 32 at a time, and 10 s old at most |
+//! | what is remembered of other replicas, so that nothing is taken twice | the last 8,192 numbers of each of 1,024 processes |
+//! | withdrawals and refusals on their way to other replicas | 256; beyond these nothing is said |
 //! | answers of sessions to requests that other replicas took | 4,096 that are open; of each one part of 64 KiB is kept until the next is asked for, what waits behind it is the client's buffer |
 //! | a socket's read and write buffers | 64 KiB each; a stream's socket has none, see the client's buffer |
 //! | a refusal of the upstream | 1 MiB of its body is kept |

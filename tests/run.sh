@@ -184,8 +184,8 @@ run_steps() {
 
 tools() {
     need cargo rustup cc gcc make make git git ps procps unshare util-linux openssl openssl \
-        node nodejs npm npm python3 python3 nginx nginx redis-server redis-server buildah buildah debootstrap debootstrap \
-        ip iproute2 prlimit util-linux taskset util-linux faketime faketime chromium chromium
+        node nodejs npm npm python3 python3 nginx nginx buildah buildah debootstrap debootstrap \
+        ip iproute2 prlimit util-linux taskset util-linux faketime faketime redis-server redis-server chromium chromium
     python3 -c 'import venv, ensurepip' 2>/dev/null || apt_install python3-venv
     cargo fmt --version && cargo clippy --version
 }

@@ -107,7 +107,8 @@ pub(super) async fn post(
         Place::Elsewhere { owner, id } => {
             let front = Front::Stream;
             let away = Away { owner, id, front };
-            return remote::post(server, socket, &head, body, &away).await;
+            // Boxed, so that what is here does not pay for its size.
+            return Box::pin(remote::post(server, socket, &head, body, &away)).await;
         }
         Place::Unknown => None,
     };

@@ -45,7 +45,7 @@ pub(super) async fn serve(
         Place::Elsewhere { owner, id } => {
             let front = Front::Session;
             let away = Away { owner, id, front };
-            return remote::session(server, socket, &head, body, away).await;
+            return Box::pin(remote::session(server, socket, &head, body, away)).await;
         }
         Place::Unknown => None,
     };

@@ -5,14 +5,15 @@
 //! at its inbox on a connection of its own (`inbox`), and puts what it answers into the inbox of the one that asked. So a
 //! request takes two scripts. What the entries say, and why a Redis that lies gains nothing, is `handover::desk`'s.
 //!
-//! One task keeps a connection that all share, and the heartbeat on it (`keeper`); what it asks before it uses a Redis is in
-//! `checks`, how one is reached in `way`. Nothing here is needed for the connections of this process: when the Redis is
-//! away, only what would have been handed over fails.
+//! What puts entries there is in `sending`. One task keeps a connection that all share, and the heartbeat on it (`keeper`);
+//! what it asks before it uses a Redis is in `checks`, how one is reached in `way`. Nothing here is needed for the
+//! connections of this process: when the Redis is away, only what would have been handed over fails.
 
 mod checks;
 mod inbox;
 mod keeper;
 mod scripts;
+mod sending;
 mod state;
 mod way;
 
@@ -21,18 +22,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use redis::Value;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
-use tracing::{debug, warn};
+use tokio::time::timeout;
+use tracing::{debug, info, warn};
 
-use super::handover::{ACK_GRACE, ARRIVALS, Arrived, Desk, MAX_HANDED, Ticket};
+use super::handover::{ARRIVALS, Arrived, Desk, MAX_HANDED};
 use super::seal::Sealer;
 use super::{HandOverError, Handed, ReplicaId, Reply, StoreHealth};
 use crate::config::RedisAddress;
+use crate::metrics::Metrics;
 use crate::metrics::labels::HandedOver;
-use crate::metrics::{Counter, Metrics};
 use scripts::Script;
 use state::State;
 use way::{Connection, Trouble, Way};
@@ -42,16 +42,6 @@ const PUT: Duration = Duration::from_millis(500);
 /// How long a heartbeat holds, and the canary; how often it is given.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 const BEAT_EVERY: Duration = Duration::from_secs(5);
-/// How long an inbox outlives the last entry that was put into it.
-const INBOX_LIFE: Duration = Duration::from_secs(60);
-/// Entries that an inbox holds; one more is refused.
-const MAX_INBOX: usize = 10_000;
-/// How long a heartbeat may be missing, where the Redis itself may have lost it, before the replica is taken for gone.
-const ANNOUNCE: Duration = Duration::from_secs(6);
-/// When no heartbeat was missed for this long, one that is missing was not lost by the Redis.
-const STEADY: Duration = Duration::from_secs(20);
-/// How often it is asked for again meanwhile.
-const ASK_AGAIN: Duration = Duration::from_millis(250);
 /// Withdrawals on their way, and refusals of what is too much; beyond these nothing is said.
 const MAX_ASIDE: usize = 256;
 
@@ -93,20 +83,6 @@ struct Core {
     leaving: AtomicBool,
 }
 
-/// What became of an entry that was to be put into an inbox.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Put {
-    Done,
-    /// Its replica is not there.
-    Gone,
-    /// The inbox is full.
-    Full,
-    /// It was not put there in time. `sent` when it may still be.
-    Failed {
-        sent: bool,
-    },
-}
-
 impl Redis {
     /// Takes this replica's place, and begins to serve. A Redis that is away only makes a warning, because it may be what
     /// is being started as well.
@@ -142,7 +118,16 @@ impl Redis {
             leaving: AtomicBool::new(false),
         });
         let first = match core.join().await {
-            Ok(connection) => Some(connection),
+            Ok(connection) => {
+                let own = core.desk.own();
+                info!("this replica, {own}, meets others at {}", core.way);
+                // Now, so that what comes before the keeper's first look finds it.
+                core.shared.send_replace(Some(Shared {
+                    number: 1,
+                    connection: connection.clone(),
+                }));
+                Some(connection)
+            }
             Err(Trouble::Wrong(why)) => return Err(why),
             Err(Trouble::Away(why)) => {
                 core.state.failed(&why);
@@ -236,145 +221,5 @@ impl Core {
             heartbeat: format!("{{{prefix}:r:{replica}}}:hb"),
             inbox: format!("{{{prefix}:r:{replica}}}:in"),
         }
-    }
-
-    async fn hand_over(
-        self: &Arc<Self>,
-        owner: &ReplicaId,
-        request: &Handed,
-    ) -> Result<Reply, HandOverError> {
-        let began = Instant::now();
-        let mut ticket = self.desk.send(owner, request)?;
-        loop {
-            match self.put(owner, &ticket.entry, PUT).await {
-                Put::Done => break,
-                Put::Full => return Err(HandOverError::Full),
-                Put::Failed { sent } => {
-                    if sent {
-                        self.withdraw(owner, &ticket);
-                    }
-                    return Err(HandOverError::Unreachable);
-                }
-                Put::Gone if began.elapsed() >= ANNOUNCE || self.is_steady().await => {
-                    return Err(HandOverError::OwnerGone);
-                }
-                Put::Gone => sleep(ASK_AGAIN).await,
-            }
-        }
-        match timeout(request.hold + ACK_GRACE, &mut ticket.reply).await {
-            Ok(Ok(reply)) => Ok(reply),
-            _ => {
-                self.withdraw(owner, &ticket);
-                Err(HandOverError::NoAnswer)
-            }
-        }
-    }
-
-    /// Tells the owner to leave a request that nobody waits for any more.
-    fn withdraw(self: &Arc<Self>, owner: &ReplicaId, ticket: &Ticket) {
-        let Ok(permit) = Arc::clone(&self.aside).try_acquire_owned() else {
-            return;
-        };
-        let (core, owner, entry) = (Arc::clone(self), owner.clone(), ticket.withdrawal());
-        tokio::task::spawn(async move {
-            core.put(&owner, &entry, ACK_GRACE).await;
-            drop(permit);
-        });
-    }
-
-    /// Puts an entry into an inbox. When a connection fails meanwhile the next is used, if it comes in time: an entry that
-    /// is put twice is taken once.
-    async fn put(&self, to: &ReplicaId, entry: &[u8], within: Duration) -> Put {
-        let deadline = Instant::now() + within;
-        let mut sent = false;
-        let put = self.put_until(deadline, to, entry, &mut sent);
-        let put = timeout_at(deadline, put).await.ok();
-        put.unwrap_or_else(|| {
-            self.look.notify_one();
-            Put::Failed { sent }
-        })
-    }
-
-    async fn put_until(
-        &self,
-        deadline: Instant,
-        to: &ReplicaId,
-        entry: &[u8],
-        sent: &mut bool,
-    ) -> Put {
-        let keys = self.keys_of(to);
-        let keys = [keys.heartbeat.as_str(), keys.inbox.as_str()];
-        let [most, life] = [MAX_INBOX.to_string(), INBOX_LIFE.as_millis().to_string()];
-        loop {
-            let mut shared = self.connected().await;
-            let until = self.state.theirs_at(deadline).unwrap_or(0).to_string();
-            let arguments = [entry, until.as_bytes(), most.as_bytes(), life.as_bytes()];
-            *sent = true;
-            match self
-                .put
-                .run(&mut shared.connection, &keys, &arguments)
-                .await
-            {
-                Ok(Value::Int(1)) => return Put::Done,
-                Ok(Value::Int(0)) => return Put::Gone,
-                Ok(Value::Int(-1)) => return Put::Full,
-                // Its clock is another than it was: a replica took over.
-                Ok(Value::Int(now)) => match u64::try_from(now) {
-                    Ok(now) => self.state.read_clock(now),
-                    Err(_) => return Put::Failed { sent: false },
-                },
-                Ok(_) => return Put::Failed { sent: true },
-                Err(error) => {
-                    self.failed(&shared, &error.into());
-                }
-            }
-        }
-    }
-
-    /// The connection that works, as soon as there is one.
-    async fn connected(&self) -> Shared {
-        let mut shared = self.shared.subscribe();
-        loop {
-            if let Some(shared) = shared.borrow_and_update().clone() {
-                return shared;
-            }
-            if shared.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        }
-    }
-
-    /// A connection is not used again until the keeper has looked at it.
-    fn failed(&self, failed: &Shared, why: &Trouble) {
-        self.metrics.add(Counter::StoreErrors);
-        debug!("{}: {why}", self.way);
-        self.shared.send_if_modified(|shared| {
-            let same = shared
-                .as_ref()
-                .is_some_and(|now| now.number == failed.number);
-            if same {
-                *shared = None;
-            }
-            same
-        });
-        self.look.notify_one();
-    }
-
-    /// Whether a heartbeat that is missing is missing because its replica is gone: the Redis has kept ours all the time, and
-    /// still does. In a cluster ours may lie on another server, which says nothing.
-    async fn is_steady(&self) -> bool {
-        if self.way.is_cluster() {
-            return false;
-        }
-        let fresh = |heard: Option<Duration>| heard.is_some_and(|ago| ago < ASK_AGAIN);
-        if !fresh(self.state.heard().0) {
-            let mut shared = self.connected().await;
-            if self.beat(&mut shared.connection, false).await.is_err() {
-                self.look.notify_one();
-                return false;
-            }
-        }
-        let since = self.state.heard().1;
-        since.is_some_and(|since| since >= STEADY)
     }
 }

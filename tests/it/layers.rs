@@ -219,7 +219,22 @@ fn violations(path: &Path, text: &str) -> Vec<String> {
             }
         }
     }
+    if names_redis(path, text) {
+        wrong.push("only store/redis knows the crate redis".to_owned());
+    }
     wrong
+}
+
+/// Whether a file names the crate `redis` that is not of the module of that name. Beside that module, its own name counts as
+/// the crate's, but for the one type that it is made of.
+fn names_redis(path: &Path, text: &str) -> bool {
+    if path.starts_with("store/redis") || path == Path::new("store/redis.rs") {
+        return false;
+    }
+    let code = code(text);
+    let words = words(&code);
+    let mut triples = words.windows(3);
+    triples.any(|triple| triple[..2] == ["redis", "::"] && triple[2] != "Redis")
 }
 
 fn sources(under: &Path, found: &mut Vec<PathBuf>) {
@@ -282,6 +297,8 @@ fn planted_violations_are_found() {
         wrong("novelty.rs", ""),
         "a module that the table does not know"
     );
+    assert!(wrong("server/mod.rs", "use redis::Client;"));
+    assert!(wrong("store/handover/desk.rs", "fn f(c: &redis::Cmd) {}"));
     for text in [
         "use tokio::time::sleep;",
         "let now = Instant::now();",
@@ -324,6 +341,9 @@ fn what_is_allowed_is_not_found() {
         "proto/sse.rs",
         "/// tokio, Instant::now\nlet now: Instant = given; const S: &str = \"hyper\";",
     );
+    right("store/redis.rs", "use redis::Client;");
+    right("store/redis/way.rs", "use redis::Client;");
+    right("store/mod.rs", "// redis::Client\nRedis(Box<redis::Redis>)");
     right(
         "server/mod.rs",
         "fn conn(server: &Server) { self.conn.server() }",

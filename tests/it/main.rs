@@ -49,6 +49,7 @@ mod secrecy;
 mod shutdown;
 mod slow_clients;
 mod smuggling;
+mod store;
 mod stream_injection;
 mod streaming;
 mod support;

@@ -19,7 +19,7 @@ use super::{REST, numbered, pull};
 use crate::budget::{Budget, Share};
 use crate::outlet::{Form, Outlet, Reader, Takes, outlet};
 use crate::server::respond::Refused;
-use crate::store::Reply;
+use crate::store::{ConnectionId, Reply};
 
 /// Answers that other replicas have yet to ask for, or for more of; one more gets 503.
 const MAX_ANSWERS: usize = 4096;
@@ -54,6 +54,8 @@ pub(in crate::server) struct Answers {
 
 #[derive(Debug)]
 struct Entry {
+    /// Whose it is. A process of the same name before this one may have given others out by the same numbers.
+    session: ConnectionId,
     /// What is still to come; not there while somebody waits for it, nor after the end.
     reader: Option<Reader>,
     /// The part that was asked for last, and how often that has happened.
@@ -85,14 +87,19 @@ impl Answers {
     }
 
     /// The beginning of an answer, and all of it if that does not take long.
-    pub(super) async fn begin(&self, name: u64, mut reader: Reader) -> Result<Reply, Refused> {
+    pub(super) async fn begin(
+        &self,
+        session: &ConnectionId,
+        name: u64,
+        mut reader: Reader,
+    ) -> Result<Reply, Refused> {
         {
             let mut table = self.table();
             table.retain(|_, entry| entry.over.is_none_or(|over| over.elapsed() < KEPT));
             if table.len() >= MAX_ANSWERS {
                 return Err(Refused::Busy);
             }
-            table.insert(name, self.entry(None));
+            table.insert(name, self.entry(session, None));
         }
         let part = part(&mut reader, Instant::now() + FIRST).await;
         let reply = self.keep(name, reader, part);
@@ -107,20 +114,26 @@ impl Answers {
     }
 
     /// The beginning of a listen stream: its form.
-    pub(super) fn begin_listening(&self, name: u64, reader: Reader) -> Result<Reply, Refused> {
+    pub(super) fn begin_listening(
+        &self,
+        session: &ConnectionId,
+        name: u64,
+        reader: Reader,
+    ) -> Result<Reply, Refused> {
         let mut table = self.table();
         if table.len() >= MAX_ANSWERS {
             return Err(Refused::Busy);
         }
-        table.insert(name, self.entry(Some(reader)));
+        table.insert(name, self.entry(session, Some(reader)));
         Ok(reply(name, Some(Form::Events), Bytes::new(), false))
     }
 
     /// Another part, after waiting for it. One that was asked for before is the same again.
-    pub(super) async fn next(&self, name: u64, wanted: u64) -> Reply {
+    pub(super) async fn next(&self, session: &ConnectionId, name: u64, wanted: u64) -> Reply {
         let (mut reader, given_up) = {
             let mut table = self.table();
-            let Some(entry) = table.get_mut(&name) else {
+            let entry = table.get_mut(&name);
+            let Some(entry) = entry.filter(|entry| entry.session == *session) else {
                 return lost();
             };
             if wanted == entry.part
@@ -146,8 +159,16 @@ impl Answers {
         self.keep(name, reader, part)
     }
 
+    /// Gives an answer of this session's up.
+    pub(super) fn give_up(&self, session: &ConnectionId, name: u64) {
+        let entry = self.table().get(&name).map(|entry| entry.session.clone());
+        if entry.as_ref() == Some(session) {
+            self.forget(name);
+        }
+    }
+
     /// Gives an answer up.
-    pub(super) fn forget(&self, name: u64) {
+    fn forget(&self, name: u64) {
         // Dropped when the table is free again: that tells the session.
         let entry = self.table().remove(&name);
         if let Some(entry) = entry {
@@ -190,8 +211,9 @@ impl Answers {
         reply
     }
 
-    fn entry(&self, reader: Option<Reader>) -> Entry {
+    fn entry(&self, session: &ConnectionId, reader: Option<Reader>) -> Entry {
         Entry {
+            session: session.clone(),
             reader,
             part: 0,
             reply: None,
@@ -277,6 +299,11 @@ mod tests {
         Arc::new(Answers::new(&Arc::new(Budget::new(1 << 20))))
     }
 
+    /// The one that all of these tests are about.
+    fn session() -> ConnectionId {
+        ConnectionId::parse(&"5".repeat(64)).expect("an id")
+    }
+
     fn has_rest(reply: &Reply) -> bool {
         reply.headers.iter().any(|(name, _)| **name == *REST)
     }
@@ -287,10 +314,13 @@ mod tests {
         let (name, outlet, reader) = answers.open(Takes::Either);
         let text = Bytes::from(vec![b'x'; 3 * PART_BYTES]);
         outlet.whole(text.clone());
-        let reply = answers.begin(name, reader).await.expect("an answer");
+        let reply = answers
+            .begin(&session(), name, reader)
+            .await
+            .expect("an answer");
         assert_eq!((form(&reply), &reply.body), (Some(Form::Json), &text));
         assert!(!has_rest(&reply) && answers.table().is_empty());
-        assert_eq!(answers.next(name, 1).await.status, 404);
+        assert_eq!(answers.next(&session(), name, 1).await.status, 404);
     }
 
     #[tokio::test(start_paused = true)]
@@ -298,34 +328,37 @@ mod tests {
         let answers = answers();
         let (name, outlet, reader) = answers.open(Takes::Either);
         // Nothing is known of it yet.
-        let reply = answers.begin(name, reader).await.expect("an answer");
+        let reply = answers
+            .begin(&session(), name, reader)
+            .await
+            .expect("an answer");
         assert!(form(&reply).is_none() && reply.body.is_empty() && has_rest(&reply));
         outlet.begin(Form::Events);
         outlet.push(Bytes::from(vec![b'x'; PART_BYTES]));
         outlet.push(Bytes::from_static(b"y"));
-        let first = answers.next(name, 1).await;
+        let first = answers.next(&session(), name, 1).await;
         assert_eq!(form(&first), Some(Form::Events));
         assert_eq!(first.body.len(), PART_BYTES);
         assert_eq!(outlet.waiting(), 1, "the rest waits in its queue");
-        assert_eq!(answers.next(name, 1).await, first);
-        let second = answers.next(name, 2).await;
+        assert_eq!(answers.next(&session(), name, 1).await, first);
+        let second = answers.next(&session(), name, 2).await;
         assert_eq!(&*second.body, b"y");
         // Gone, and not yet there.
-        assert_eq!(answers.next(name, 1).await.status, 404);
-        assert_eq!(answers.next(name, 4).await.status, 404);
-        let quiet = answers.next(name, 3).await;
+        assert_eq!(answers.next(&session(), name, 1).await.status, 404);
+        assert_eq!(answers.next(&session(), name, 4).await.status, 404);
+        let quiet = answers.next(&session(), name, 3).await;
         assert!(quiet.body.is_empty() && has_rest(&quiet));
         outlet.push(Bytes::from_static(b"z"));
         drop(outlet);
-        let last = answers.next(name, 4).await;
+        let last = answers.next(&session(), name, 4).await;
         assert!(&*last.body == b"z" && !has_rest(&last));
-        assert_eq!(answers.next(name, 4).await, last);
+        assert_eq!(answers.next(&session(), name, 4).await, last);
         answers.empty().await;
         // It is not kept for ever.
         tokio::time::advance(KEPT).await;
         let (other, outlet, reader) = answers.open(Takes::Json);
         outlet.whole(Bytes::from_static(b"{}"));
-        assert!(answers.begin(other, reader).await.is_ok());
+        assert!(answers.begin(&session(), other, reader).await.is_ok());
         assert!(answers.table().is_empty());
     }
 
@@ -338,13 +371,15 @@ mod tests {
         };
         let (name, outlet, reader) = answers.open(Takes::Events);
         outlet.begin(Form::Events);
-        let reply = answers.begin_listening(name, reader).expect("a stream");
+        let reply = answers
+            .begin_listening(&session(), name, reader)
+            .expect("a stream");
         assert!(form(&reply) == Some(Form::Events) && has_rest(&reply));
         assert!(!closed(&outlet));
-        let started = Instant::now();
-        let (lost, ()) = tokio::join!(answers.next(name, 1), async {
+        let (started, own) = (Instant::now(), session());
+        let (lost, ()) = tokio::join!(answers.next(&own, name, 1), async {
             tokio::task::yield_now().await;
-            let again = answers.next(name, 1).await;
+            let again = answers.next(&session(), name, 1).await;
             assert_eq!(again.status, 503, "two cannot wait for one part");
             answers.forget(name);
         });
@@ -353,7 +388,7 @@ mod tests {
         // Its session gives it up when nobody reads it.
         let (name, outlet, reader) = answers.open(Takes::Events);
         outlet.begin(Form::Events);
-        assert!(answers.begin_listening(name, reader).is_ok());
+        assert!(answers.begin_listening(&session(), name, reader).is_ok());
         outlet.cut();
         assert!(closed(&outlet) && answers.table().is_empty());
     }
@@ -363,9 +398,24 @@ mod tests {
         let answers = answers();
         let (name, outlet, reader) = answers.open(Takes::Either);
         drop(outlet);
-        let refused = answers.begin(name, reader).await;
+        let refused = answers.begin(&session(), name, reader).await;
         assert!(matches!(refused, Err(Refused::UnknownSession)));
         assert!(answers.table().is_empty());
+    }
+
+    #[tokio::test]
+    async fn it_is_given_to_those_who_know_its_session_only() {
+        let answers = answers();
+        let (name, outlet, reader) = answers.open(Takes::Events);
+        outlet.push(Bytes::from_static(b"secret"));
+        outlet.begin(Form::Events);
+        assert!(answers.begin_listening(&session(), name, reader).is_ok());
+        let other = ConnectionId::random().expect("random");
+        assert_eq!(answers.next(&other, name, 1).await.status, 404);
+        answers.give_up(&other, name);
+        assert_eq!(&*answers.next(&session(), name, 1).await.body, b"secret");
+        answers.give_up(&session(), name);
+        assert_eq!(answers.next(&session(), name, 1).await.status, 404);
     }
 
     #[tokio::test]
@@ -374,7 +424,7 @@ mod tests {
         let mut writers = Vec::new();
         for count in 0..=MAX_ANSWERS {
             let (name, outlet, reader) = answers.open(Takes::Events);
-            let taken = answers.begin_listening(name, reader).is_ok();
+            let taken = answers.begin_listening(&session(), name, reader).is_ok();
             assert_eq!(taken, count < MAX_ANSWERS);
             writers.push(outlet);
         }

@@ -76,10 +76,10 @@ async fn serve(server: &Arc<Server>, request: Handed) -> Result<Reply, Refused> 
         return Ok(match request.method {
             Method::Get => {
                 let part = number(&request.headers, PART).unwrap_or(0);
-                answers.next(name, part).await
+                answers.next(&request.id, name, part).await
             }
             Method::Post | Method::Delete => {
-                answers.forget(name);
+                answers.give_up(&request.id, name);
                 Reply::text(200, "forgotten")
             }
         });
@@ -131,7 +131,7 @@ async fn session(
             let takes = session::check_listener(&head.headers)?;
             let (name, outlet, reader) = answers.open(takes);
             session::listen_on(recipient, outlet).await?;
-            answers.begin_listening(name, reader)
+            answers.begin_listening(&request.id, name, reader)
         }
         Method::Post => {
             let share = share(server, &request)?;
@@ -146,7 +146,7 @@ async fn session(
             let prepared = session::prepare(server, request.peer, head, (messages, batch), ends);
             let mut waiting = session::deliver(server, recipient, prepared, share).await?;
             match waiting.status(Some(recipient)).await? {
-                Ok(reader) => answers.begin(name, reader).await,
+                Ok(reader) => answers.begin(&request.id, name, reader).await,
                 Err(response) => Ok(whole(response).await),
             }
         }

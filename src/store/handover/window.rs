@@ -89,7 +89,7 @@ impl Seen {
         let (window, _) = self
             .senders
             .entry(*sender)
-            .or_insert((Window::new(number), self.came));
+            .or_insert_with(|| (Window::new(number), self.came));
         window.take(number)
     }
 }

@@ -56,20 +56,19 @@ impl Core {
 
     /// Tries each command on a key of this replica's own, so that those that are forbidden can be named all at once.
     async fn check_access(&self, connection: &mut Connection) -> Result<(), Trouble> {
-        let mut commands = Vec::new();
-        let keys = self.keys_of(self.desk.own());
         // By itself, so that nothing of this replica's, or of one with its name, is touched.
-        let own = keys.inbox + ":probe";
+        let own = self.keys_of(self.desk.own()).inbox + ":probe";
         let mut missing = Vec::new();
-        for command in probes(&own) {
-            let Some(name) = name(&command) else { continue };
+        let mut keys = true;
+        for command in probes(&own, &self.canary_key()) {
             let Err(error) = connection.ask(&command).await else {
                 continue;
             };
-            let said = error.to_string();
             match error.code() {
-                Some("NOPERM") if said.contains("command") => missing.push(name),
-                Some("NOPERM") => commands.push(own.clone()),
+                Some("NOPERM") if error.to_string().contains("command") => {
+                    missing.extend(name(&command))
+                }
+                Some("NOPERM") => keys = false,
                 Some("NOSCRIPT") => {}
                 Some("READONLY") => {
                     return Err(Trouble::Away(
@@ -79,19 +78,23 @@ impl Core {
                 _ => return Err(error.into()),
             }
         }
-        if !missing.is_empty() {
-            missing.sort_unstable();
-            missing.dedup();
-            let missing = missing.join(", ");
-            return Err(Trouble::Wrong(format!("its access list lacks {missing}")));
+        missing.sort_unstable();
+        missing.dedup();
+        let mut lacks = missing.join(", ");
+        if !keys {
+            let and = if lacks.is_empty() { "" } else { ", and " };
+            let prefix = &self.prefix;
+            lacks += &format!("{and}the keys ~{{{prefix}:r:* and ~{{{prefix}}}:*");
         }
-        if commands.is_empty() {
-            return Ok(());
+        match lacks.is_empty() {
+            true => Ok(()),
+            false => Err(Trouble::Wrong(format!("its access list lacks {lacks}"))),
         }
-        let prefix = &self.prefix;
-        Err(Trouble::Wrong(format!(
-            "its access list lacks the keys: ~{{{prefix}:r:* and ~{{{prefix}}}:*"
-        )))
+    }
+
+    /// The key at which replicas see that they have the same keys.
+    fn canary_key(&self) -> String {
+        format!("{{{}}}:key", self.prefix)
     }
 
     /// Whether the other replicas seal with keys that open here. `first` puts ours into the place of theirs, so that it is
@@ -101,7 +104,7 @@ impl Core {
         connection: &mut Connection,
         first: bool,
     ) -> Result<(), Trouble> {
-        let key = format!("{{{}}}:key", self.prefix);
+        let key = self.canary_key();
         let own = self.sealer.seal(Purpose::Canary, key.as_bytes(), CANARY);
         let there = self.canary(connection, &key, &own, b"0").await?;
         if there == own {
@@ -215,7 +218,7 @@ fn nonsense(value: &Value) -> Trouble {
 }
 
 /// Every command that is used, by itself or in a script.
-fn probes(key: &str) -> Vec<Cmd> {
+fn probes(key: &str, canary: &str) -> Vec<Cmd> {
     let one = |name: &str, arguments: &[&str]| {
         let mut command = redis::cmd(name);
         command.arg(arguments);
@@ -240,6 +243,7 @@ fn probes(key: &str) -> Vec<Cmd> {
         one("GET", &[key]),
         one("PTTL", &[key]),
         one("DEL", &[key]),
+        one("GET", &[canary]),
     ]
 }
 

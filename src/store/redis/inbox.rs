@@ -8,9 +8,9 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
-use super::super::handover::{Sender, TakenOver};
+use super::super::handover::{ACK_GRACE, Sender, TakenOver};
 use super::way::{Connection, Trouble};
-use super::{ACK_GRACE, Arrived, Core, Handed, Reply, Shared};
+use super::{Arrived, Core, Handed, Reply, Shared};
 use crate::metrics::Counter;
 
 /// How long one wait is, and how long after it the Redis is taken for gone.

@@ -47,11 +47,6 @@ impl Redis {
         }
     }
 
-    /// A file in its folder, for what is given to it by name.
-    pub(crate) fn file(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
-    }
-
     pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }

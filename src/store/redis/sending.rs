@@ -1,0 +1,180 @@
+//! Putting entries into the inboxes of others: requests, answers, withdrawals.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::Value;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tracing::debug;
+
+use super::super::handover::{ACK_GRACE, Ticket};
+use super::way::Trouble;
+use super::{Core, HandOverError, Handed, PUT, ReplicaId, Reply, Shared};
+use crate::metrics::Counter;
+
+/// Entries that an inbox holds; one more is refused.
+const MAX_INBOX: usize = 10_000;
+/// How long an inbox outlives the last entry that was put into it.
+const INBOX_LIFE: Duration = Duration::from_secs(60);
+/// How long a heartbeat may be missing, where the Redis itself may have lost it, before the replica is taken for gone.
+const ANNOUNCE: Duration = Duration::from_secs(6);
+/// When no heartbeat was missed for this long, one that is missing was not lost by the Redis.
+const STEADY: Duration = Duration::from_secs(20);
+/// How often it is asked for again meanwhile.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
+
+/// What became of an entry that was to be put into an inbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Put {
+    Done,
+    /// Its replica is not there.
+    Gone,
+    /// The inbox is full.
+    Full,
+    /// It was not put there in time. `sent` when it may still be.
+    Failed {
+        sent: bool,
+    },
+}
+
+impl Core {
+    pub(super) async fn hand_over(
+        self: &Arc<Self>,
+        owner: &ReplicaId,
+        request: &Handed,
+    ) -> Result<Reply, HandOverError> {
+        let began = Instant::now();
+        let mut ticket = self.desk.send(owner, request)?;
+        loop {
+            match self.put(owner, &ticket.entry, PUT).await {
+                Put::Done => break,
+                Put::Full => return Err(HandOverError::Full),
+                Put::Failed { sent } => {
+                    if sent {
+                        self.withdraw(owner, &ticket);
+                    }
+                    return Err(HandOverError::Unreachable);
+                }
+                Put::Gone if began.elapsed() >= ANNOUNCE || self.is_steady().await => {
+                    return Err(HandOverError::OwnerGone);
+                }
+                Put::Gone => sleep(ASK_AGAIN).await,
+            }
+        }
+        match timeout(request.hold + ACK_GRACE, &mut ticket.reply).await {
+            Ok(Ok(reply)) => Ok(reply),
+            _ => {
+                self.withdraw(owner, &ticket);
+                Err(HandOverError::NoAnswer)
+            }
+        }
+    }
+
+    /// Tells the owner to leave a request that nobody waits for any more.
+    fn withdraw(self: &Arc<Self>, owner: &ReplicaId, ticket: &Ticket) {
+        let Ok(permit) = Arc::clone(&self.aside).try_acquire_owned() else {
+            return;
+        };
+        let (core, owner, entry) = (Arc::clone(self), owner.clone(), ticket.withdrawal());
+        tokio::task::spawn(async move {
+            core.put(&owner, &entry, ACK_GRACE).await;
+            drop(permit);
+        });
+    }
+
+    /// Puts an entry into an inbox. When a connection fails meanwhile the next is used, if it comes in time: an entry that
+    /// is put twice is taken once.
+    pub(super) async fn put(&self, to: &ReplicaId, entry: &[u8], within: Duration) -> Put {
+        let deadline = Instant::now() + within;
+        let mut sent = false;
+        let put = self.put_until(deadline, to, entry, &mut sent);
+        let put = timeout_at(deadline, put).await.ok();
+        put.unwrap_or_else(|| {
+            self.look.notify_one();
+            Put::Failed { sent }
+        })
+    }
+
+    async fn put_until(
+        &self,
+        deadline: Instant,
+        to: &ReplicaId,
+        entry: &[u8],
+        sent: &mut bool,
+    ) -> Put {
+        let keys = self.keys_of(to);
+        let keys = [keys.heartbeat.as_str(), keys.inbox.as_str()];
+        let [most, life] = [MAX_INBOX.to_string(), INBOX_LIFE.as_millis().to_string()];
+        loop {
+            let mut shared = self.connected().await;
+            let until = self.state.theirs_at(deadline).unwrap_or(0).to_string();
+            let arguments = [entry, until.as_bytes(), most.as_bytes(), life.as_bytes()];
+            *sent = true;
+            match self
+                .put
+                .run(&mut shared.connection, &keys, &arguments)
+                .await
+            {
+                Ok(Value::Int(1)) => return Put::Done,
+                Ok(Value::Int(0)) => return Put::Gone,
+                Ok(Value::Int(-1)) => return Put::Full,
+                // Its clock is another than it was: a replica took over.
+                Ok(Value::Int(now)) => match u64::try_from(now) {
+                    Ok(now) => self.state.read_clock(now),
+                    Err(_) => return Put::Failed { sent: false },
+                },
+                Ok(_) => return Put::Failed { sent: true },
+                Err(error) => {
+                    self.failed(&shared, &error.into());
+                }
+            }
+        }
+    }
+
+    /// The connection that works, as soon as there is one.
+    pub(super) async fn connected(&self) -> Shared {
+        let mut shared = self.shared.subscribe();
+        loop {
+            if let Some(shared) = shared.borrow_and_update().clone() {
+                return shared;
+            }
+            if shared.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// A connection is not used again until the keeper has looked at it.
+    fn failed(&self, failed: &Shared, why: &Trouble) {
+        self.metrics.add(Counter::StoreErrors);
+        debug!("{}: {why}", self.way);
+        self.shared.send_if_modified(|shared| {
+            let same = shared
+                .as_ref()
+                .is_some_and(|now| now.number == failed.number);
+            if same {
+                *shared = None;
+            }
+            same
+        });
+        self.look.notify_one();
+    }
+
+    /// Whether a heartbeat that is missing is missing because its replica is gone: the Redis has kept ours all the time, and
+    /// still does. In a cluster ours may lie on another server, which says nothing.
+    async fn is_steady(&self) -> bool {
+        if self.way.is_cluster() {
+            return false;
+        }
+        let fresh = |heard: Option<Duration>| heard.is_some_and(|ago| ago < ASK_AGAIN);
+        if !fresh(self.state.heard().0) {
+            let mut shared = self.connected().await;
+            if self.beat(&mut shared.connection, false).await.is_err() {
+                self.look.notify_one();
+                return false;
+            }
+        }
+        let since = self.state.heard().1;
+        since.is_some_and(|since| since >= STEADY)
+    }
+}
