@@ -51,7 +51,10 @@ async function startNginx(alone, replicas) {
       '}\n',
   );
   const nginx = new Program('nginx', ['nginx', '-p', dir, '-e', 'stderr', '-c', `${dir}/nginx.conf`]);
-  const answers = () => fetch(`http://127.0.0.1:${ports.spread}/readyz`).then(({ ok }) => ok).catch(() => false);
+  const answers = () =>
+    fetch(`http://127.0.0.1:${ports.spread}/readyz`)
+      .then(({ ok }) => ok)
+      .catch(() => false);
   if (!(await until(10, answers))) throw new Error(`nginx does not answer: ${nginx.tail()}`);
   return Object.assign(nginx, { ports });
 }
@@ -107,10 +110,12 @@ async function main() {
   const figure = (name, what) => median(found[name].map(each => each[what]));
   const columns = { per_second: 0, p50_us: 0, p99_us: 0, cpu_us: 1, redis_us: 1 };
   console.log(`${cpus().length} cores; ${ROUNDS} rounds of ${WINDOW_MS} ms each, medians; times in µs\n`);
-  console.log('| posts | calls a second | p50 | p99 | ferries’ CPU per call | Redis’ CPU per hand-over |');
+  console.log('| posts | calls a second | p50 | p99 | CPU of the ferries per call | CPU of the Redis per hand-over |');
   console.log('| --- | --- | --- | --- | --- | --- |');
   for (const name of Object.keys(runs))
-    console.log(`| ${[name, ...Object.entries(columns).map(([what, digits]) => figure(name, what).toFixed(digits))].join(' | ')} |`);
+    console.log(
+      `| ${[name, ...Object.entries(columns).map(([what, digits]) => figure(name, what).toFixed(digits))].join(' | ')} |`,
+    );
   const ratio = (what, one, other) => `${(figure(one, what) / figure(other, what)).toFixed(2)} ×`;
   const added = (what, one, other) => `${(figure(one, what) - figure(other, what)).toFixed(0)} µs`;
   console.log(`
@@ -123,7 +128,8 @@ three in turn beside one alone: calls a second ${ratio('per_second', '60 at once
   const wrong = [];
   for (const [name, all] of Object.entries(found)) {
     const crosses = /another|turn/.test(name);
-    if (all.some(({ handed }) => handed > 0 !== crosses)) wrong.push(`${name}: hand-overs ${all.map(({ handed }) => handed)}`);
+    if (all.some(({ handed }) => handed > 0 !== crosses))
+      wrong.push(`${name}: hand-overs ${all.map(({ handed }) => handed)}`);
     if (all.some(({ http_per_call: http }) => http > 1.1)) wrong.push(`${name}: more than one call upstream per call`);
   }
   for (const ferry of [alone, ...replicas]) {

@@ -42,7 +42,7 @@ steps=(
     "admin        | line  | build       | tests/admin.sh"
     "rig          | cargo | test        | cd benches/rig && export CARGO_TARGET_DIR=../../target/benches && cargo fmt --check && cargo clippy --all-targets --locked -- -D warnings && cargo test --locked"
     "doc          | one   | test        | env RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --locked"
-    "benches      | one   | build rig   | benches/run.sh --smoke"
+    "benches      | one   | build rig   | benches/run.sh --smoke && benches/replicas.sh --smoke"
     # Thousands of sockets on clocks: it wants a core of its own.
     "limits       | line  | sdk test    | tests/limits.sh"
     # Computes on all cores; it comes when the others, which wait for clocks and peers, are over.

@@ -15,7 +15,10 @@ export class Affinity {
 
   // Where this request's cookie or session says; otherwise turns.
   home(req) {
-    const known = this.by === 'cookie' ? req.headers.cookie?.match(/(?:^|; )home=(\d+)/)?.[1] : this.homes.get(req.headers['mcp-session-id']);
+    const known =
+      this.by === 'cookie'
+        ? req.headers.cookie?.match(/(?:^|; )home=(\d+)/)?.[1]
+        : this.homes.get(req.headers['mcp-session-id']);
     if (known !== undefined) return Number(known);
     if (req.headers['mcp-session-id'] !== undefined) this.strays++;
     return undefined;

@@ -34,10 +34,17 @@ async function watched(fleet, run) {
   const begun = Date.now();
   await run();
   const after = await fleet.redis.info('commandstats');
-  const calls = name => Number(/calls=(\d+)/.exec(after[`cmdstat_${name}`])?.[1] ?? 0) - Number(/calls=(\d+)/.exec(before[`cmdstat_${name}`])?.[1] ?? 0);
+  const calls = name =>
+    Number(/calls=(\d+)/.exec(after[`cmdstat_${name}`])?.[1] ?? 0) -
+    Number(/calls=(\d+)/.exec(before[`cmdstat_${name}`])?.[1] ?? 0);
   monitor.stop();
   const asked = sort(monitor.lines);
-  return { asked, entries: calls('xadd'), evaluated: calls('evalsha') + calls('eval'), seconds: (Date.now() - begun) / 1000 };
+  return {
+    asked,
+    entries: calls('xadd'),
+    evaluated: calls('evalsha') + calls('eval'),
+    seconds: (Date.now() - begun) / 1000,
+  };
 }
 
 export async function counts(lane, work) {
@@ -84,7 +91,12 @@ export async function counts(lane, work) {
     burst.asked.scripts === 2 * AT_ONCE && burst.asked.reads <= 2 * AT_ONCE + beats(burst),
     tell(burst),
   );
-  check('the statistics say the same as the monitor', burst.evaluated === burst.asked.scripts + burst.asked.heartbeats && remote.evaluated === remote.asked.scripts + remote.asked.heartbeats, `${burst.evaluated} and ${remote.evaluated}`);
+  check(
+    'the statistics say the same as the monitor',
+    burst.evaluated === burst.asked.scripts + burst.asked.heartbeats &&
+      remote.evaluated === remote.asked.scripts + remote.asked.heartbeats,
+    `${burst.evaluated} and ${remote.evaluated}`,
+  );
   // What a replica counts of itself is what was seen.
   const [a, b] = await Promise.all([fleet.a.metrics(), fleet.b.metrics()]);
   check(
@@ -94,5 +106,9 @@ export async function counts(lane, work) {
   );
   client.socket.destroy();
   const how = await fleet.stop();
-  check('the ferries end with 0', how.every(code => code === 0), `${how}`);
+  check(
+    'the ferries end with 0',
+    how.every(code => code === 0),
+    `${how}`,
+  );
 }

@@ -4,76 +4,13 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { pause } from '../soak/random.mjs';
 import { check, until } from '../soak/report.mjs';
-import { Fleet, isReady, keysOf } from './fleet.mjs';
-import { WITHDRAWAL, found } from './gate.mjs';
+import { isReady, keysOf } from './fleet.mjs';
+import { WITHDRAWAL } from './gate.mjs';
+import { Stage, TOKEN, changed } from './hand.mjs';
 import { call, open, within } from './wire.mjs';
-
-const TOKEN = `canary-token-${randomUUID()}`;
-const BEARER = `Bearer ${TOKEN}`;
 
 // Longer than any message may be on its way.
 const KEPT_BACK_MS = 61_000;
-
-class Stage {
-  static async start(lane, work) {
-    const stage = new Stage();
-    const fleet = await (await Fleet.start(lane, work, ['a', 'b', 'c'])).warm();
-    Object.assign(stage, { lane, fleet, redis: fleet.redis });
-    stage.victim = await open(fleet.a.port, `Authorization: ${BEARER}\r\n`);
-    stage.bystander = await open(fleet.c.port);
-    stage.heard = 0;
-    const { message } = stage.bystander;
-    stage.bystander.message = it => (stage.heard++, message.call(stage.bystander, it));
-    return stage;
-  }
-
-  // A call of the victim's, taken by b and handed to a.
-  call = () => call(this.victim, this.fleet.b.port, { headers: { authorization: BEARER } });
-  executed = ({ nonce }) => readFileSync(this.lane.log, 'utf8').split(nonce).length - 1;
-  add = (name, entry) => this.redis.ask('XADD', keysOf(name).inbox, '*', 'e', entry);
-
-  async entries(name) {
-    const all = await this.redis.ask('XRANGE', keysOf(name).inbox, '-', '+');
-    return all.map(([id, [, entry]]) => ({ id: `${id}`, entry: Buffer.from(entry) }));
-  }
-
-  // Keeps from `ferry` what is put into its inbox while `act` runs, until there are `count` entries, and takes it out. It
-  // reads its inbox again with `letGo`; what it had been told before is lost.
-  async seize(ferry, act, count = 1) {
-    const hold = ferry.gate.hold('answers', found);
-    const made = act();
-    const inTime = await within(10_000, hold.caught.then(() => true), false);
-    let taken = [];
-    await until(5, async () => (taken = await this.entries(ferry.id)).length >= count);
-    if (!inTime || taken.length !== count) throw new Error(`${taken.length} entries seized instead of ${count}`);
-    await this.redis.ask('XDEL', keysOf(ferry.id).inbox, ...taken.map(({ id }) => id));
-    return { made, entries: taken.map(({ entry }) => entry), letGo: () => ferry.gate.cut() };
-  }
-
-  // How much these counters of what was found in an inbox grow while `act` runs, once they have grown by `enough`.
-  async gained(ferry, outcomes, enough, act) {
-    const total = async () => {
-      const metrics = await ferry.metrics();
-      return outcomes.reduce((sum, outcome) => sum + metrics.taken(outcome), 0);
-    };
-    const before = await total();
-    await act();
-    let gain = 0;
-    await until(10, async () => (gain = (await total()) - before) >= enough);
-    return gain;
-  }
-}
-
-// Every byte changed, every kind of cut, and something added.
-const changed = entry => [
-  ...Array.from(entry, (byte, at) => {
-    const copy = Buffer.from(entry);
-    copy[at] = byte ^ (1 << at % 8);
-    return copy;
-  }),
-  ...[0, 1, 2, 10, 30, entry.length - 1].map(length => entry.subarray(0, length)),
-  Buffer.concat([entry, Buffer.from('x')]),
-];
 
 async function repeated(stage) {
   const { a, b, c } = stage.fleet;
@@ -86,7 +23,11 @@ async function repeated(stage) {
     check('an entry that lies there three times is taken', status === 202 && (await made.outcome) === 'result', status);
     for (let n = 0; n < 3; n++) await stage.add('a', entry);
   });
-  check('and executed once; the copies are seen to be copies', stage.executed(made) === 1 && again === 5, `${stage.executed(made)} times; ${again} refused`);
+  check(
+    'and executed once; the copies are seen to be copies',
+    stage.executed(made) === 1 && again === 5,
+    `${stage.executed(made)} times; ${again} refused`,
+  );
   const foreign = await stage.gained(c, ['unopened'], 2, async () => {
     await stage.add('c', entry);
     await stage.add('c', entry);
@@ -105,9 +46,17 @@ async function altered(stage) {
     await Promise.all(all.map(entry => stage.add('a', entry)));
     letGo();
   });
-  check('each byte of an entry changed, and each cut: all are refused', refused === all.length, `${refused} of ${all.length}`);
+  check(
+    'each byte of an entry changed, and each cut: all are refused',
+    refused === all.length,
+    `${refused} of ${all.length}`,
+  );
   const answer = await made.posted;
-  check('the poster is told 503, and it was not executed', answer.status === 503 && stage.executed(made) === 0, `${answer.status} after ${(answer.ms / 1000).toFixed(1)} s`);
+  check(
+    'the poster is told 503, and it was not executed',
+    answer.status === 503 && stage.executed(made) === 0,
+    `${answer.status} after ${(answer.ms / 1000).toFixed(1)} s`,
+  );
   // Its poster gave it up 5 s ago, and says so to the owner at about this time.
   await until(5, async () => (await a.metrics()).taken('withdrawn') === 1);
   const back = await stage.gained(a, ['repeated'], 1, () => stage.add('a', entries[0]));
@@ -144,7 +93,11 @@ async function reordered(stage) {
   const statuses = await Promise.all(made.map(async each => (await each.posted).status));
   const outcomes = await Promise.all(made.map(each => within(5000, each.outcome, 'nothing')));
   const once = made.every(each => stage.executed(each) === 1);
-  check(`${count} entries turned around, each twice: each executed once, and its own answer`, statuses.every(status => status === 202) && outcomes.every(it => it === 'result') && once, `${statuses}; ${outcomes}`);
+  check(
+    `${count} entries turned around, each twice: each executed once, and its own answer`,
+    statuses.every(status => status === 202) && outcomes.every(it => it === 'result') && once,
+    `${statuses}; ${outcomes}`,
+  );
 }
 
 async function acknowledged(stage) {
@@ -157,7 +110,11 @@ async function acknowledged(stage) {
     first.letGo();
   });
   const still = await within(0, first.made.posted, undefined);
-  check('no changed acknowledgement is believed', refused === all.length && still === undefined, `${refused} of ${all.length} refused`);
+  check(
+    'no changed acknowledgement is believed',
+    refused === all.length && still === undefined,
+    `${refused} of ${all.length} refused`,
+  );
   const unasked = await stage.gained(b, ['unasked'], 1, async () => {
     await stage.add('b', answer);
     await stage.add('b', answer);
@@ -175,10 +132,16 @@ async function acknowledged(stage) {
   const asThis = Buffer.from(answer);
   next.entries[0].copy(asThis, number, number, number + 8);
   const forged = [answer, asThis, ...renumbered];
-  const gain = await stage.gained(b, ['unasked', 'unopened'], forged.length, () => Promise.all(forged.map(entry => stage.add('b', entry))));
+  const gain = await stage.gained(b, ['unasked', 'unopened'], forged.length, () =>
+    Promise.all(forged.map(entry => stage.add('b', entry))),
+  );
   next.letGo();
   const told = await next.made.posted;
-  check('and none stands for a request that its owner never saw', told.status === 503 && gain === forged.length && stage.executed(next.made) === 0, `${told.status}; ${gain} refused`);
+  check(
+    'and none stands for a request that its owner never saw',
+    told.status === 503 && gain === forged.length && stage.executed(next.made) === 0,
+    `${told.status}; ${gain} refused`,
+  );
 }
 
 // To the same name in another process: what was executed there is not executed here.
@@ -188,16 +151,23 @@ async function outlived(stage, entry) {
   await fleet.a.end('SIGTERM', 20);
   fleet.ferries[0] = fleet.a = await fleet.startFerry('a', fleet.a.gate);
   const before = log();
-  const taken = await stage.gained(fleet.a, ['request', 'late', 'unopened', 'repeated', 'malformed'], 1, () => stage.add('a', entry));
+  const taken = await stage.gained(fleet.a, ['request', 'late', 'unopened', 'repeated', 'malformed'], 1, () =>
+    stage.add('a', entry),
+  );
   await pause(500);
-  check('an entry kept for the successor of the same name does nothing', taken === 1 && log() === before, `${taken} refused or unknown`);
+  check(
+    'an entry kept for the successor of the same name does nothing',
+    taken === 1 && log() === before,
+    `${taken} refused or unknown`,
+  );
 }
 
 async function nonsense(stage) {
   const { redis, fleet } = stage;
   const { inbox, heartbeat } = keysOf('a');
   const client = await open(fleet.a.port);
-  const both = async () => [await call(client, fleet.a.port).posted, await call(client, fleet.b.port).posted].map(({ status }) => status);
+  const both = async () =>
+    [await call(client, fleet.a.port).posted, await call(client, fleet.b.port).posted].map(({ status }) => status);
   await redis.ask('XADD', inbox, '*', 'f', 'x');
   await redis.ask('XADD', inbox, '*', 'e', 'x', 'e', 'y');
   for (const size of [1, 26, 100, 1 << 20]) await stage.add('a', randomBytes(size));
@@ -207,13 +177,19 @@ async function nonsense(stage) {
   const [own] = await both();
   await redis.ask('DEL', inbox);
   check('an inbox that is none harms nothing on its owner', own === 202, own);
-  check('and posts cross again when it is gone', (await until(10, async () => `${await both()}` === '202,202')) && (await isReady(fleet.a)));
+  check(
+    'and posts cross again when it is gone',
+    (await until(10, async () => `${await both()}` === '202,202')) && (await isReady(fleet.a)),
+  );
   await redis.ask('SET', heartbeat, 'somebody else', 'PX', '60000');
   await pause(6000);
   const [mine] = await both();
   await redis.ask('DEL', heartbeat);
   check('another heartbeat under its name harms nothing on the owner', mine === 202, mine);
-  check('and posts cross again when that is gone', (await until(15, async () => `${await both()}` === '202,202')) && (await isReady(fleet.a)));
+  check(
+    'and posts cross again when that is gone',
+    (await until(15, async () => `${await both()}` === '202,202')) && (await isReady(fleet.a)),
+  );
   client.socket.destroy();
 }
 
@@ -237,7 +213,11 @@ async function read(stage, monitor) {
   for (const [what, secret] of Object.entries(secrets))
     check(`no ${what} in any key, value or command`, !forms(secret).some(form => seen.includes(form)));
   const scripts = monitor.lines.filter(line => /evalsha/i.test(line)).length;
-  check('the reader did read', scripts > 20 && dumps.length >= 8 && seen.includes(stage.proof), `${monitor.lines.length} lines, ${scripts} scripts, ${dumps.length / 2} keys`);
+  check(
+    'the reader did read',
+    scripts > 20 && dumps.length >= 8 && seen.includes(stage.proof),
+    `${monitor.lines.length} lines, ${scripts} scripts, ${dumps.length / 2} keys`,
+  );
 }
 
 async function direct(lane, work) {
@@ -257,7 +237,11 @@ async function direct(lane, work) {
   await nonsense(stage);
   for (const client of [stage.victim, stage.bystander]) client.socket.destroy();
   const how = await fleet.stop();
-  check('the ferries end with 0', how.every(code => code === 0), `${how}`);
+  check(
+    'the ferries end with 0',
+    how.every(code => code === 0),
+    `${how}`,
+  );
 }
 
 export async function evil(lane, work) {

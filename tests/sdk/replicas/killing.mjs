@@ -97,13 +97,19 @@ async function run(lane, work, cell) {
   const { gate, way, match } = MOMENTS[cell.at];
   const hold = fleet[gate].gate.hold(way, match);
   const made = call(client, fleet.b.port);
-  const caught = await within(5000, hold.caught.then(() => true), false);
+  const caught = await within(
+    5000,
+    hold.caught.then(() => true),
+    false,
+  );
   const harmed = harm(fleet, cell, hold);
   const { answer, stream } = await outcome(made, cell);
   await harmed;
   const [well, how] = await goesOn(fleet, client, cell);
   // What came late would have come by now.
-  const executed = readFileSync(lane.log, 'utf8').split('\n').filter(line => line === made.nonce).length;
+  const executed = readFileSync(lane.log, 'utf8')
+    .split('\n')
+    .filter(line => line === made.nonce).length;
   const retry = answer.status !== 503 || answer.headers['retry-after'] !== undefined;
   const [least, most] = cell.executed;
   const good =
@@ -129,7 +135,7 @@ async function run(lane, work, cell) {
 export async function killing(lane, work) {
   const cells = CELLS.map((cell, n) => ({ ...cell, n }));
   const worker = async () => {
-    for (let cell; (cell = cells.shift()); )
+    for (let cell; (cell = cells.shift());)
       await run(lane, `${work}/${cell.n}`, cell).catch(error => check(nameOf(cell), false, error.stack));
   };
   await Promise.all(Array.from({ length: AT_ONCE }, worker));

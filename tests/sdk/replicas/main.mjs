@@ -40,7 +40,7 @@ async function run(name) {
 async function runAll(names) {
   const sum = { passed: 0, failed: 0 };
   const next = async () => {
-    for (let name; (name = names.shift()); ) {
+    for (let name; (name = names.shift());) {
       const lines = [];
       const part = new Program(name, ['node', self, name], { onLine: line => lines.push(line) });
       const how = await part.exit;

@@ -25,7 +25,11 @@ class Stage {
     for (let n = 0; n < count; n++) {
       const made = call(this.client, port);
       const answer = await made.posted;
-      all.push({ ...answer, made, ended: answer.status === 202 ? await within(5000, made.outcome, 'nothing') : undefined });
+      all.push({
+        ...answer,
+        made,
+        ended: answer.status === 202 ? await within(5000, made.outcome, 'nothing') : undefined,
+      });
     }
     return all;
   }
@@ -45,23 +49,37 @@ class Stage {
     const all = await this.remote(4);
     const slowest = Math.max(...all.map(({ ms }) => ms));
     const refused = all.every(({ status, headers }) => status === 503 && headers['retry-after'] === '1');
-    this.check('posts to another get 503 with Retry-After, soon', refused && slowest < 2000, `${all.map(({ status }) => status)}, slowest ${slowest.toFixed(0)} ms`);
+    this.check(
+      'posts to another get 503 with Retry-After, soon',
+      refused && slowest < 2000,
+      `${all.map(({ status }) => status)}, slowest ${slowest.toFixed(0)} ms`,
+    );
     return all.map(({ made }) => made);
   }
 
   async isWhole(refused = []) {
     const begun = Date.now();
     const back = await until(20, async () => isServed(await this.remote(1)));
-    const good = back && isServed(await this.remote()) && (await isReady(this.fleet.a)) && (await isReady(this.fleet.b));
-    this.check('afterwards posts cross again, on the same stream', good, `after ${((Date.now() - begun) / 1000).toFixed(1)} s`);
+    const good =
+      back && isServed(await this.remote()) && (await isReady(this.fleet.a)) && (await isReady(this.fleet.b));
+    this.check(
+      'afterwards posts cross again, on the same stream',
+      good,
+      `after ${((Date.now() - begun) / 1000).toFixed(1)} s`,
+    );
     const wrong = refused.filter(this.executed);
-    if (refused.length) this.check('what was refused was never executed', wrong.length === 0, `${wrong.length} of ${refused.length}`);
+    if (refused.length)
+      this.check('what was refused was never executed', wrong.length === 0, `${wrong.length} of ${refused.length}`);
   }
 
   async end() {
     this.client.socket.destroy();
     const how = await this.fleet.stop();
-    this.check('the ferries end with 0', how.every(code => code === 0), `${how}`);
+    this.check(
+      'the ferries end with 0',
+      how.every(code => code === 0),
+      `${how}`,
+    );
   }
 }
 
@@ -82,7 +100,11 @@ async function restarted(stage) {
 async function emptied(stage) {
   await stage.fleet.redis.ask('FLUSHALL');
   const [first] = await stage.remote(1);
-  stage.check('the next post waits for its owner to announce itself', isServed([first]), `${first.status} after ${first.ms.toFixed(0)} ms`);
+  stage.check(
+    'the next post waits for its owner to announce itself',
+    isServed([first]),
+    `${first.status} after ${first.ms.toFixed(0)} ms`,
+  );
   await stage.isWhole();
 }
 
@@ -100,7 +122,11 @@ async function slow(stage) {
   a.gate.latency = b.gate.latency = 40;
   const all = await stage.remote();
   const fastest = Math.min(...all.map(({ ms }) => ms));
-  stage.check('with 80 ms of round trip posts cross, in two of them', isServed(all) && fastest >= 160, `${all.map(({ status, ended }) => [status, ended])}; fastest ${fastest.toFixed(0)} ms`);
+  stage.check(
+    'with 80 ms of round trip posts cross, in two of them',
+    isServed(all) && fastest >= 160,
+    `${all.map(({ status, ended }) => [status, ended])}; fastest ${fastest.toFixed(0)} ms`,
+  );
   await stage.localGoesOn();
   a.gate.latency = b.gate.latency = 0;
   await stage.isWhole();

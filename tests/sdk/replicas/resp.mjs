@@ -52,7 +52,7 @@ export class Splitter {
 
   feed(chunk) {
     this.rest = this.rest.length ? Buffer.concat([this.rest, chunk]) : chunk;
-    for (let found; this.rest.length && (found = parse(this.rest)); ) {
+    for (let found; this.rest.length && (found = parse(this.rest));) {
       const raw = this.rest.subarray(0, found.end);
       this.rest = this.rest.subarray(found.end);
       this.take(found.value, raw);

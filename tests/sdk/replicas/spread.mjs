@@ -42,17 +42,30 @@ export async function spread(lane, work) {
     await until(20, () => ledger.opened >= wanted);
   }
   const all = ledger.opened >= COUNT;
-  check(`${COUNT} clients are connected`, all, `${ledger.opened} connections opened, not opened: ${shown(ledger.notOpened)}`);
+  check(
+    `${COUNT} clients are connected`,
+    all,
+    `${ledger.opened} connections opened, not opened: ${shown(ledger.notOpened)}`,
+  );
   await until(60, () => (ledger.counts.result ?? 0) >= CALLS);
   for (const worker of workers) worker.tell({ rest: true });
   const quiet = await until(60, () => workers.every(worker => worker.rested) && !ledger.pending().length);
   const { counts, calls } = ledger;
   console.log(`outcomes of ${calls.size} calls: ${shown(counts)}; errors, reason/executed: ${shown(ledger.reasons)}`);
   const good = (counts.result ?? 0) + (counts.cancelled ?? 0);
-  check('every call had exactly one outcome, its own', quiet && !ledger.faults.length, `${ledger.faults.length} faults`);
+  check(
+    'every call had exactly one outcome, its own',
+    quiet && !ledger.faults.length,
+    `${ledger.faults.length} faults`,
+  );
   for (const { client, tool, outcome, detail } of calls.values())
-    if (outcome !== 'result' && outcome !== 'cancelled') console.log(`   ${client}, ${tool}: ${outcome} ${detail ?? ''}`);
-  check('each is its result, or was cancelled', good === calls.size && counts.result >= CALLS, `${calls.size - good} others`);
+    if (outcome !== 'result' && outcome !== 'cancelled')
+      console.log(`   ${client}, ${tool}: ${outcome} ${detail ?? ''}`);
+  check(
+    'each is its result, or was cancelled',
+    good === calls.size && counts.result >= CALLS,
+    `${calls.size - good} others`,
+  );
   const found = ledger.audit([lane.log]);
   check('no call was executed twice', found.twice === 0, `${found.twice} of ${found.executions}`);
   check('nothing was answered or executed out of nothing', found.resultWithout + found.unknown === 0);
@@ -66,7 +79,11 @@ export async function spread(lane, work) {
       if (outcome && value) refused[outcome] = (refused[outcome] ?? 0) + value;
     }
   const posts = sum(each => each.values.get('mcp_ferry_posts_total') ?? 0);
-  check('every hand-over was answered by the owner', !Object.keys(refused).length && remote > 0, `${remote} answered; not: ${shown(refused)}`);
+  check(
+    'every hand-over was answered by the owner',
+    !Object.keys(refused).length && remote > 0,
+    `${remote} answered; not: ${shown(refused)}`,
+  );
   const share = remote / posts;
   check(
     'two posts of three were taken by another replica than the one with the stream',
@@ -78,5 +95,9 @@ export async function spread(lane, work) {
   check('no session is left upstream', gone, `${await lane.sessions()}`);
   await nginx.stop();
   const how = await fleet.stop();
-  check('the ferries end with 0', how.every(code => code === 0), `${how}`);
+  check(
+    'the ferries end with 0',
+    how.every(code => code === 0),
+    `${how}`,
+  );
 }
