@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 exec </dev/null
 . tests/lib.sh
 
-need nginx nginx python3 python3
+need nginx nginx python3 python3 openssl openssl redis-server redis-server
 python3 -c 'import venv, ensurepip' 2>/dev/null || apt_install python3-venv
 
 # The schemas of Compose and Kubernetes come inside these packages, so checking needs no network.

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.parse
 
 import yaml
 
@@ -24,6 +25,7 @@ from peers import INITIALIZE, PATIENCE_S, LegacyClient, post, run_checks, upstre
 FERRY = str(pathlib.Path(sys.argv[1]).resolve())
 TOP = pathlib.Path(__file__).resolve().parents[2]
 RECIPES = TOP / "fixtures" / "recipes"
+REPLICAS = RECIPES / "replicas"
 TOOLS = pathlib.Path(sys.executable).parent
 HOST = "mcp.example.com"
 
@@ -37,8 +39,9 @@ def run(*command, **options):
 # --- Compose and Kubernetes ---
 
 
-def compose_file_is_valid():
-    run(TOOLS / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", RECIPES / "compose.yaml")
+def compose_files_are_valid():
+    files = [RECIPES / "compose.yaml", REPLICAS / "compose.yaml"]
+    run(TOOLS / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", *files)
 
 
 def kubernetes_file_is_valid():
@@ -49,7 +52,8 @@ def compose_server_is_the_tested_version():
     pinned = json.loads((TOP / "tests/sdk/package.json").read_text())
     pinned = pinned.get("dependencies", {}) | pinned.get("devDependencies", {})
     name = "@modelcontextprotocol/server-everything"
-    assert f"{name}@{pinned[name]} " in (RECIPES / "compose.yaml").read_text(), pinned[name]
+    for file in [RECIPES / "compose.yaml", REPLICAS / "compose.yaml"]:
+        assert f"{name}@{pinned[name]} " in file.read_text(), pinned[name]
 
 
 def ferry_settings(recipe):
@@ -62,10 +66,14 @@ def ferry_settings(recipe):
     return {entry["name"]: entry["value"] for entry in ferry["env"]}
 
 
-def settings_exist_and_are_accepted(recipe):
-    settings = ferry_settings(recipe)
+def settings_exist(settings):
     known = set(re.findall(r"MCP_FERRY_[A-Z_]+", run(FERRY, "--help")))
     assert set(settings) <= known, f"unknown: {set(settings) - known}"
+
+
+def settings_exist_and_are_accepted(recipe):
+    settings = ferry_settings(recipe)
+    settings_exist(settings)
     with ferry(**settings):
         pass
 
@@ -122,17 +130,14 @@ def ferry(*arguments, **env):
 
 
 @contextlib.contextmanager
-def nginx(ferry_port):
-    """nginx with the recipe, its two addresses exchanged for free ones; yields its port."""
+def nginx(*exchanged, recipe=RECIPES / "nginx.conf", listens="listen 80;"):
+    """nginx with a recipe, its addresses exchanged for others, each `(old, new)`; yields its port."""
     port = free_port()
     with tempfile.TemporaryDirectory() as name:
         path = pathlib.Path(name)
         path.chmod(0o755)
-        text = (RECIPES / "nginx.conf").read_text()
-        for old, new in [
-            ("server 127.0.0.1:8080;", f"server 127.0.0.1:{ferry_port};"),
-            ("listen 80;", f"listen 127.0.0.1:{port};"),
-        ]:
+        text = recipe.read_text()
+        for old, new in [*exchanged, (listens, f"listen 127.0.0.1:{port};")]:
             assert text.count(old) == 1, old
             text = text.replace(old, new)
         main_file = wrap(path, text)
@@ -179,7 +184,8 @@ def flags_for(location):
 
 
 def serves_under(prefix, flags):
-    with upstream() as url, ferry("--upstream", url, *flags) as port, nginx(port) as front:
+    at = lambda port: ("server 127.0.0.1:8080;", f"server 127.0.0.1:{port};")
+    with upstream() as url, ferry("--upstream", url, *flags) as port, nginx(at(port)) as front:
         client = LegacyClient(front, f"{prefix}/sse", HOST)
         try:
             path = client.endpoint.split("?")[0]
@@ -209,11 +215,67 @@ def nginx_cutting_the_prefix_without_trust():
     serves_under("/cut", flags)
 
 
+# --- several replicas ---
+
+
+@contextlib.contextmanager
+def redis():
+    port = free_port()
+    command = ["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--save", ""]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            with contextlib.suppress(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S).close()
+                break
+            assert process.poll() is None and time.monotonic() < deadline, "redis-server does not listen"
+            time.sleep(0.02)
+        yield port
+    finally:
+        stop(process)
+
+
+def replicas_serve_as_composed():
+    """The settings of compose.yaml and nginx.conf, on one machine: each POST goes to the next replica."""
+    composed = yaml.safe_load((REPLICAS / "compose.yaml").read_text())
+    services = composed["services"]
+    settings = services["ferry-1"]["environment"]
+    assert settings == services["ferry-2"]["environment"]
+    settings_exist(settings)
+    assert urllib.parse.urlsplit(settings["MCP_FERRY_STORE"]).hostname in services
+    assert urllib.parse.urlsplit(settings["MCP_FERRY_UPSTREAM"]).hostname in services
+    [secret] = composed["secrets"]
+    assert settings["MCP_FERRY_KEY_FILE"] == f"/run/secrets/{secret}"
+    assert f"./{secret}" == composed["secrets"][secret]["file"]
+    with contextlib.ExitStack() as stack:
+        key = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory())) / secret
+        key.write_text(run("openssl", "rand", "-base64", "32"))
+        key.chmod(0o400)
+        store = f"redis://127.0.0.1:{stack.enter_context(redis())}"
+        own = {"MCP_FERRY_STORE": store, "MCP_FERRY_KEY_FILE": str(key)}
+        own["MCP_FERRY_UPSTREAM"] = stack.enter_context(upstream())
+        ports = [stack.enter_context(ferry(**{**settings, **own})) for _ in range(2)]
+        places = [(f"server ferry-{n}:8080;", f"server 127.0.0.1:{port};") for n, port in enumerate(ports, 1)]
+        recipe = REPLICAS / "nginx.conf"
+        front = stack.enter_context(nginx(*places, recipe=recipe, listens="listen 8080;"))
+        client = LegacyClient(front, "/sse", "localhost")
+        try:
+            assert client.initialize()["result"]["serverInfo"]["name"] == "smallest-upstream"
+            for number in range(10, 20):
+                ping = {"jsonrpc": "2.0", "id": number, "method": "ping"}
+                status, body = post(front, client.endpoint, ping, client.headers)
+                assert status == 202, (status, body)
+                assert json.loads(client.event("message"))["id"] == number
+        finally:
+            client.close()
+
+
 if __name__ == "__main__":
     sys.exit(
         run_checks(
             [
-                compose_file_is_valid,
+                compose_files_are_valid,
                 compose_server_is_the_tested_version,
                 compose_settings_are_accepted,
                 kubernetes_file_is_valid,
@@ -222,6 +284,7 @@ if __name__ == "__main__":
                 nginx_keeping_the_prefix,
                 nginx_cutting_the_prefix,
                 nginx_cutting_the_prefix_without_trust,
+                replicas_serve_as_composed,
             ]
         )
     )

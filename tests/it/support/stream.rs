@@ -103,7 +103,12 @@ impl Stream {
         self.event_id = id;
         let data = data.strip_prefix("data: ").expect("a data line").to_owned();
         match event {
-            "event: endpoint" => Some(Item::Endpoint(data)),
+            "event: endpoint" => {
+                // An id that is not 64 digits is a sealed one, and where there are keys there are event ids.
+                let id = data.split_once("sessionId=").map(|(_, id)| id.len());
+                self.takes_ids |= id.is_some_and(|length| length != 64);
+                Some(Item::Endpoint(data))
+            }
             "event: message" => Some(Item::Message(data)),
             _ => panic!("an event of another kind: {text:?}"),
         }

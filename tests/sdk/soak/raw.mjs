@@ -4,17 +4,18 @@ import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
 
-const request = (method, path, body) =>
-  `${method} ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream, application/json\r\n` +
+// `more` is whole header lines.
+const request = (method, path, body, more = '') =>
+  `${method} ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream, application/json\r\n${more}` +
   (body === undefined
     ? '\r\n'
     : `Content-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`);
 
 // One POST on a socket of its own; the status, or 0 when the socket ended without one.
-function post(port, path, message) {
+function post(port, path, message, more) {
   return new Promise(resolve => {
     let answer = '';
-    const socket = connect(port, '127.0.0.1', () => socket.write(request('POST', path, JSON.stringify(message))));
+    const socket = connect(port, '127.0.0.1', () => socket.write(request('POST', path, JSON.stringify(message), more)));
     socket.setTimeout(30_000, () => socket.destroy());
     socket.setEncoding('latin1').on('data', chunk => (answer += chunk));
     socket.on('error', () => {});
@@ -28,10 +29,10 @@ export class RawClient {
   ended = undefined; // 'clean', 'cut' or 'reset' once the stream is over
   id = 1;
 
-  static async open(port, { capabilities = {} } = {}) {
+  static async open(port, { capabilities = {}, headers = '' } = {}) {
     const client = new RawClient();
-    client.port = port;
-    client.socket = connect(port, '127.0.0.1', () => client.socket.write(request('GET', '/sse')));
+    Object.assign(client, { port, headers });
+    client.socket = connect(port, '127.0.0.1', () => client.socket.write(request('GET', '/sse', undefined, headers)));
     client.over = new Promise(resolve => (client.finish = resolve));
     client.endpoint = new Promise((resolve, reject) => ((client.gotEndpoint = resolve), (client.noEndpoint = reject)));
     client.endpoint.catch(() => {});
@@ -42,9 +43,11 @@ export class RawClient {
     client.path = await client.endpoint;
     const params = { protocolVersion: '2024-11-05', capabilities, clientInfo: { name: 'raw', version: '1' } };
     await client.ask('initialize', params);
-    await post(port, client.path, { jsonrpc: '2.0', method: 'notifications/initialized' });
+    await client.post({ jsonrpc: '2.0', method: 'notifications/initialized' });
     return client;
   }
+
+  post = message => post(this.port, this.path, message, this.headers);
 
   close(how) {
     if (this.ended) return;
@@ -73,7 +76,7 @@ export class RawClient {
     if (message.method !== undefined && message.id !== undefined) {
       const text = message.params?.messages?.[0]?.content?.text;
       const result = { role: 'assistant', model: 'raw', content: { type: 'text', text: `sampled ${text}` } };
-      return void post(this.port, this.path, { jsonrpc: '2.0', id: message.id, result });
+      return void this.post({ jsonrpc: '2.0', id: message.id, result });
     }
     const resolve = this.waiting.get(message.id);
     if (!resolve) return void (message.id !== undefined && (this.stray = message.id));
@@ -84,7 +87,7 @@ export class RawClient {
   async ask(method, params) {
     const id = this.id++;
     const answered = new Promise(resolve => this.waiting.set(id, resolve));
-    const status = await post(this.port, this.path, { jsonrpc: '2.0', id, method, params });
+    const status = await this.post({ jsonrpc: '2.0', id, method, params });
     if (status !== 202 && this.waiting.delete(id)) return { outcome: 'post-failed', status };
     return answered;
   }
