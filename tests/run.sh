@@ -47,7 +47,7 @@ steps=(
     # Thousands of sockets on clocks: it wants a core of its own.
     "limits       | line  | sdk test    | tests/limits.sh"
     # Computes on all cores; it comes when the others, which wait for clocks and peers, are over.
-    "simulation   | cargo | sdk conformance soak drain replicas limits vanish recipes browser admin benches doc | cd tests/simulation/fast && SIMULATION=100000 CARGO_TARGET_DIR=../../../target/simulation cargo test --locked -- --nocapture"
+    "simulation   | cargo | sdk conformance soak drain replicas carried limits vanish recipes browser admin benches doc | cd tests/simulation/fast && SIMULATION=100000 CARGO_TARGET_DIR=../../../target/simulation cargo test --locked -- --nocapture"
 )
 # So many steps at once; most of them wait more than they compute.
 jobs=5
