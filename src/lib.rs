@@ -142,7 +142,7 @@
 //! | connections made only to learn whether the upstream is there | one in 5 s, closed again at once |
 //! | series of metrics | the closed sets in [`metrics::labels`] |
 //! | idle connections to the upstream | 1,024, for 4 s |
-//! | repetitions | a fifth of all exchanges and 100 more; 5 failed attempts to connect within 10 s stop further ones for a second |
+//! | repetitions | a fifth of all exchanges and 100 more; 5 failed attempts to connect within 10 s stop further ones for half a second |
 //! | what waits for the terminal or the tap's file | 256 changes each, then they lag like any watcher; [`tap::file::BUFFER`] and one record |
 //! | a recording that is replayed | 64 MiB a line; its requests and their outcomes are in memory |
 //! | events that wait for the tap's recorder | [`tap::MAX_QUEUED`] with [`tap::MAX_QUEUED_BYTES`] of texts and headers; more are dropped and counted. Where only people look, [`tap::PACE`] a second are taken |

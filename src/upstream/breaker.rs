@@ -15,8 +15,9 @@ use tokio::time::Instant;
 const FAILURES: usize = 5;
 /// The time in which they count.
 const WITHIN: Duration = Duration::from_secs(10);
-/// How long it stays open before a probe.
-const OPEN: Duration = Duration::from_secs(1);
+/// How long it stays open before a probe: less than the pause between the later attempts of one request, so that it
+/// never takes the last of them from a request that waits for an upstream to come back.
+const OPEN: Duration = Duration::from_millis(500);
 /// How long a probe may take before another is let through.
 const PROBE: Duration = Duration::from_secs(5);
 
