@@ -9,6 +9,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use super::super::handover::{ACK_GRACE, Sender, TakenOver};
+use super::keeper::{Backoff, LONGEST_WAIT};
+use super::sending::{ASK_AGAIN, Put};
 use super::way::{Connection, Trouble};
 use super::{Arrived, Core, Handed, Reply, Shared};
 use crate::metrics::Counter;
@@ -32,10 +34,12 @@ struct Found {
 /// Runs as long as the store is there.
 pub(super) async fn read(core: Arc<Core>) {
     let mut news = core.shared.subscribe();
+    let mut backoff = Backoff::new();
     loop {
         // Not before the keeper has a connection: two tasks that try would be twice the crowd. And not longer than it has
         // this one: the next may lead to another server.
         let number = core.connected().await.number;
+        let began = Instant::now();
         let failed = tokio::select! {
             why = core.read_on() => Some(why),
             () = another(&mut news, number) => None,
@@ -44,7 +48,11 @@ pub(super) async fn read(core: Arc<Core>) {
             core.metrics.add(Counter::StoreErrors);
             debug!("{}: {why}", core.way);
             core.look.notify_one();
-            sleep(AT_LEAST).await;
+            // What went well for a while and broke off is no reason to wait for long.
+            if began.elapsed() > LONGEST_WAIT {
+                backoff = Backoff::new();
+            }
+            sleep(backoff.next()).await;
         }
     }
 }
@@ -143,9 +151,16 @@ impl Core {
         }
     }
 
+    /// Whoever asked may be missing for a moment, when the Redis has just come back empty; it waits no longer than this.
     async fn answer(&self, sender: &Sender, reply: &Reply) {
         let entry = self.desk.answer(sender, reply);
-        self.put(&sender.replica, &entry, ACK_GRACE).await;
+        let until = Instant::now() + ACK_GRACE;
+        while self.put(&sender.replica, &entry, ACK_GRACE).await == Put::Gone {
+            if Instant::now() > until {
+                return;
+            }
+            sleep(ASK_AGAIN).await;
+        }
     }
 }
 

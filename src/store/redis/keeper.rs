@@ -12,16 +12,20 @@ use crate::metrics::Counter;
 
 /// How long the first and the longest wait before the next attempt to connect is; each is twice the one before.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
-const LONGEST_WAIT: Duration = Duration::from_secs(3);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(3);
 /// Looks between two heartbeats are so far apart at least.
 const LOOK_APART: Duration = Duration::from_millis(100);
 
 /// How long to wait before trying again. A part of it is random, so that replicas do not all come at once when a Redis
 /// comes back.
-struct Backoff(Duration);
+pub(super) struct Backoff(Duration);
 
 impl Backoff {
-    fn next(&mut self) -> Duration {
+    pub(super) fn new() -> Self {
+        Self(FIRST_WAIT)
+    }
+
+    pub(super) fn next(&mut self) -> Duration {
         let most = self.0;
         self.0 = (most * 2).min(LONGEST_WAIT);
         let mut random = [0; 4];
@@ -34,7 +38,7 @@ impl Backoff {
 
 /// Runs as long as the store is there. `first` is a connection on which all checks were made.
 pub(super) async fn keep(core: Arc<Core>, first: Option<Connection>) {
-    let mut backoff = Backoff(FIRST_WAIT);
+    let mut backoff = Backoff::new();
     let mut joined = first.ok_or_else(|| Trouble::Away(String::new()));
     let mut number = 0;
     let mut up = true;
@@ -46,7 +50,7 @@ pub(super) async fn keep(core: Arc<Core>, first: Option<Connection>) {
                     info!("{} can be used", core.way);
                 }
                 up = true;
-                backoff = Backoff(FIRST_WAIT);
+                backoff = Backoff::new();
                 let why = core.tend(Shared { number, connection }).await;
                 core.metrics.add(Counter::StoreErrors);
                 why
@@ -119,7 +123,7 @@ mod tests {
 
     #[test]
     fn waits_grow_to_a_bound_and_are_not_all_the_same() {
-        let mut backoff = Backoff(FIRST_WAIT);
+        let mut backoff = Backoff::new();
         let waits: Vec<_> = (0..20).map(|_| backoff.next()).collect();
         for (index, wait) in waits.iter().enumerate() {
             let most = LONGEST_WAIT.min(FIRST_WAIT * 2u32.saturating_pow(index as u32));

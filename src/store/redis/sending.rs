@@ -21,7 +21,7 @@ const ANNOUNCE: Duration = Duration::from_secs(6);
 /// When no heartbeat was missed for this long, one that is missing was not lost by the Redis.
 const STEADY: Duration = Duration::from_secs(20);
 /// How often it is asked for again meanwhile.
-const ASK_AGAIN: Duration = Duration::from_millis(250);
+pub(super) const ASK_AGAIN: Duration = Duration::from_millis(250);
 
 /// What became of an entry that was to be put into an inbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -56,6 +56,21 @@ async fn in_a_cluster_replicas_meet_wherever_their_keys_lie() {
             from.hand(&to.name(), "{}").await.expect("an answer");
         }
     }
+    let rules = super::start::access_list().replace(">PASSWORD", ">right");
+    let rules = format!(
+        "ACL SETUSER {} +cluster +ping +asking",
+        &rules["user ".len()..]
+    );
+    let rules: Vec<&str> = rules.split_whitespace().collect();
+    for node in &nodes {
+        let _: () = node.ask(&rules).await;
+    }
+    let limited = url.replace("://", "://ferry:right@");
+    let (g, h) = (replicas(&limited, "g"), replicas(&limited, "h"));
+    let (g, h) = (Replica::with(&g).await, Replica::with(&h).await);
+    h.echo();
+    g.hand(&h.name(), "{}").await.expect("an answer");
+
     let mut used = 0;
     for node in &nodes {
         used += usize::from(node.calls("xadd").await > 0);

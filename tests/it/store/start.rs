@@ -54,7 +54,7 @@ async fn a_host_that_is_none() {
 }
 
 /// The line of the README.
-fn access_list() -> String {
+pub(super) fn access_list() -> String {
     let readme = include_str!("../../../README.md");
     let line = readme
         .lines()
@@ -88,6 +88,11 @@ async fn the_access_list_of_the_readme_is_enough_and_all_of_it_is_needed() {
     b.store.leave().await;
     assert_eq!(redis.ask::<u64>(&["EXISTS", &key("b", "hb")]).await, 0);
     drop((a, b));
+
+    let (redis, mut told) = with_user(&format!("{line} +select")).await;
+    let database = format!("redis://ferry:right@127.0.0.1:{}/2", redis.port);
+    told.store = replicas(&database, "a").store;
+    Replica::with(&told).await;
 
     let commands: Vec<&str> = line.split(" +").skip(1).collect();
     assert!(commands.len() > 8, "{commands:?}");
