@@ -1,4 +1,4 @@
-// Several ferries before one upstream, each with a gate between itself and one Redis.
+// Several ferries before one upstream, each with a gate between itself and one Redis if it is wanted.
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { until } from '../soak/report.mjs';
@@ -26,18 +26,18 @@ export const replicaFlags = (keys, port, name) => [
 export const keysOf = name => ({ heartbeat: `{${PREFIX}:r:${name}}:hb`, inbox: `{${PREFIX}:r:${name}}:in` });
 
 export class Fleet {
-  // `lane` has the upstream; `names` are the replicas.
-  static async start(lane, work, names, { flags = [] } = {}) {
+  // `lane` has the upstream; `names` are the replicas. Without gates nothing of ours can slow them down.
+  static async start(lane, work, names, { flags = [], gates = true } = {}) {
     const fleet = new Fleet();
-    Object.assign(fleet, { lane, flags, keys: keyFile(work), redis: await Redis.start(work), ferries: [] });
+    Object.assign(fleet, { lane, flags, gates, keys: keyFile(work), redis: await Redis.start(work), ferries: [] });
     fleet.ferries = await Promise.all(names.map(name => fleet.startFerry(name)));
     for (const ferry of fleet.ferries) fleet[ferry.id] = ferry;
     return fleet;
   }
 
   async startFerry(id, gate, port) {
-    gate ??= await Gate.open(this.redis.port);
-    const own = replicaFlags(this.keys, gate.port, id);
+    if (this.gates) gate ??= await Gate.open(this.redis.port);
+    const own = replicaFlags(this.keys, (gate ?? this.redis).port, id);
     const ferry = await this.lane.startFerry([...QUICK, ...own, '--admin', '127.0.0.1:0', ...this.flags], port);
     const [, admin] = await ferry.line(/the tap's page: http:\/\/127\.0\.0\.1:(\d+)/);
     const metrics = () => scrape(admin);
@@ -60,7 +60,7 @@ export class Fleet {
 
   async stop() {
     const how = await Promise.all(this.ferries.map(ferry => (ferry.signal('SIGCONT'), ferry.end('SIGTERM', 20))));
-    for (const { gate } of this.ferries) gate.close();
+    for (const { gate } of this.ferries) gate?.close();
     await this.redis.stop();
     return how;
   }
