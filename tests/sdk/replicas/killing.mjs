@@ -80,9 +80,9 @@ async function goesOn(fleet, client, { who, stop }) {
     return status === 202 || (status === 503 && headers['retry-after'] ? undefined : false);
   };
   if (killed === 'owner') {
-    // The heartbeat of a killed one holds for up to 15 s; until then nobody can know.
+    // The heartbeat of a killed one holds for up to 15 s; until then nobody can know, and waits for 5 s.
     const begun = Date.now();
-    const told = await until(20, async () => (await call(client, fleet.b.port).posted).status === 404);
+    const told = await until(25, async () => (await call(client, fleet.b.port).posted).status === 404);
     return [told, `a post for the dead one gets 404 after ${((Date.now() - begun) / 1000).toFixed(1)} s`];
   }
   if ((await call(client, fleet.a.port).posted).status !== 202) return [false, 'a post to the owner fails'];
