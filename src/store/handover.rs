@@ -86,7 +86,22 @@ pub struct Reply {
     pub body: Bytes,
 }
 
+/// Marks an answer that is none: no header has such a name, so that none of an upstream's can be taken for it.
+const ASTRAY: &str = ":astray";
+
 impl Reply {
+    /// The request says another time than it is at the owner, which has not taken it.
+    pub(super) fn astray() -> Self {
+        let mut reply = Self::text(503, "the request was kept back for too long; try again");
+        reply.headers.push((ASTRAY.into(), Box::default()));
+        reply
+    }
+
+    /// Whether it is [`Self::astray`].
+    pub(super) fn is_astray(&self) -> bool {
+        self.headers.iter().any(|(name, _)| **name == *ASTRAY)
+    }
+
     /// A plain sentence.
     #[must_use]
     pub fn text(status: u16, text: &str) -> Self {

@@ -15,6 +15,7 @@ mod keeper;
 mod scripts;
 mod sending;
 mod state;
+mod times;
 mod way;
 
 use std::fmt;
@@ -24,7 +25,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 
 use super::handover::{ARRIVALS, Arrived, Desk, MAX_HANDED};
@@ -35,6 +36,7 @@ use crate::metrics::Metrics;
 use crate::metrics::labels::HandedOver;
 use scripts::Script;
 use state::State;
+use times::Times;
 use way::{Connection, Trouble, Way};
 
 /// How long the Redis may take to put an entry into an inbox.
@@ -81,6 +83,9 @@ struct Core {
     serving: Arc<Semaphore>,
     aside: Arc<Semaphore>,
     leaving: AtomicBool,
+    /// When this process began to tell its time.
+    began: Instant,
+    times: Times,
 }
 
 impl Redis {
@@ -116,6 +121,8 @@ impl Redis {
             serving: Arc::new(Semaphore::new(MAX_HANDED)),
             aside: Arc::new(Semaphore::new(MAX_ASIDE)),
             leaving: AtomicBool::new(false),
+            began: Instant::now(),
+            times: Times::default(),
         });
         let first = match core.join().await {
             Ok(connection) => {
@@ -215,6 +222,11 @@ struct Keys {
 }
 
 impl Core {
+    /// What time it is here, in milliseconds.
+    fn time(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     fn keys_of(&self, replica: &ReplicaId) -> Keys {
         let prefix = &self.prefix;
         Keys {

@@ -44,6 +44,8 @@ pub enum Purpose {
     Answer,
     /// That the sender of a request has given up on it.
     Withdrawal,
+    /// What time it is at a replica, in its heartbeat.
+    Heartbeat,
     /// A known text, by which replicas see that they have the same keys.
     Canary,
     /// What a client carries from one connection to its next.
@@ -51,11 +53,12 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Id,
         Self::HandOver,
         Self::Answer,
         Self::Withdrawal,
+        Self::Heartbeat,
         Self::Canary,
         Self::Carried,
     ];
@@ -67,6 +70,7 @@ impl Purpose {
             Self::HandOver => b"mcp-ferry 1 hand-over",
             Self::Answer => b"mcp-ferry 1 answer",
             Self::Withdrawal => b"mcp-ferry 1 withdrawal",
+            Self::Heartbeat => b"mcp-ferry 1 heartbeat",
             Self::Canary => b"mcp-ferry 1 canary",
             Self::Carried => b"mcp-ferry 1 carried",
         }

@@ -19,10 +19,11 @@ const MAX_HEADERS: usize = 128;
 
 type Header = (Box<str>, Box<[u8]>);
 
-/// `None` when a part is longer than its form has room for.
-pub(super) fn write_request(request: &Handed) -> Option<Vec<u8>> {
+/// With what time it is at its owner, in milliseconds. `None` when a part is longer than its form has room for.
+pub(super) fn write_request(request: &Handed, theirs: u64) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(256 + request.body.len());
     bytes.push(VERSION);
+    bytes.extend_from_slice(&theirs.to_be_bytes());
     bytes.push(match request.front {
         Front::Stream => 0,
         Front::Session => 1,
@@ -50,13 +51,13 @@ pub(super) fn write_request(request: &Handed) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// `None` for what is no request of this version.
-pub(super) fn read_request(bytes: Vec<u8>) -> Option<Handed> {
+/// A request, and the time that it came with. `None` for what is no request of this version.
+pub(super) fn read_request(bytes: Vec<u8>) -> Option<(Handed, u64)> {
     let bytes = Bytes::from(bytes);
     let mut from = Reader(&bytes);
-    let (VERSION, front, method) = (from.byte()?, from.byte()?, from.byte()?) else {
-        return None;
-    };
+    let VERSION = from.byte()? else { return None };
+    let theirs = u64::from_be_bytes(from.array()?);
+    let (front, method) = (from.byte()?, from.byte()?);
     let request = Handed {
         front: match front {
             0 => Front::Stream,
@@ -79,7 +80,7 @@ pub(super) fn read_request(bytes: Vec<u8>) -> Option<Handed> {
         headers: read_headers(&mut from)?,
         body: bytes.slice_ref(from.0),
     };
-    Some(request)
+    Some((request, theirs))
 }
 
 /// `None` when a part is longer than its form has room for.
@@ -192,8 +193,8 @@ pub(super) mod tests {
     fn what_is_written_reads_back() {
         let mut request = request("{}");
         assert_eq!(
-            read_request(write_request(&request).unwrap()),
-            Some(request.clone())
+            read_request(write_request(&request, 7).unwrap()),
+            Some((request.clone(), 7))
         );
         request.front = Front::Session;
         request.method = Method::Delete;
@@ -201,8 +202,8 @@ pub(super) mod tests {
         request.headers.clear();
         request.body = Bytes::new();
         assert_eq!(
-            read_request(write_request(&request).unwrap()),
-            Some(request)
+            read_request(write_request(&request, 7).unwrap()),
+            Some((request, 7))
         );
         let reply = reply(401);
         assert_eq!(read_reply(write_reply(&reply).unwrap()), Some(reply));
@@ -211,7 +212,7 @@ pub(super) mod tests {
     #[test]
     fn no_cut_and_no_changed_byte_is_a_panic() {
         let written = [
-            write_request(&request("")).unwrap(),
+            write_request(&request(""), 7).unwrap(),
             write_reply(&Reply {
                 body: Bytes::new(),
                 ..reply(202)
@@ -242,8 +243,8 @@ pub(super) mod tests {
     fn what_has_no_form_is_not_written() {
         let mut request = request("");
         request.headers = vec![("a".into(), b"".as_slice().into()); MAX_HEADERS + 1];
-        assert_eq!(write_request(&request), None);
+        assert_eq!(write_request(&request, 7), None);
         request.headers = vec![("a".repeat(70_000).into(), b"".as_slice().into())];
-        assert_eq!(write_request(&request), None);
+        assert_eq!(write_request(&request, 7), None);
     }
 }

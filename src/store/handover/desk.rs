@@ -2,7 +2,9 @@
 //! believed of what an inbox holds. It makes entries and reads them; carrying them is the store's. No IO and no clock.
 //!
 //! Whoever carries the entries is trusted with nothing but carrying: it can lose them and be late. What it makes up, changes,
-//! repeats or puts into another inbox is refused and counted.
+//! repeats or puts into another inbox is refused and counted, and so is what it keeps back for longer than [`MAX_DELAY`]: each
+//! request says, sealed, what time it was at its owner when it was sent, and the owner looks at its own clock. The sender
+//! has that time from the owner's heartbeat, where it is sealed too, and lets it go on by its own clock.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +17,23 @@ use super::window::{Process, Seen};
 use super::{HandOverError, Handed, MAX_ENTRY, MAX_HANDED, Reply};
 use crate::metrics::labels::TakenOver;
 use crate::store::ReplicaId;
-use crate::store::seal::Sealer;
+use crate::store::seal::{Purpose, Sealer};
+
+/// How long after it was sent a request is still taken, in milliseconds; twice what a heartbeat holds, which is how old the
+/// time in it may be.
+pub(crate) const MAX_DELAY: u64 = 30_000;
+/// How far a sender's idea of the owner's time may be ahead, in milliseconds: clocks do not run alike. What is further ahead
+/// is of a predecessor's time.
+const AHEAD: u64 = 2_000;
+
+/// What came of one look into the inbox.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    /// Requests of others.
+    pub(crate) requests: Vec<(Sender, Handed)>,
+    /// Those who have to ask what time it is here, and to send their request again.
+    pub(crate) astray: Vec<Sender>,
+}
 
 /// One process's.
 #[derive(Debug)]
@@ -110,7 +128,24 @@ impl Desk {
         &self.own
     }
 
-    /// Makes a request ready to go.
+    /// What this replica's heartbeat says: which process it is, and, sealed, what time it is here, in milliseconds.
+    pub(crate) fn heartbeat(&self, now: u64) -> Vec<u8> {
+        let bound = bound(&self.own, &self.process);
+        let sealed = self
+            .sealer
+            .seal(Purpose::Heartbeat, &bound, &now.to_be_bytes());
+        [self.process.as_slice(), &sealed].concat()
+    }
+
+    /// What time a heartbeat says that it was at its replica. `None` when no such replica of ours has made it.
+    pub(crate) fn read_heartbeat(&self, of: &ReplicaId, heartbeat: &[u8]) -> Option<u64> {
+        let (process, sealed) = heartbeat.split_first_chunk()?;
+        let bound = bound(of, process);
+        let time = self.sealer.open(Purpose::Heartbeat, &bound, sealed)?;
+        Some(u64::from_be_bytes(time.try_into().ok()?))
+    }
+
+    /// Makes a request ready to go. `theirs` is what time it is at the owner.
     ///
     /// # Errors
     /// [`HandOverError::TooLarge`] or [`HandOverError::Full`].
@@ -118,8 +153,10 @@ impl Desk {
         self: &Arc<Self>,
         owner: &ReplicaId,
         request: &Handed,
+        theirs: u64,
     ) -> Result<Ticket, HandOverError> {
-        let content = codec::write_request(request).filter(|content| content.len() <= MAX_ENTRY);
+        let content = codec::write_request(request, theirs);
+        let content = content.filter(|content| content.len() <= MAX_ENTRY);
         let content = content.ok_or(HandOverError::TooLarge)?;
         let (reply, waits) = oneshot::channel();
         let number = {
@@ -162,14 +199,15 @@ impl Desk {
         )
     }
 
-    /// Takes what one look into the inbox found, in its order: each entry, and whether it has lain there for too long.
-    /// Answers go to those who wait for them; what is returned are the requests of others. `count` is told what became of
-    /// each.
+    /// Takes what one look into the inbox found, in its order: each entry, and whether it has lain there for too long. `now`
+    /// is what time it is here, in milliseconds. Answers go to those who wait for them; what is returned are the requests of
+    /// others. `count` is told what became of each.
     pub(crate) fn take(
         &self,
         entries: &[(Vec<u8>, bool)],
+        now: u64,
         mut count: impl FnMut(TakenOver),
-    ) -> Vec<(Sender, Handed)> {
+    ) -> Taken {
         let mut read: Vec<(Entry<'_>, bool)> = Vec::with_capacity(entries.len());
         for (entry, late) in entries {
             match Entry::read(entry) {
@@ -183,21 +221,31 @@ impl Desk {
                 count(self.withdraw(entry));
             }
         }
-        let mut requests = Vec::new();
+        let mut taken = Taken::default();
         for (entry, late) in &read {
             match entry.kind {
                 Kind::Request => match self.request(entry, *late) {
-                    Ok(request) => requests.push(request),
+                    Ok((sender, request, sent)) => {
+                        if sent.saturating_add(MAX_DELAY) >= now
+                            && sent <= now.saturating_add(AHEAD)
+                        {
+                            taken.requests.push((sender, request));
+                        } else {
+                            count(TakenOver::Late);
+                            taken.astray.push(sender);
+                        }
+                    }
                     Err(why) => count(why),
                 },
                 Kind::Answer => count(self.answered(entry)),
                 Kind::Withdrawal => {}
             }
         }
-        requests
+        taken
     }
 
-    fn request(&self, entry: &Entry<'_>, late: bool) -> Result<(Sender, Handed), TakenOver> {
+    /// A request, who sent it, and when by the clock here.
+    fn request(&self, entry: &Entry<'_>, late: bool) -> Result<(Sender, Handed, u64), TakenOver> {
         let opened = entry.open(&self.sealer, &self.own);
         let content = opened.ok_or(TakenOver::Unopened)?;
         let which = &entry.which;
@@ -207,12 +255,12 @@ impl Desk {
         if late {
             return Err(TakenOver::Late);
         }
-        let request = codec::read_request(content).ok_or(TakenOver::Malformed)?;
+        let (request, sent) = codec::read_request(content).ok_or(TakenOver::Malformed)?;
         let sender = Sender {
             replica: entry.from.clone(),
             which: which.clone(),
         };
-        Ok((sender, request))
+        Ok((sender, request, sent))
     }
 
     /// Its number counts as seen, so the request is refused if it comes after this.
@@ -252,4 +300,9 @@ impl Desk {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// To what the time in a heartbeat is bound.
+fn bound(replica: &ReplicaId, process: &Process) -> Vec<u8> {
+    [process.as_slice(), replica.as_str().as_bytes()].concat()
 }

@@ -178,7 +178,8 @@ impl Core {
         let keys = [keys.heartbeat.as_str(), keys.inbox.as_str()];
         let life = HEARTBEAT.as_millis().to_string();
         let new: &[u8] = if new { b"1" } else { b"0" };
-        let arguments = [self.desk.process().as_slice(), life.as_bytes(), new];
+        let heartbeat = self.desk.heartbeat(self.time());
+        let arguments = [heartbeat.as_slice(), life.as_bytes(), new];
         let answer = ask(&self.beat, connection, &keys, &arguments).await?;
         let Value::Array(answer) = &answer else {
             return Err(nonsense(&answer));

@@ -110,9 +110,13 @@ impl Core {
             })
             .collect();
         let metrics = &self.metrics.taken_over;
-        let requests = self.desk.take(&entries, |outcome| metrics.add(outcome, 1));
-        for (sender, request) in requests {
+        let count = |outcome| metrics.add(outcome, 1);
+        let taken = self.desk.take(&entries, self.time(), count);
+        for (sender, request) in taken.requests {
             self.serve(sender, request);
+        }
+        for sender in taken.astray {
+            self.answer_aside(sender, Reply::astray());
         }
     }
 
@@ -140,11 +144,15 @@ impl Core {
             return;
         }
         count(TakenOver::Busy);
-        // Without a place even to refuse, whoever asked finds out by waiting.
+        let reply = Reply::text(503, "too many messages wait; try again later");
+        self.answer_aside(sender, reply);
+    }
+
+    /// Answers what is not served. Without a place even for that, whoever asked finds out by waiting.
+    fn answer_aside(self: &Arc<Self>, sender: Sender, reply: Reply) {
         if let Ok(permit) = Arc::clone(&self.aside).try_acquire_owned() {
             let core = Arc::clone(self);
             tokio::task::spawn(async move {
-                let reply = Reply::text(503, "too many messages wait; try again later");
                 core.answer(&sender, &reply).await;
                 drop(permit);
             });

@@ -22,14 +22,14 @@ redis.call('PEXPIRE', KEYS[2], ARGV[4])
 return 1
 ";
 
-/// Says that a replica is there. Keys: its heartbeat, its inbox. Arguments: the process; for how long; whether it is new, so
-/// that what lies in the inbox is not for it. Says the time in milliseconds; 1 when it was there before, 0 when not, -1 when
+/// Says that a replica is there. Keys: its heartbeat, its inbox. Arguments: the heartbeat, which begins with the 16 bytes of
+/// the process; for how long; whether it is new, so that what lies in the inbox is not for it. Says the time in milliseconds; 1 when it was there before, 0 when not, -1 when
 /// another process has its name; and then for how many milliseconds still.
 pub(super) const BEAT: &str = r"
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local there = redis.call('GET', KEYS[1])
-if there and there ~= ARGV[1] then return {now, -1, redis.call('PTTL', KEYS[1])} end
+if there and string.sub(there, 1, 16) ~= string.sub(ARGV[1], 1, 16) then return {now, -1, redis.call('PTTL', KEYS[1])} end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 if ARGV[3] == '1' then redis.call('DEL', KEYS[2]) else redis.call('PEXPIRE', KEYS[2], ARGV[2]) end
 return {now, there and 1 or 0, 0}
@@ -37,7 +37,8 @@ return {now, there and 1 or 0, 0}
 
 /// Says that a replica is gone. Keys: its heartbeat, its inbox. Argument: the process.
 pub(super) const LEAVE: &str = r"
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+local there = redis.call('GET', KEYS[1])
+if not there or string.sub(there, 1, 16) ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1], KEYS[2])
 ";
 

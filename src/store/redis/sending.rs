@@ -44,10 +44,12 @@ impl Core {
         request: &Handed,
     ) -> Result<Reply, HandOverError> {
         let began = Instant::now();
-        let mut ticket = self.desk.send(owner, request)?;
+        let mut strayed = false;
         loop {
+            let theirs = self.time_at(owner).await?;
+            let mut ticket = self.desk.send(owner, request, theirs)?;
             match self.put(owner, &ticket.entry, PUT).await {
-                Put::Done => break,
+                Put::Done => {}
                 Put::Full => return Err(HandOverError::Full),
                 Put::Failed { sent } => {
                     if sent {
@@ -55,17 +57,27 @@ impl Core {
                     }
                     return Err(HandOverError::Unreachable);
                 }
-                Put::Gone if began.elapsed() >= ANNOUNCE || self.is_steady().await => {
-                    return Err(HandOverError::OwnerGone);
+                Put::Gone => {
+                    self.times.forget(owner);
+                    if began.elapsed() >= ANNOUNCE || self.is_steady().await {
+                        return Err(HandOverError::OwnerGone);
+                    }
+                    sleep(ASK_AGAIN).await;
+                    continue;
                 }
-                Put::Gone => sleep(ASK_AGAIN).await,
             }
-        }
-        match timeout(request.hold + ACK_GRACE, &mut ticket.reply).await {
-            Ok(Ok(reply)) => Ok(reply),
-            _ => {
-                self.withdraw(owner, &ticket);
-                Err(HandOverError::NoAnswer)
+            match timeout(request.hold + ACK_GRACE, &mut ticket.reply).await {
+                // Another process has the name now, or one of the two has slept.
+                Ok(Ok(reply)) if reply.is_astray() && !strayed => {
+                    strayed = true;
+                    self.times.forget(owner);
+                }
+                Ok(Ok(reply)) if !reply.is_astray() => return Ok(reply),
+                _ => {
+                    self.times.forget(owner);
+                    self.withdraw(owner, &ticket);
+                    return Err(HandOverError::NoAnswer);
+                }
             }
         }
     }
@@ -145,7 +157,7 @@ impl Core {
     }
 
     /// A connection is not used again until the keeper has looked at it.
-    fn failed(&self, failed: &Shared, why: &Trouble) {
+    pub(super) fn failed(&self, failed: &Shared, why: &Trouble) {
         self.metrics.add(Counter::StoreErrors);
         debug!("{}: {why}", self.way);
         self.shared.send_if_modified(|shared| {
