@@ -35,6 +35,9 @@ export class Stage {
   // Keeps from `ferry` what is put into its inbox while `act` runs, until there are `count` entries, and takes it out. It
   // reads its inbox again with `letGo`; what it had been told before is lost.
   async seize(ferry, act, count = 1) {
+    // What was read before is deleted with the next look into the inbox.
+    const old = new Set((await this.entries(ferry.id)).map(({ id }) => id));
+    const news = async () => (await this.entries(ferry.id)).filter(({ id }) => !old.has(id));
     const hold = ferry.gate.hold('answers', found);
     const made = act();
     const inTime = await within(
@@ -43,7 +46,7 @@ export class Stage {
       false,
     );
     let taken = [];
-    await until(5, async () => (taken = await this.entries(ferry.id)).length >= count);
+    await until(5, async () => (taken = await news()).length >= count);
     if (!inTime || taken.length !== count) throw new Error(`${taken.length} entries seized instead of ${count}`);
     await this.redis.ask('XDEL', keysOf(ferry.id).inbox, ...taken.map(({ id }) => id));
     return { made, entries: taken.map(({ entry }) => entry), letGo: () => ferry.gate.cut() };
