@@ -10,11 +10,12 @@ const all = [
   { tool: 'work', weight: 8, args: { ms: [9000, 9000] }, reply: '$', cancel: true },
 ];
 
-// In flight for seconds, as a drain meets them: some end before it does, some ask the client first, some outlast it.
+// In flight for seconds, as a drain meets them: some end before it does, some ask the client first, some outlast it. On a
+// busy machine it takes ten seconds until the last of seven hundred has begun, and the first are to be there still.
 const long = [
-  { tool: 'work', weight: 40, args: { ms: [7000, 11000] }, reply: '$' },
-  { tool: 'steps', weight: 20, args: { steps: [60, 100] }, reply: '$', progress: true },
-  { tool: 'ask', weight: 15, args: { ms: [6000, 9000] }, reply: 'sampled $', needs: 'sampling' },
+  { tool: 'work', weight: 40, args: { ms: [10000, 14000] }, reply: '$' },
+  { tool: 'steps', weight: 20, args: { steps: [100, 140] }, reply: '$', progress: true },
+  { tool: 'ask', weight: 15, args: { ms: [9000, 12000] }, reply: 'sampled $', needs: 'sampling' },
   { tool: 'work', weight: 25, args: { ms: [100_000, 100_000] }, reply: '$' },
 ];
 
