@@ -1,5 +1,5 @@
-//! Reads server-sent events, strictly: one `event:` line, one `data:` line, `\n` ends, comments skipped. Anything else
-//! is an error, because old clients fail on it.
+//! Reads server-sent events, strictly: one `event:` line, one `data:` line, `\n` ends, comments skipped; between the two an
+//! `id:` line, as a ferry with keys writes it. Anything else is an error, because old clients fail on it.
 
 use crate::Result;
 
@@ -58,6 +58,8 @@ impl Reader {
                 self.data = Some((from + 6, to));
             } else if line.starts_with(b"event: ") && self.name.is_none() {
                 self.name = Some((from + 7, to));
+            } else if line.starts_with(b"id: ") && self.name.is_some() && self.data.is_none() {
+                // What it carries is for the client's next stream.
             } else if line[0] != b':' {
                 return Err(format!(
                     "unexpected line in the stream: {:?}",
@@ -75,7 +77,7 @@ mod tests {
 
     #[test]
     fn events_are_the_same_however_they_are_cut() {
-        let wire = b": hi\nevent: endpoint\ndata: /m?x=1\n\n:\nevent: message\ndata: {}\n\n";
+        let wire = b": hi\nevent: endpoint\ndata: /m?x=1\n\n:\nevent: message\nid: x\ndata: {}\n\n";
         for cut in 0..wire.len() {
             let mut reader = Reader::default();
             let mut seen = Vec::new();
@@ -102,6 +104,7 @@ mod tests {
             "event: message\n\n",
             "data: {}\r\n\r\n",
             "id: 1\n",
+            "event: message\ndata: {}\nid: 1\n",
             "event: a\nevent: b\n",
         ] {
             let mut reader = Reader::default();

@@ -151,11 +151,12 @@ impl Tools {
             if reads {
                 // An error is its end.
                 let _ = std::io::copy(&mut lines, &mut std::io::sink());
+                return;
             }
-            while !reads {
+            // Open, and never looked at, until the program ends.
+            loop {
                 std::thread::park();
             }
-            drop(lines);
         });
         Ok(process)
     }

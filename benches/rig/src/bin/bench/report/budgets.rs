@@ -112,7 +112,13 @@ fn calls(page: &mut String, plan: &Plan, measured: &Measured) -> Result {
         stalled.p99_us / alone.p99_us
     });
     let what = format!("{}, latency p99, {ONE}", Way::TranslatedStalled.name());
-    line(page, &what, &Budget::AtMost(1.1, " × unwatched"), &[ratio], 2)?;
+    line(
+        page,
+        &what,
+        &Budget::AtMost(1.1, " × unwatched"),
+        &[ratio],
+        2,
+    )?;
     for way in [Way::PassThrough, Way::Translated] {
         let added = Upstream::ALL.map(|upstream| {
             measured.compare(ONE, upstream, [way, Way::Direct], |one, direct| {
