@@ -69,5 +69,7 @@ export class World {
 }
 
 export function listen(server) {
-  server.listen(Number(process.env.PORT ?? 0), '127.0.0.1', () => console.log(`port ${server.address().port}`));
+  // As many connections at once as a soak or a drain makes, on a machine that is slow to accept them.
+  const backlog = 4096;
+  server.listen(Number(process.env.PORT ?? 0), '127.0.0.1', backlog, () => console.log(`port ${server.address().port}`));
 }
