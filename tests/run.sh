@@ -33,7 +33,6 @@ steps=(
     "test         | cargo | clippy      | tests/allocator.sh cargo test --locked --no-fail-fast"
     "vanish       | line  | build       | tests/vanish.sh"
     "soak         | line  | build       | tests/soak.sh 1"
-    "drain        | line  | build       | tests/drain.sh"
     "replicas     | line  | build       | tests/replicas.sh"
     "conformance  | line  | build       | tests/sdk/conformance.sh"
     "replay       | line  | build       | tests/sdk/replay.sh"
@@ -44,8 +43,9 @@ steps=(
     "rig          | cargo | test        | cd benches/rig && export CARGO_TARGET_DIR=../../target/benches && cargo fmt --check && cargo clippy --all-targets --locked -- -D warnings && cargo test --locked"
     "doc          | one   | test        | tests/allocator.sh env RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --locked"
     "benches      | one   | build rig   | benches/run.sh --smoke && benches/replicas.sh --smoke"
-    # Thousands of sockets on clocks: it wants a core of its own.
+    # Thousands of sockets on clocks: these want a core of their own.
     "limits       | line  | sdk test    | tests/limits.sh"
+    "drain        | line  | sdk test limits replicas browser | tests/drain.sh"
     # Computes on all cores; it comes when the others, which wait for clocks and peers, are over.
     "simulation   | cargo | sdk conformance soak drain replicas carried limits vanish recipes browser admin benches doc | cd tests/simulation/fast && SIMULATION=100000 CARGO_TARGET_DIR=../../../target/simulation cargo test --locked -- --nocapture"
 )
