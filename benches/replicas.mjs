@@ -12,7 +12,7 @@ import { until } from '../tests/sdk/soak/report.mjs';
 const [rig, mode] = process.argv.slice(2);
 const smoke = mode === '--smoke';
 const ROUNDS = smoke ? 1 : 5;
-const [WARM_MS, WINDOW_MS] = smoke ? [100, 300] : [500, 2000];
+const [WARM_MS, WINDOW_MS] = smoke ? [100, 1000] : [500, 2000];
 const work = fileURLToPath(new URL('../target/benches/replicas', import.meta.url));
 const binary = process.env.MCP_FERRY_BIN;
 

@@ -205,7 +205,7 @@ impl Plan {
                 },
             ],
             warm_ms: 20,
-            window_ms: 80,
+            window_ms: 500,
             rounds: 1,
             idle: vec![few(Upstream::StatelessJson), few(Upstream::StatefulSse)],
             idle_rounds: 1,
