@@ -10,6 +10,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/lib.sh
+. benches/lib.sh
 
 case "${1-}" in
 '' | --smoke) ;;
@@ -21,17 +22,5 @@ esac
 PATH=$PATH:/usr/sbin
 need nginx nginx redis-server redis-server node nodejs flock util-linux >&2
 
-if [ -z "${MCP_FERRY_BIN-}" ]; then
-    cargo build --release --locked --target-dir target
-    export MCP_FERRY_BIN=$PWD/target/release/mcp-ferry
-fi
-rig_target=${CARGO_TARGET_DIR:-$PWD/target/benches}
-# As in run.sh: what judges no times shares what the rig's own tests have built.
-profile=$([ "${1-}" = --smoke ] && echo dev || echo release)
-cargo build --profile "$profile" --locked --manifest-path benches/rig/Cargo.toml --target-dir "$rig_target"
-
-# Two runs at once would measure each other.
-mkdir -p target/benches
-exec 9>target/benches/lock
-flock -w 700 9 || { echo "benches/replicas.sh: another run has been measuring for too long" >&2; exit 1; }
-exec node benches/replicas.mjs "$rig_target/${profile/dev/debug}" "$@"
+prepare "$@"
+exec node benches/replicas.mjs "$rig" "$@"

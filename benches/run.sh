@@ -10,6 +10,7 @@
 # raises the other where it may.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. benches/lib.sh
 
 case "${1-}" in
 '' | --quick | --smoke) ;;
@@ -34,23 +35,10 @@ if [ "${1-}" != --smoke ] && [ "$(ulimit -n)" -lt 12000 ]; then
     exit 1
 fi
 
-if [ -z "${MCP_FERRY_BIN-}" ]; then
-    cargo build --release --locked --target-dir target
-    MCP_FERRY_BIN=target/release/mcp-ferry
-fi
-rig_target=${CARGO_TARGET_DIR:-$PWD/target/benches}
-# What judges no times need not be fast, and shares what the rig's own tests have built.
-profile=$([ "${1-}" = --smoke ] && echo dev || echo release)
-cargo build --profile "$profile" --locked --manifest-path benches/rig/Cargo.toml --target-dir "$rig_target"
-
-# Two runs at once would measure each other.
-mkdir -p target/benches
-exec 9>target/benches/lock
-flock -w 700 9 || { echo "benches/run.sh: another run has been measuring for too long" >&2; exit 1; }
-
+prepare "$@"
 arguments=(--ferry "$MCP_FERRY_BIN" --nginx "$(find_nginx)" --work target/benches/run --command "benches/run.sh${1+ $1}")
 case "${1-}" in
 '') arguments+=(--results benches/RESULTS.md) ;;
 *) arguments+=("$1") ;;
 esac
-exec "$rig_target/${profile/dev/debug}/bench" "${arguments[@]}"
+exec "$rig/bench" "${arguments[@]}"

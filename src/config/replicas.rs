@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -9,6 +10,7 @@ use super::Refused;
 use super::keys::{Keys, key_file};
 use super::parse::Names;
 use super::store::{Meeting, prefix, store};
+use super::values::duration;
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Replicas")]
@@ -35,6 +37,12 @@ pub(super) struct ReplicaFlags {
     /// What the names of all keys in the Redis begin with, behind a brace; all replicas have the same
     #[arg(long, value_name = "TEXT", default_value = "mcp-ferry", value_parser = prefix)]
     store_prefix: String,
+    /// How long the Redis may take to have what is handed over, before its client is told to come back (50ms to 10s)
+    ///
+    /// A client whose POST is refused may give up its connection, so a Redis that is far away, or on a busy machine, wants
+    /// more than the default.
+    #[arg(long, value_name = "DURATION", default_value = "500ms", value_parser = duration("50ms", "10s"))]
+    store_timeout: Duration,
     /// Reach a Redis on another machine without TLS
     ///
     /// What passes is sealed all the same; the password is not, and whoever has it can stop what is handed over.
@@ -43,7 +51,7 @@ pub(super) struct ReplicaFlags {
 }
 
 /// What makes a process one of several replicas.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Replicas {
     /// The keys that all of them share; without any, connection ids say nothing.
     pub keys: Option<Keys>,
@@ -53,6 +61,20 @@ pub struct Replicas {
     pub store: Meeting,
     /// What the names of all keys there begin with.
     pub store_prefix: String,
+    /// How long what is handed over may take to get there, from 50 ms to 10 s.
+    pub store_timeout: Duration,
+}
+
+impl Default for Replicas {
+    fn default() -> Self {
+        Self {
+            keys: None,
+            id: None,
+            store: Meeting::default(),
+            store_prefix: String::new(),
+            store_timeout: Duration::from_millis(500),
+        }
+    }
 }
 
 /// The name of one replica: 1 to 64 of the letters, digits, and `.`, `_`, `-`. No secret, and
@@ -108,6 +130,7 @@ pub(super) fn replicas(flags: ReplicaFlags, names: &Names) -> Result<Replicas, R
         replica_id,
         store,
         store_prefix,
+        store_timeout,
         store_allow_plaintext,
     } = flags;
     if let Meeting::Redis(address) = &store {
@@ -135,6 +158,7 @@ pub(super) fn replicas(flags: ReplicaFlags, names: &Names) -> Result<Replicas, R
         id: replica_id,
         store,
         store_prefix,
+        store_timeout,
     })
 }
 

@@ -127,7 +127,7 @@ impl fmt::Debug for Reply {
 pub enum HandOverError {
     /// The owner is not there any more, and with it the connection: 404.
     OwnerGone,
-    /// The store could not be reached within half a second; the owner has not got the request: 503.
+    /// The store could not be reached within `--store-timeout`; the owner has not got the request: 503.
     Unreachable,
     /// The owner did not answer in time, and is told to leave the request if it has not taken it: 503.
     NoAnswer,

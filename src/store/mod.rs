@@ -230,6 +230,7 @@ impl Store {
             let redis = redis::Redis::connect(
                 address.as_ref().clone(),
                 replicas.store_prefix.clone(),
+                replicas.store_timeout,
                 Arc::clone(sealer),
                 own.clone(),
                 Arc::clone(metrics),

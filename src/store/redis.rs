@@ -39,8 +39,8 @@ use state::State;
 use times::Times;
 use way::{Connection, Trouble, Way};
 
-/// How long the Redis may take to put an entry into an inbox.
-const PUT: Duration = Duration::from_millis(500);
+/// How long it may take to say goodbye.
+const LEAVE: Duration = Duration::from_millis(500);
 /// How long a heartbeat holds, and the canary; how often it is given.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 const BEAT_EVERY: Duration = Duration::from_secs(5);
@@ -65,6 +65,8 @@ struct Shared {
 struct Core {
     way: Way,
     prefix: String,
+    /// How long the Redis may take to put a request into an inbox (`--store-timeout`).
+    patience: Duration,
     desk: Arc<Desk>,
     sealer: Arc<Sealer>,
     metrics: Arc<Metrics>,
@@ -97,6 +99,7 @@ impl Redis {
     pub(super) async fn connect(
         address: RedisAddress,
         prefix: String,
+        patience: Duration,
         sealer: Arc<Sealer>,
         own: ReplicaId,
         metrics: Arc<Metrics>,
@@ -106,6 +109,7 @@ impl Redis {
         let core = Arc::new(Core {
             way: Way::new(address),
             prefix,
+            patience,
             desk: Arc::new(desk),
             sealer,
             metrics,
@@ -188,14 +192,14 @@ impl Redis {
         let core = &self.core;
         core.leaving.store(true, Ordering::Release);
         // A heartbeat that is under way would undo it.
-        let beating = timeout(PUT, core.beating.lock()).await;
+        let beating = timeout(LEAVE, core.beating.lock()).await;
         let shared = core.shared.borrow().clone();
         if let Some(mut shared) = shared {
             let keys = core.keys_of(core.desk.own());
             let keys = [keys.heartbeat.as_str(), keys.inbox.as_str()];
             let process = [core.desk.process().as_slice()];
             let left = core.leave.run(&mut shared.connection, &keys, &process);
-            if !matches!(timeout(PUT, left).await, Ok(Ok(_))) {
+            if !matches!(timeout(LEAVE, left).await, Ok(Ok(_))) {
                 debug!("could not say that this replica is gone; its heartbeat runs out");
             }
         }

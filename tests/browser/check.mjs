@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import assert from 'node:assert/strict';
 import { Program } from '../sdk/driver/processes.mjs';
+import { attempt, check, close } from '../sdk/soak/report.mjs';
 
 const { chromium } = createRequire(new URL('../sdk/', import.meta.url))('playwright-core');
 const binary = process.env.MCP_FERRY_BIN ?? fileURLToPath(new URL('../../target/release/mcp-ferry', import.meta.url));
@@ -141,19 +142,6 @@ function inPage([url, initialize]) {
 // --- The checks.
 
 let browser, pages, upstream;
-let passed = 0;
-let failed = 0;
-
-async function check(name, run) {
-  try {
-    await run();
-    passed++;
-    console.log(`ok    ${name}`);
-  } catch (error) {
-    failed++;
-    console.log(`FAIL  ${name}: ${error.message}`);
-  }
-}
 
 async function inPageOf(host, url) {
   const page = await browser.newPage();
@@ -185,7 +173,7 @@ async function seesNothing(host, url) {
 
 async function all(ferries) {
   const [open, closed] = ferries;
-  await check('a page of the allowed origin uses both transports and reads what it must', async () => {
+  await attempt('a page of the allowed origin uses both transports and reads what it must', async () => {
     const seen = await inPageOf('app.example', open.url);
     assert.equal(seen.modern.status, 200, JSON.stringify(seen.modern));
     assert.equal(seen.modern.session, 'the-session');
@@ -195,17 +183,17 @@ async function all(ferries) {
     assert.deepEqual(seen.legacy, { status: 200, posted: 202, id: 1 });
     assert.deepEqual(seen.eventSource, { endpoint: true });
   });
-  await check('a page of a foreign origin reads nothing, and nothing goes upstream', async () => {
+  await attempt('a page of a foreign origin reads nothing, and nothing goes upstream', async () => {
     assert.deepEqual(await seesNothing('evil.example', open.url), []);
   });
   for (const host of ['evil.example', 'app.example']) {
-    await check(`without --cors a page of ${host} reads nothing`, async () => {
+    await attempt(`without --cors a page of ${host} reads nothing`, async () => {
       // What is passed through is for the upstream to judge, and has kept its origin for that.
       for (const { origin } of await seesNothing(host, closed.url))
         assert.equal(origin, `http://${host}:${pages.port}`);
     });
   }
-  await check('a name that was rebound to the loopback is refused', async () => {
+  await attempt('a name that was rebound to the loopback is refused', async () => {
     const before = upstream.seen.length;
     const page = await browser.newPage();
     for (const path of ['/sse', '/mcp', '/messages?sessionId=x']) {
@@ -239,9 +227,7 @@ try {
   await browser.close();
   for (const ferry of ferries) await ferry.end('SIGINT', 40);
 } catch (error) {
-  failed++;
-  console.log(`FAIL  the rig: ${error.stack}`);
+  check('the rig', false, error.stack);
 }
 rmSync(profile, { recursive: true, force: true });
-console.log(`${passed} passed, ${failed} failed`);
-process.exit(failed ? 1 : 0);
+close();

@@ -151,8 +151,9 @@ async fn the_client_gets_the_messages_that_were_meant_and_nothing_else() {
         let (kind, body) = &*scripted.lock().expect("whole");
         let length = body.len();
         called.then(|| {
+            // It closes then, and without a word of it the next call would be sent into the closing.
             format!(
-                "HTTP/1.1 200 X\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n{body}"
+                "HTTP/1.1 200 X\r\nConnection: close\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n{body}"
             )
             .into_bytes()
         })

@@ -106,6 +106,19 @@ def stop(process, sign=signal.SIGTERM):
         raise
 
 
+def until_listening(process, port):
+    """Waits until the program takes connections on its port."""
+    name = process.args[0]
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        with contextlib.suppress(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S).close()
+            return
+        assert process.poll() is None, f"{name} ended: {process.communicate()}"
+        assert time.monotonic() < deadline, f"{name} does not listen"
+        time.sleep(0.02)
+
+
 @contextlib.contextmanager
 def ferry(*arguments, **env):
     """The binary on a free port; yields the port it logs."""
@@ -143,14 +156,7 @@ def nginx(*exchanged, recipe=RECIPES / "nginx.conf", listens="listen 80;"):
         main_file = wrap(path, text)
         process = subprocess.Popen(["nginx", "-c", main_file, "-g", "daemon off;"], stderr=subprocess.PIPE)
         try:
-            deadline = time.monotonic() + PATIENCE_S
-            while True:
-                with contextlib.suppress(ConnectionRefusedError):
-                    socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S).close()
-                    break
-                assert process.poll() is None, process.stderr.read()
-                assert time.monotonic() < deadline, "nginx does not listen"
-                time.sleep(0.02)
+            until_listening(process, port)
             yield port
         finally:
             stop(process)
@@ -224,13 +230,7 @@ def redis():
     command = ["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--save", ""]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            with contextlib.suppress(ConnectionRefusedError):
-                socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S).close()
-                break
-            assert process.poll() is None and time.monotonic() < deadline, "redis-server does not listen"
-            time.sleep(0.02)
+        until_listening(process, port)
         yield port
     finally:
         stop(process)

@@ -8,13 +8,15 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::scripts::Script;
 use super::way::{Connection, Trouble, words};
-use super::{Core, HEARTBEAT, PUT};
+use super::{Core, HEARTBEAT};
 use crate::store::seal::Purpose;
 
 /// The oldest that will do: the first with access lists.
 const OLDEST: u32 = 6;
 /// How long one answer may take.
 const ANSWER: Duration = Duration::from_secs(2);
+/// How long what is only tried out stays there, in milliseconds.
+const PROBED: &str = "500";
 /// How often it is looked whether a predecessor's heartbeat has run out.
 const LOOK: Duration = Duration::from_millis(500);
 const CANARY: &[u8] = b"mcp-ferry";
@@ -225,7 +227,6 @@ fn probes(key: &str, canary: &str) -> Vec<Cmd> {
         command.arg(arguments);
         command
     };
-    let life = PUT.as_millis().to_string();
     vec![
         one("EVAL", &["return 1", "1", key]),
         one(
@@ -235,12 +236,12 @@ fn probes(key: &str, canary: &str) -> Vec<Cmd> {
         one("TIME", &[]),
         one("EXISTS", &[key]),
         one("XADD", &[key, "*", "e", ""]),
-        one("PEXPIRE", &[key, &life]),
+        one("PEXPIRE", &[key, PROBED]),
         one("XLEN", &[key]),
         one("XREAD", &["COUNT", "1", "STREAMS", key, "0-0"]),
         one("XDEL", &[key, "0-1"]),
         one("DEL", &[key]),
-        one("SET", &[key, "", "PX", &life]),
+        one("SET", &[key, "", "PX", PROBED]),
         one("GET", &[key]),
         one("PTTL", &[key]),
         one("DEL", &[key]),

@@ -9,7 +9,7 @@ use tracing::debug;
 
 use super::super::handover::{ACK_GRACE, Ticket};
 use super::way::Trouble;
-use super::{Core, HandOverError, Handed, PUT, ReplicaId, Reply, Shared};
+use super::{Core, HandOverError, Handed, ReplicaId, Reply, Shared};
 use crate::metrics::Counter;
 
 /// Entries that an inbox holds; one more is refused.
@@ -48,7 +48,7 @@ impl Core {
         loop {
             let theirs = self.time_at(owner).await?;
             let mut ticket = self.desk.send(owner, request, theirs)?;
-            match self.put(owner, &ticket.entry, PUT).await {
+            match self.put(owner, &ticket.entry, self.patience).await {
                 Put::Done => {}
                 Put::Full => return Err(HandOverError::Full),
                 Put::Failed { sent } => {

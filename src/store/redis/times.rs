@@ -7,7 +7,7 @@ use std::time::Duration;
 use redis::Value;
 use tokio::time::{Instant, timeout};
 
-use super::{Core, HandOverError, PUT, ReplicaId};
+use super::{Core, HandOverError, ReplicaId};
 
 /// Replicas whose time is known; with one more all are asked again.
 const MAX_REPLICAS: usize = 1024;
@@ -50,7 +50,7 @@ impl Core {
         if let Some(theirs) = self.times.get(replica) {
             return Ok(theirs);
         }
-        let read = timeout(PUT, self.read_time(replica)).await;
+        let read = timeout(self.patience, self.read_time(replica)).await;
         read.map_err(|_| {
             self.look.notify_one();
             HandOverError::Unreachable

@@ -81,7 +81,7 @@ async fn away() -> (SocketAddr, Ferry, Clock, Client) {
 }
 
 #[tokio::test]
-async fn f01_after_five_failures_one_attempt_a_second_looks_whether_the_upstream_is_back() {
+async fn f01_after_five_failures_one_attempt_now_and_then_looks_whether_the_upstream_is_back() {
     let (address, ferry, clock, mut client) = away().await;
     // Every connection is counted, and reset before it can be used.
     let peer = Peer::on(rebind(address).await, "rst");

@@ -129,10 +129,7 @@ async fn copied_altered_withdrawn_and_crossed_entries_are_refused() {
 #[tokio::test]
 async fn nonsense_in_an_inbox_stops_nothing() {
     let redis = Redis::start().await;
-    let (a, b) = (
-        Replica::start(&redis, "a").await,
-        Replica::start(&redis, "b").await,
-    );
+    let (a, b) = Replica::pair(&redis).await;
     b.echo();
     for nonsense in [
         b"".as_slice(),
@@ -188,10 +185,7 @@ async fn an_id_from_any_time_delays_but_does_not_repeat() {
 #[tokio::test]
 async fn an_answer_is_only_the_owner_s_to_give() {
     let redis = Redis::start().await;
-    let (a, b) = (
-        Replica::start(&redis, "a").await,
-        Replica::start(&redis, "b").await,
-    );
+    let (a, b) = Replica::pair(&redis).await;
     b.echo();
     // The first request of a new process has the same number in each, so an old answer would fit by number.
     let watched = Replica::start(&redis, "w").await;

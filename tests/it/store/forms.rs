@@ -121,10 +121,7 @@ async fn watched() -> (Redis, Redis, Redis) {
 async fn a_failover_costs_some_requests_and_no_connection() {
     let (mut first, _second, sentinel) = watched().await;
     let url = format!("redis+sentinel://127.0.0.1:{}/main", sentinel.port);
-    let (a, b) = (
-        Replica::with(&replicas(&url, "a")).await,
-        Replica::with(&replicas(&url, "b")).await,
-    );
+    let (a, b) = Replica::impatient_pair(&url).await;
     b.echo();
     a.hand(&b.name(), "1").await.expect("an answer");
     first.kill();

@@ -14,10 +14,7 @@ use crate::support::redis::Redis;
 #[tokio::test]
 async fn a_request_and_its_answer_cross_whole() {
     let redis = Redis::start().await;
-    let (a, b) = (
-        Replica::start(&redis, "a").await,
-        Replica::start(&redis, "b").await,
-    );
+    let (a, b) = Replica::pair(&redis).await;
     let mut arrivals = b.arrivals();
     assert!(b.store.arrivals().is_none(), "there is one end only");
     let asked = request("{\"jsonrpc\":\"2.0\"}");
@@ -53,10 +50,7 @@ async fn a_request_and_its_answer_cross_whole() {
 #[tokio::test]
 async fn a_large_message_crosses_and_one_that_is_too_large_is_refused() {
     let redis = Redis::start().await;
-    let (a, b) = (
-        Replica::start(&redis, "a").await,
-        Replica::start(&redis, "b").await,
-    );
+    let (a, b) = Replica::pair(&redis).await;
     b.echo();
     let large = "x".repeat(4 << 20);
     assert_eq!(a.hand(&b.name(), &large).await, Ok(Bytes::from(large)));
@@ -69,10 +63,7 @@ async fn a_large_message_crosses_and_one_that_is_too_large_is_refused() {
 async fn a_request_takes_two_scripts_and_leaves_nothing_behind() {
     const REQUESTS: u64 = 200;
     let redis = Redis::start().await;
-    let (a, b) = (
-        Replica::start(&redis, "a").await,
-        Replica::start(&redis, "b").await,
-    );
+    let (a, b) = Replica::pair(&redis).await;
     b.echo();
     // Until the Redis has seen the scripts they are sent whole.
     a.hand(&b.name(), "{}").await.expect("an answer");
@@ -107,14 +98,10 @@ async fn a_request_takes_two_scripts_and_leaves_nothing_behind() {
 #[tokio::test]
 async fn many_at_once_each_get_their_own_answer() {
     let redis = Redis::start().await;
-    let (a, b) = (
-        Replica::start(&redis, "a").await,
-        Replica::start(&redis, "b").await,
-    );
+    let (a, b) = Replica::pair(&redis).await;
     a.echo();
     b.echo();
-    // Within half a second a busy machine has to get all of them into the Redis.
-    let all = (0..120).map(|number| {
+    let all = (0..500).map(|number| {
         let (from, to) = if number % 2 == 0 { (&a, &b) } else { (&b, &a) };
         let (store, owner, body) = (from.store.clone(), to.name(), format!("{number}"));
         tokio::task::spawn(async move {
@@ -131,7 +118,7 @@ async fn many_at_once_each_get_their_own_answer() {
                 replica.taken(TakenOver::Request),
                 replica.taken(TakenOver::Answer)
             ),
-            (60, 60)
+            (250, 250)
         );
     }
 }
@@ -139,8 +126,7 @@ async fn many_at_once_each_get_their_own_answer() {
 #[tokio::test]
 async fn an_owner_that_said_good_bye_or_died_is_gone() {
     let redis = Redis::start().await;
-    let a = Replica::start(&redis, "a").await;
-    let b = Replica::start(&redis, "b").await;
+    let (a, b) = Replica::pair(&redis).await;
     let left = tokio::time::Instant::now();
     b.store.leave().await;
     assert_eq!(
@@ -164,10 +150,7 @@ async fn an_owner_that_said_good_bye_or_died_is_gone() {
 #[tokio::test]
 async fn an_owner_that_does_not_answer_is_told_to_leave_the_request() {
     let redis = Redis::start().await;
-    let (a, b) = (
-        Replica::start(&redis, "a").await,
-        Replica::start(&redis, "b").await,
-    );
+    let (a, b) = Replica::pair(&redis).await;
     // Somebody with that name, who does not read.
     let _: () = redis.ask(&["SET", &key("c", "hb"), "x"]).await;
     let mut quick = request("{}");
@@ -196,10 +179,7 @@ async fn an_owner_that_does_not_answer_is_told_to_leave_the_request() {
 #[tokio::test]
 async fn what_a_server_does_not_take_is_refused_at_once() {
     let redis = Redis::start().await;
-    let (a, b) = (
-        Replica::start(&redis, "a").await,
-        Replica::start(&redis, "b").await,
-    );
+    let (a, b) = Replica::pair(&redis).await;
     drop(b.arrivals());
     let reply = within("a refusal", a.store.hand_over(&b.name(), request("{}"))).await;
     assert_eq!(reply.map(|reply| reply.status), Ok(503));

@@ -45,6 +45,8 @@ fn replicas(url: &str, name: &str) -> Replicas {
     let mut replicas = config.replicas;
     replicas.keys = Some(keys(KEY));
     replicas.id = Some(ReplicaId::parse(name).expect("a name"));
+    // A busy machine may take its time; what happens in the time that is the default is for `outages` to try.
+    replicas.store_timeout = Duration::from_secs(10);
     replicas
 }
 
@@ -76,6 +78,23 @@ struct Replica {
 impl Replica {
     async fn start(redis: &Redis, name: &str) -> Self {
         Self::with(&replicas(&redis.url(), name)).await
+    }
+
+    /// `a` and `b`.
+    async fn pair(redis: &Redis) -> (Self, Self) {
+        (Self::start(redis, "a").await, Self::start(redis, "b").await)
+    }
+
+    /// `a` and `b`, which give the Redis up when they would by default.
+    async fn impatient_pair(url: &str) -> (Self, Self) {
+        let impatient = |name| Replicas {
+            store_timeout: Replicas::default().store_timeout,
+            ..replicas(url, name)
+        };
+        (
+            Self::with(&impatient("a")).await,
+            Self::with(&impatient("b")).await,
+        )
     }
 
     async fn with(replicas: &Replicas) -> Self {

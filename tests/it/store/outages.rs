@@ -22,10 +22,7 @@ async fn recovers(from: &Replica, to: &Replica) {
 #[tokio::test]
 async fn without_the_redis_a_request_fails_within_half_a_second() {
     let mut redis = Redis::start().await;
-    let (a, b) = (
-        Replica::start(&redis, "a").await,
-        Replica::start(&redis, "b").await,
-    );
+    let (a, b) = Replica::impatient_pair(&redis.url()).await;
     b.echo();
     a.hand(&b.name(), "1").await.expect("an answer");
     redis.kill();
@@ -48,10 +45,7 @@ async fn without_the_redis_a_request_fails_within_half_a_second() {
 #[tokio::test]
 async fn a_redis_that_comes_back_empty_costs_no_connection() {
     let mut redis = Redis::start().await;
-    let (a, b) = (
-        Replica::start(&redis, "a").await,
-        Replica::start(&redis, "b").await,
-    );
+    let (a, b) = Replica::pair(&redis).await;
     b.echo();
     a.hand(&b.name(), "1").await.expect("an answer");
     for _ in 0..3 {
@@ -80,10 +74,7 @@ async fn a_redis_that_comes_back_empty_costs_no_connection() {
 /// Requests that are given up while the Redis stands still for so long.
 async fn stands_still(pause: &str) {
     let redis = Redis::start().await;
-    let (a, b) = (
-        Replica::start(&redis, "a").await,
-        Replica::start(&redis, "b").await,
-    );
+    let (a, b) = Replica::impatient_pair(&redis.url()).await;
     let mut arrivals = b.arrivals();
     let owner = b.name();
     // So that the Redis has seen the script, and carries it out without being asked twice.
@@ -129,12 +120,18 @@ async fn what_was_given_up_while_the_redis_stood_still_is_never_executed() {
 }
 
 #[tokio::test]
+async fn with_a_longer_store_timeout_a_request_outlasts_a_pause() {
+    let redis = Redis::start().await;
+    let (a, b) = Replica::pair(&redis).await;
+    b.echo();
+    let _: () = redis.ask(&["CLIENT", "PAUSE", "1500", "ALL"]).await;
+    a.hand(&b.name(), "1").await.expect("an answer");
+}
+
+#[tokio::test]
 async fn a_redis_that_forgets_scripts_or_cuts_connections_is_not_noticed() {
     let redis = Redis::start().await;
-    let (a, b) = (
-        Replica::start(&redis, "a").await,
-        Replica::start(&redis, "b").await,
-    );
+    let (a, b) = Replica::pair(&redis).await;
     b.echo();
     for round in 0..3 {
         let _: () = redis.ask(&["SCRIPT", "FLUSH"]).await;
@@ -149,10 +146,7 @@ async fn a_redis_that_forgets_scripts_or_cuts_connections_is_not_noticed() {
 async fn a_replica_that_starts_without_the_redis_joins_it_later() {
     let mut redis = Redis::start().await;
     redis.kill();
-    let (a, b) = (
-        Replica::start(&redis, "a").await,
-        Replica::start(&redis, "b").await,
-    );
+    let (a, b) = Replica::impatient_pair(&redis.url()).await;
     b.echo();
     assert!(matches!(a.store.health(), StoreHealth::Degraded(_)));
     assert_eq!(

@@ -8,6 +8,7 @@ import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import assert from 'node:assert/strict';
 import { opener } from '../clients/ts-peers.mjs';
+import { attempt, close } from '../soak/report.mjs';
 import { cuttable } from './cut.mjs';
 import { Program, freePort } from './processes.mjs';
 
@@ -209,23 +210,13 @@ const tests = {
   'an EventSource (eventsource 3) comes back': async () => comesBack((await import('eventsource')).EventSource),
 };
 
-let passed = 0;
-let failed = 0;
 for (const [name, run] of Object.entries(tests)) {
-  try {
-    for (const each of [old, modern]) each.forwarder.clear();
-    await run();
-    passed++;
-    console.log(`ok    ${name}`);
-  } catch (error) {
-    failed++;
-    console.log(`FAIL  ${name}: ${error?.message ?? error}`);
-  }
+  for (const { forwarder } of [old, modern]) forwarder.clear();
+  await attempt(name, run);
 }
 for (const program of [old, modern]) {
   await program.end();
   program.forwarder.close();
 }
 await rm(folder, { recursive: true });
-console.log(`${passed} passed, ${failed} failed`);
-process.exit(failed ? 1 : 0);
+close();

@@ -5,6 +5,7 @@ import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import assert from 'node:assert/strict';
 import { opener } from '../clients/ts-peers.mjs';
+import { attempt, close } from '../soak/report.mjs';
 import { Program } from './processes.mjs';
 
 const here = resolve(dirname(fileURLToPath(import.meta.url)), '..');
@@ -109,19 +110,7 @@ const tests = {
   },
 };
 
-let passed = 0;
-let failed = 0;
-for (const [name, run] of Object.entries(tests)) {
-  try {
-    await run();
-    passed++;
-    console.log(`ok    ${name}`);
-  } catch (error) {
-    failed++;
-    console.log(`FAIL  ${name}: ${error?.message ?? error}`);
-  }
-}
+for (const [name, run] of Object.entries(tests)) await attempt(name, run);
 for (const program of [old, changed, modern]) await program.end();
 await rm(folder, { recursive: true });
-console.log(`${passed} passed, ${failed} failed`);
-process.exit(failed ? 1 : 0);
+close();

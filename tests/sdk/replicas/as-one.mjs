@@ -7,7 +7,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { Program } from '../driver/processes.mjs';
-import { keyFile, replicaFlags } from './fleet.mjs';
+import { PATIENT, keyFile, replicaFlags } from './fleet.mjs';
 import { Nginx } from './nginx.mjs';
 import { Redis } from './redis.mjs';
 
@@ -21,7 +21,7 @@ const listen = given.indexOf('--listen');
 if (listen < 0 || given[listen + 1] !== '127.0.0.1:0') throw new Error('only --listen 127.0.0.1:0 is taken');
 
 const redis = await Redis.start(work);
-const own = replicaFlags(keyFile(work), redis.port);
+const own = [...replicaFlags(keyFile(work), redis.port), ...PATIENT];
 const ferries = await Promise.all(
   Array.from({ length: REPLICAS }, async () => {
     const ferry = new Program('ferry', [binary, ...given, ...own], { onLine: line => console.error(line) });

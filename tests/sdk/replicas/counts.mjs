@@ -1,6 +1,6 @@
 // What a POST costs the Redis, as MONITOR and its own statistics say: nothing on the owner, two scripts elsewhere.
 import { check, shown } from '../soak/report.mjs';
-import { Fleet } from './fleet.mjs';
+import { Fleet, PATIENT } from './fleet.mjs';
 import { call, open } from './wire.mjs';
 
 const POSTS = 60;
@@ -48,7 +48,7 @@ async function watched(fleet, run) {
 }
 
 export async function counts(lane, work) {
-  const fleet = await (await Fleet.start(lane, work, ['a', 'b'])).warm();
+  const fleet = await (await Fleet.start(lane, work, ['a', 'b'], { flags: PATIENT })).warm();
   const client = await open(fleet.a.port);
   const one = async port => {
     const made = call(client, port);

@@ -8,6 +8,8 @@ import { open } from './wire.mjs';
 
 // What a test does not wait for.
 const QUICK = ['--drain-delay', '0s', '--drain-timeout', '1s'];
+// Where it does not matter how soon the Redis is given up, a busy machine may take its time.
+export const PATIENT = ['--store-timeout', '10s'];
 export const PREFIX = 'rig';
 
 export function keyFile(work) {

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { until } from '../soak/report.mjs';
-import { Fleet, keysOf } from './fleet.mjs';
+import { Fleet, PATIENT, keysOf } from './fleet.mjs';
 import { found } from './gate.mjs';
 import { call, open, within } from './wire.mjs';
 
@@ -12,7 +12,7 @@ const BEARER = `Bearer ${TOKEN}`;
 export class Stage {
   static async start(lane, work) {
     const stage = new Stage();
-    const fleet = await (await Fleet.start(lane, work, ['a', 'b', 'c'])).warm();
+    const fleet = await (await Fleet.start(lane, work, ['a', 'b', 'c'], { flags: PATIENT })).warm();
     Object.assign(stage, { lane, fleet, redis: fleet.redis });
     stage.victim = await open(fleet.a.port, `Authorization: ${BEARER}\r\n`);
     stage.bystander = await open(fleet.c.port);

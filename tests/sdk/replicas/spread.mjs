@@ -5,7 +5,7 @@ import { seeded } from '../soak/random.mjs';
 import { Ledger } from '../soak/ledger.mjs';
 import { check, shown, until } from '../soak/report.mjs';
 import { Worker } from '../soak/workers.mjs';
-import { Fleet } from './fleet.mjs';
+import { Fleet, PATIENT } from './fleet.mjs';
 import { Nginx } from './nginx.mjs';
 
 // 20 clients, by how many of each.
@@ -29,7 +29,10 @@ export async function spread(lane, work) {
   console.log(`seed ${seed}`);
   const random = seeded(seed);
   const ledger = new Ledger();
-  const fleet = await Fleet.start(lane, work, [undefined, undefined, undefined], { gates: false });
+  const fleet = await Fleet.start(lane, work, [undefined, undefined, undefined], {
+    gates: false,
+    flags: PATIENT,
+  });
   const nginx = await Nginx.start(
     work,
     fleet.ferries.map(({ port }) => port),
@@ -79,7 +82,7 @@ export async function spread(lane, work) {
       const [, outcome] = name.match(/handed_over_total\{outcome="(?!answered)(\w+)"/) ?? [];
       if (outcome && value) refused[outcome] = (refused[outcome] ?? 0) + value;
     }
-  // What a busy machine does to the half second that the Redis has shows here.
+  // What a busy machine does to the hand-overs shows here.
   for (const [n, { values }] of Object.keys(refused).length ? metrics.entries() : [])
     console.log(
       `   ferry ${n}: store errors ${values.get('mcp_ferry_store_errors_total')}; ${fleet.ferries[n].tail(4)}; load ${loadavg()[0].toFixed(0)}`,

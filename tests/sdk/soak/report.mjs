@@ -1,4 +1,4 @@
-// What soak and drain say: a line per check, counts in order, and the closing line that tests/run.sh reads.
+// What the rigs say: a line per check, counts in order, and the closing line that tests/run.sh reads.
 import { pause } from './random.mjs';
 
 let passed = 0;
@@ -8,6 +8,16 @@ export function check(name, good, detail = '') {
   if (good) passed++;
   else failed++;
   console.log(`${good ? 'ok   ' : 'FAIL '} ${name}${detail ? `: ${detail}` : ''}`);
+}
+
+// A check that fails by throwing.
+export async function attempt(name, run) {
+  try {
+    await run();
+    check(name, true);
+  } catch (error) {
+    check(name, false, error?.message ?? `${error}`);
+  }
 }
 
 export function close() {
