@@ -21,13 +21,13 @@ unset CARGO_TARGET_DIR
 #   cargo  the `test result:` lines of cargo test
 #   line   a last line `N passed, N failed`
 # The order is the order of starting. Steps that build in one target directory follow each other, because cargo would make
-# them wait anyway; what only has to be done some time runs at low priority beside what others wait for.
+# them wait anyway; what only has to be done some time (the image's build, the gate on dependencies) gets what the others leave.
 steps=(
     "fmt          | one   |             | cargo fmt --check"
     "text         | line  |             | tests/text.sh"
     "build        | one   |             | cargo build --release --locked && tests/allocator.sh"
-    "docker       | line  |             | nice -n 5 tests/docker.sh"
-    "deny         | one   |             | nice -n 10 tests/deny.sh"
+    "docker       | line  |             | tests/docker.sh"
+    "deny         | one   |             | nice -n 19 tests/deny.sh"
     "sdk          | line  | build       | tests/sdk/run.sh"
     "clippy       | one   | build       | tests/allocator.sh cargo clippy --all-targets --locked -- -D warnings"
     "test         | cargo | clippy      | tests/allocator.sh cargo test --locked --no-fail-fast"
@@ -51,7 +51,7 @@ steps=(
     "simulation   | cargo | sdk conformance soak drain replicas carried limits vanish recipes browser admin doc | cd tests/simulation/fast && nice -n 10 env SIMULATION=100000 CARGO_TARGET_DIR=../../../target/simulation cargo test --locked -- --nocapture"
 )
 # So many steps at once; most of them wait more than they compute.
-jobs=5
+jobs=6
 # Nobody debugs these binaries, and nothing is built twice: that is a third of the time that compiling takes. The release
 # profile is optimised a little only: nothing here judges speed, and the rest takes minutes. C is compiled without
 # debugging aids for the same reason.
@@ -62,8 +62,9 @@ export CARGO_PROFILE_DEV_DEBUG=0 CARGO_INCREMENTAL=0 \
 # How the steps mark what failed: these lines are said again in the summary.
 says_failed='^ *(FAIL|not ok|failed )|\.\.\. FAILED$|^error(\[|:)|panicked at'
 
-# A step counts as hung after this many seconds; far more than any needs, because machines are shared.
-limit=1800
+# A step counts as hung after this many seconds; far more than any needs, because machines are shared and some steps only
+# get what others leave.
+limit=2700
 logs=target/test-logs
 mkdir -p "$logs"
 # Every process that a step starts inherits a variable with this and the step's name, whatever session or group it moves
