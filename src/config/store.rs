@@ -71,15 +71,18 @@ pub enum RedisForm {
 }
 
 impl RedisAddress {
-    /// The first host that is reached without encryption over a network.
+    /// The first host that is reached without encryption over a network. What sentinels and nodes of a cluster name may be
+    /// anywhere, and the password goes there too, so that those never count as local.
     #[must_use]
     pub fn exposed(&self) -> Option<&str> {
         let local = |host: &str| {
             let loopback = |address: IpAddr| address.to_canonical().is_loopback();
             host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(loopback)
         };
+        let names_others = self.form != RedisForm::Server;
         let hosts = self.hosts.iter().map(|(host, _)| host.as_str());
-        hosts.filter(|_| !self.tls).find(|host| !local(host))
+        let mut hosts = hosts.filter(|_| !self.tls);
+        hosts.find(|host| names_others || !local(host))
     }
 }
 
