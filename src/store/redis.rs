@@ -109,7 +109,7 @@ impl Redis {
         let desk = Desk::new(Arc::clone(&sealer), own).map_err(|error| error.to_string())?;
         let (sender, arrivals) = mpsc::channel(ARRIVALS);
         let core = Arc::new(Core {
-            way: Way::new(address, patience),
+            way: Way::new(address, patience.min(BEAT_EVERY)),
             prefix,
             patience,
             desk: Arc::new(desk),

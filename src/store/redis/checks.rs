@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::scripts::Script;
 use super::way::{Connection, Trouble, silent, words};
-use super::{Core, HEARTBEAT};
+use super::{BEAT_EVERY, Core, HEARTBEAT};
 use crate::store::seal::Purpose;
 
 /// The oldest that will do: the first with access lists.
@@ -28,7 +28,9 @@ impl Core {
     /// A connection on which this replica is announced, after all checks.
     pub(super) async fn join(&self) -> Result<Connection, Trouble> {
         self.way.resolves().await?;
-        let mut connection = self.way.open(self.answer_limit()).await?;
+        // All others use this connection too, with limits of their own.
+        let patience = ANSWER.max(self.patience);
+        let mut connection = self.way.open(patience).await?;
         self.check_version(&mut connection).await?;
         self.check_access(&mut connection).await?;
         self.check_keys(&mut connection, true).await?;
@@ -36,9 +38,10 @@ impl Core {
         Ok(connection)
     }
 
-    /// How long one answer may take.
+    /// How long one answer may take: as long as the operator says, but a heartbeat that is lost has to be given again
+    /// before the one before it has run out.
     fn answer_limit(&self) -> Duration {
-        ANSWER.max(self.patience)
+        ANSWER.max(self.patience.min(BEAT_EVERY))
     }
 
     async fn check_version(&self, connection: &mut Connection) -> Result<(), Trouble> {
