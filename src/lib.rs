@@ -132,7 +132,7 @@
 //! | answers of sessions to requests that other replicas took | 4,096 that are open; of each one part of 64 KiB is kept until the next is asked for, what waits behind it is the client's buffer |
 //! | a socket's read and write buffers | 64 KiB each; a stream's socket has none, see the client's buffer |
 //! | a refusal of the upstream | 1 MiB of its body is kept |
-//! | what a client carries in its event id | [`proto::bridge::MAX_CARRIED`] before it is sealed; subscriptions that do not fit are left out, and a client that said more of itself carries nothing |
+//! | what a client carries in its event id | [`proto::bridge::MAX_CARRIED`] before it is sealed; subscriptions that do not fit are left out, and a client that said more of itself carries nothing. All of it is remembered here too, and counts in `--max-buffered` |
 //! | cookies of a connection | 32 of 4 KiB ([`upstream::Jar`]) |
 //! | subscriptions that are restored | 256 of a connection |
 //! | sessions that a client's second handshake replaced | 8 of a connection |

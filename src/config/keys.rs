@@ -108,17 +108,25 @@ fn parse(content: &str) -> Result<Keys, String> {
 
 fn key(line: &str) -> Option<Key> {
     if line.len() == 2 * LENGTH {
-        let mut bytes = [0; LENGTH];
-        for (byte, pair) in bytes.iter_mut().zip(line.as_bytes().chunks_exact(2)) {
-            *byte = pair.iter().try_fold(0, |value: u8, digit| {
-                let digit = char::from(*digit).to_digit(16)?;
-                Some(value << 4 | u8::try_from(digit).ok()?)
-            })?;
-        }
-        return Some(Key(bytes));
+        return hex(line).map(Key);
     }
     let bytes = BASE64.decode(line).ok()?;
     bytes.try_into().ok().map(Key)
+}
+
+/// Exactly so many bytes in hexadecimal, in capitals or not.
+pub(crate) fn hex<const LENGTH: usize>(text: &str) -> Option<[u8; LENGTH]> {
+    if text.len() != 2 * LENGTH {
+        return None;
+    }
+    let mut bytes = [0; LENGTH];
+    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        *byte = pair.iter().try_fold(0, |value: u8, digit| {
+            let digit = char::from(*digit).to_digit(16)?;
+            Some(value << 4 | u8::try_from(digit).ok()?)
+        })?;
+    }
+    Some(bytes)
 }
 
 /// Nobody else on the machine may read a key. A group may if the file is the system's own: that is how orchestrators

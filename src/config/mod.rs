@@ -28,6 +28,7 @@ use ipnet::IpNet;
 use crate::proto::era::Era;
 
 pub use flags::{command, env_names};
+pub(crate) use keys::hex;
 pub use keys::{Key, Keys};
 pub use parse::parse;
 pub use replicas::{ReplicaId, Replicas};

@@ -9,8 +9,12 @@ use clap::Args;
 use super::Refused;
 use super::keys::{Keys, key_file};
 use super::parse::Names;
-use super::store::{Meeting, prefix, store};
+use super::store::{Meeting, RedisForm, prefix, store};
 use super::values::duration;
+
+/// What holds where the operator says nothing.
+const STORE_PREFIX: &str = "mcp-ferry";
+const STORE_TIMEOUT: &str = "500ms";
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Replicas")]
@@ -35,17 +39,18 @@ pub(super) struct ReplicaFlags {
     #[arg(long, value_name = "WHERE", default_value = "memory", value_parser = store)]
     store: Meeting,
     /// What the names of all keys in the Redis begin with, behind a brace; all replicas have the same
-    #[arg(long, value_name = "TEXT", default_value = "mcp-ferry", value_parser = prefix)]
+    #[arg(long, value_name = "TEXT", default_value = STORE_PREFIX, value_parser = prefix)]
     store_prefix: String,
     /// How long the Redis may take to have what is handed over, before its client is told to come back (50ms to 10s)
     ///
     /// A client whose POST is refused may give up its connection, so a Redis that is far away, or on a busy machine, wants
     /// more than the default.
-    #[arg(long, value_name = "DURATION", default_value = "500ms", value_parser = duration("50ms", "10s"))]
+    #[arg(long, value_name = "DURATION", default_value = STORE_TIMEOUT, value_parser = duration("50ms", "10s"))]
     store_timeout: Duration,
     /// Reach a Redis on another machine without TLS
     ///
-    /// What passes is sealed all the same; the password is not, and whoever has it can stop what is handed over.
+    /// What passes is sealed all the same; the password is not, and whoever has it can stop what is handed over. Sentinels
+    /// and clusters count as another machine wherever they are: they name servers that may be anywhere.
     #[arg(long)]
     store_allow_plaintext: bool,
 }
@@ -71,8 +76,9 @@ impl Default for Replicas {
             keys: None,
             id: None,
             store: Meeting::default(),
-            store_prefix: String::new(),
-            store_timeout: Duration::from_millis(500),
+            store_prefix: STORE_PREFIX.to_owned(),
+            store_timeout: duration(STORE_TIMEOUT, STORE_TIMEOUT)(STORE_TIMEOUT)
+                .expect("the default is written in the flag's own syntax"),
         }
     }
 }
@@ -141,8 +147,13 @@ pub(super) fn replicas(flags: ReplicaFlags, names: &Names) -> Result<Replicas, R
                 .hint("replicas share a key file; openssl rand -base64 32 makes a key"));
         }
         if let Some(host) = address.exposed().filter(|_| !store_allow_plaintext) {
-            let open =
-                format!("{flag}: '{host}' is on another machine and the connection not encrypted");
+            let named = match address.form {
+                RedisForm::Server => "",
+                RedisForm::Sentinel(_) | RedisForm::Cluster => ", or names servers that may be,",
+            };
+            let open = format!(
+                "{flag}: '{host}' is on another machine{named} and the connection not encrypted"
+            );
             return Err(Refused::new(open).hint("use rediss://, or --store-allow-plaintext"));
         }
     }

@@ -13,6 +13,8 @@ const LONGEST_PREFIX: usize = 64;
 const MOST_HOSTS: usize = 32;
 const REDIS_PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
+/// What `--store` may be, for complaints.
+const FORMS: &str = "memory, redis://HOST, rediss://HOST, redis+sentinel://HOST,HOST/MASTER or redis+cluster://HOST,HOST";
 
 /// Where replicas meet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,15 +73,18 @@ pub enum RedisForm {
 }
 
 impl RedisAddress {
-    /// The first host that is reached without encryption over a network.
+    /// The first host that is reached without encryption over a network. What sentinels and nodes of a cluster name may be
+    /// anywhere, and the password goes there too, so that those never count as local.
     #[must_use]
     pub fn exposed(&self) -> Option<&str> {
         let local = |host: &str| {
             let loopback = |address: IpAddr| address.to_canonical().is_loopback();
             host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(loopback)
         };
+        let names_others = self.form != RedisForm::Server;
         let hosts = self.hosts.iter().map(|(host, _)| host.as_str());
-        hosts.filter(|_| !self.tls).find(|host| !local(host))
+        let mut hosts = hosts.filter(|_| !self.tls);
+        hosts.find(|host| names_others || !local(host))
     }
 }
 
@@ -112,10 +117,8 @@ pub(super) fn store(text: &str) -> Result<Meeting, String> {
     if text == "memory" {
         return Ok(Meeting::Memory);
     }
-    const FORMS: &str = "memory, redis://HOST, rediss://HOST, redis+sentinel://HOST,HOST/MASTER or redis+cluster://HOST,HOST";
-    let (scheme, rest) = text
-        .split_once("://")
-        .ok_or_else(|| format!("is none of {FORMS}"))?;
+    let known = || format!("is none of {FORMS}");
+    let (scheme, rest) = text.split_once("://").ok_or_else(known)?;
     let (secure, form) = match scheme.split_once('+') {
         Some((secure, form)) => (secure, Some(form)),
         None => (scheme, None),
@@ -123,7 +126,7 @@ pub(super) fn store(text: &str) -> Result<Meeting, String> {
     let tls = match secure {
         "redis" | "valkey" => false,
         "rediss" | "valkeys" => true,
-        _ => return Err(format!("is none of {FORMS}")),
+        _ => return Err(known()),
     };
     if rest.contains(['?', '#']) {
         return Err("takes no parameters after ? or #; in a password write %3F and %23".to_owned());
@@ -138,22 +141,12 @@ pub(super) fn store(text: &str) -> Result<Meeting, String> {
         None => (RedisForm::Server, path, REDIS_PORT),
         Some("cluster") => (RedisForm::Cluster, path, REDIS_PORT),
         Some("sentinel") => {
-            let (master, database) = path.split_once('/').unwrap_or((path, ""));
-            let master = unescape(master).filter(|master| !master.is_empty());
-            let master = master.ok_or("has no master's name: redis+sentinel://HOST/MASTER")?;
+            let (master, database) = read_master(path)?;
             (RedisForm::Sentinel(master), database, SENTINEL_PORT)
         }
-        Some(_) => return Err(format!("is none of {FORMS}")),
+        Some(_) => return Err(known()),
     };
-    let database = match database {
-        "" => 0,
-        number => number
-            .parse()
-            .map_err(|_| "has something after the host that is no number of a database")?,
-    };
-    if form == RedisForm::Cluster && database != 0 {
-        return Err("names a database: a cluster has only one".to_owned());
-    }
+    let database = read_database(database, &form)?;
     let hosts = read_hosts(hosts, port)?;
     if form == RedisForm::Server && hosts.len() > 1 {
         let why = "names several hosts: redis+sentinel:// and redis+cluster:// do";
@@ -168,6 +161,27 @@ pub(super) fn store(text: &str) -> Result<Meeting, String> {
         password,
         database,
     })))
+}
+
+/// The name of a master, and what stands behind it.
+fn read_master(path: &str) -> Result<(String, &str), String> {
+    let (master, rest) = path.split_once('/').unwrap_or((path, ""));
+    let master = unescape(master).filter(|master| !master.is_empty());
+    let master = master.ok_or("has no master's name: redis+sentinel://HOST/MASTER")?;
+    Ok((master, rest))
+}
+
+fn read_database(text: &str, form: &RedisForm) -> Result<u16, String> {
+    if text.is_empty() {
+        return Ok(0);
+    }
+    let wrong = "has something after the host that is no number of a database";
+    match text.parse().map_err(|_| wrong)? {
+        number if number != 0 && *form == RedisForm::Cluster => {
+            Err("names a database: a cluster has only one".to_owned())
+        }
+        number => Ok(number),
+    }
 }
 
 fn read_hosts(text: &str, port: u16) -> Result<Vec<(String, u16)>, String> {

@@ -53,7 +53,7 @@ pub(super) struct Origin {
 pub(super) enum Towards {
     /// Give it a message.
     Deliver(Bytes, About),
-    /// Have it carry this, with the next message.
+    /// Have it carry this, with the next message; nothing where it is empty.
     Carry(Bytes),
     /// This POST was not accepted; its HTTP status says so.
     TurnedAway(PostId),

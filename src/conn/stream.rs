@@ -96,7 +96,7 @@ pub fn open<G: Send + 'static>(
     let connection = Connection {
         core,
         wire,
-        event_id: String::new(),
+        event_id: None,
         client_gone: false,
         finished: false,
     };
@@ -122,8 +122,8 @@ enum Woken {
 struct Connection {
     core: Core,
     wire: Wire,
-    /// The event id of the next message; empty where it has none.
-    event_id: String,
+    /// The event id of the next message, where it has one; an empty one takes back the last.
+    event_id: Option<String>,
     client_gone: bool,
     finished: bool,
 }
@@ -135,6 +135,8 @@ impl Connection {
         registration: &Registration,
     ) {
         debug!("opened");
+        // What the client brought from its last stream counts also while nothing happens.
+        self.core.account(self.wire.waiting());
         let mut timer = pin!(tokio::time::sleep_until(self.next_time()));
         self.wire.write();
         while !self.finished {
@@ -261,12 +263,16 @@ impl Connection {
             match output {
                 Towards::Deliver(text, about) => {
                     self.core.delivered(&text, &about);
-                    let id = std::mem::take(&mut self.event_id);
-                    self.wire.push(sse::message_with_id(&text, &id));
+                    let id = self.event_id.take();
+                    let id = id.as_deref();
+                    self.wire.push(sse::message_with_id(&text, id));
                 }
                 Towards::Carry(text) => {
                     if let Some(sealer) = self.core.shared.store.sealer() {
-                        self.event_id = event_id(sealer, &text);
+                        self.event_id = Some(match text.is_empty() {
+                            true => String::new(),
+                            false => event_id(sealer, &text),
+                        });
                     }
                 }
                 Towards::End => {
@@ -334,6 +340,29 @@ mod tests {
         for _ in 0..200 {
             tokio::task::yield_now().await;
         }
+    }
+
+    #[tokio::test]
+    async fn what_a_client_brings_is_counted_before_it_says_anything() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let address = listener.local_addr().expect("an address");
+        let client = TcpStream::connect(address).await.expect("connect");
+        let (socket, _) = listener.accept().await.expect("accept");
+        let shared = shared();
+        let uris: Vec<String> = (0..256).map(|uri| format!("\"a:{uri:08}\"")).collect();
+        let uris = uris.join(",");
+        let text = format!(r#"{{"v":1,"initialize":{{}},"version":"9","subscriptions":[{uris}]}}"#);
+        let opening = Opening {
+            carried: Carried::parse(text.as_bytes()),
+            ..opening(ConnectionId::random().expect("random"))
+        };
+        assert!(opening.carried.is_some());
+        open(&shared, opening, socket, ());
+        let_others_run().await;
+        assert!(shared.budget.held() > text.len());
+        drop(client);
+        let_others_run().await;
+        assert_eq!(shared.budget.held(), 0);
     }
 
     // The one who notices that the client has gone is whoever happens to write: here the system has not yet told that the

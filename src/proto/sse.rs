@@ -194,15 +194,16 @@ pub fn endpoint(uri: &str) -> Bytes {
 /// One message of a legacy stream. Line breaks in `json` become spaces, so no text can end the field early.
 #[must_use]
 pub fn message(json: &[u8]) -> Bytes {
-    message_with_id(json, "")
+    message_with_id(json, None)
 }
 
-/// The same with an event id, which the client repeats when it comes back; none where it is empty.
+/// The same with an event id, which the client repeats when it comes back; after an empty one it repeats none.
 #[must_use]
-pub fn message_with_id(json: &[u8], id: &str) -> Bytes {
-    let mut frame = BytesMut::with_capacity(json.len() + id.len() + 32);
+pub fn message_with_id(json: &[u8], id: Option<&str>) -> Bytes {
+    let length = id.map_or(0, str::len);
+    let mut frame = BytesMut::with_capacity(json.len() + length + 32);
     frame.put_slice(b"event: message\n");
-    if !id.is_empty() {
+    if let Some(id) = id {
         frame.put_slice(b"id: ");
         put_without_line_ends(&mut frame, id.as_bytes());
         frame.put_u8(b'\n');
@@ -322,8 +323,12 @@ mod tests {
         assert_eq!(message(b"{\"a\":1}"), "event: message\ndata: {\"a\":1}\n\n");
         assert_eq!(message(b"a\nb\r\nc"), "event: message\ndata: a b  c\n\n");
         assert_eq!(
-            message_with_id(b"a\nb", "x\ny"),
+            message_with_id(b"a\nb", Some("x\ny")),
             "event: message\nid: x y\ndata: a b\n\n"
+        );
+        assert_eq!(
+            message_with_id(b"a", Some("")),
+            "event: message\nid: \ndata: a\n\n"
         );
         assert_eq!(KEEP_ALIVE, ":\n");
     }

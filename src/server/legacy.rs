@@ -88,7 +88,8 @@ pub(super) fn grant(
 /// ignored: it may have spoken to another server at this address before.
 fn carried(server: &Server, headers: &HeaderMap) -> Option<Carried> {
     let sealer = server.shared.store.sealer()?;
-    let id = headers.get(LAST_EVENT_ID)?;
+    // An empty one is what is left of an id that was taken back.
+    let id = headers.get(LAST_EVENT_ID).filter(|id| !id.is_empty())?;
     let carried = id.to_str().ok().and_then(|id| conn::carried(sealer, id));
     server.shared.metrics.add(match carried {
         Some(_) => Counter::Recalls,

@@ -21,7 +21,8 @@ impl Server {
         if self.leaving.load(Ordering::Acquire) {
             respond::text(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n")
         } else {
-            respond::text(StatusCode::OK, self.ready_text())
+            // Without the reason: what the Redis says of itself is not for everybody.
+            respond::text(StatusCode::OK, self.ready_text(false))
         }
     }
 
@@ -43,12 +44,15 @@ impl Server {
     }
 
     /// What is said of a process that is ready. One that cannot reach the others is ready for its own connections, and
-    /// taking it out of a balancer, with all the others that cannot either, would end those.
-    pub(super) fn ready_text(&self) -> String {
+    /// taking it out of a balancer, with all the others that cannot either, would end those. `why` says the reason too.
+    pub(super) fn ready_text(&self, why: bool) -> String {
         match self.shared.store.health() {
             StoreHealth::Good => "ready\n".to_owned(),
-            StoreHealth::Degraded(why) => {
-                format!("ready, degraded: other replicas cannot be reached ({why})\n")
+            StoreHealth::Degraded(reason) if why => {
+                format!("ready, degraded: other replicas cannot be reached ({reason})\n")
+            }
+            StoreHealth::Degraded(_) => {
+                "ready, degraded: other replicas cannot be reached\n".to_owned()
             }
         }
     }

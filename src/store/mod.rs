@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::config::{Keys, Meeting, Replicas};
+use crate::config::{Keys, Meeting, Replicas, hex};
 use crate::error::{Error, Kind, Side};
 use crate::metrics::Metrics;
 use crate::outlet::Outlet;
@@ -61,20 +61,8 @@ impl ConnectionId {
     /// Reads an id as [`Self::reveal`] wrote it.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let digits = text.as_bytes();
-        if digits.len() != 64 {
-            return None;
-        }
-        let mut bytes = [0; 32];
-        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = pair.iter().try_fold(0, |value: u8, digit| {
-                let digit = char::from(*digit)
-                    .to_digit(16)
-                    .filter(|_| !digit.is_ascii_uppercase())?;
-                Some(value << 4 | u8::try_from(digit).ok()?)
-            })?;
-        }
-        Some(Self(bytes))
+        let capitals = text.bytes().any(|digit| digit.is_ascii_uppercase());
+        hex(text).filter(|_| !capitals).map(Self)
     }
 
     /// The id in hexadecimal, for the one client that owns it.

@@ -74,6 +74,8 @@ struct Core {
     beat: Script,
     leave: Script,
     canary: Script,
+    /// The canary that was last seen to be in order, as it lies there.
+    opened: Mutex<Option<Vec<u8>>>,
     /// The connection that works, while there is one.
     shared: watch::Sender<Option<Shared>>,
     state: State,
@@ -107,7 +109,7 @@ impl Redis {
         let desk = Desk::new(Arc::clone(&sealer), own).map_err(|error| error.to_string())?;
         let (sender, arrivals) = mpsc::channel(ARRIVALS);
         let core = Arc::new(Core {
-            way: Way::new(address),
+            way: Way::new(address, patience.min(BEAT_EVERY)),
             prefix,
             patience,
             desk: Arc::new(desk),
@@ -117,6 +119,7 @@ impl Redis {
             beat: Script::new(scripts::BEAT),
             leave: Script::new(scripts::LEAVE),
             canary: Script::new(scripts::CANARY),
+            opened: Mutex::default(),
             shared: watch::Sender::new(None),
             state: State::default(),
             look: Notify::new(),

@@ -189,6 +189,19 @@ async fn who_says_too_much_of_itself_carries_nothing_and_subscriptions_go_first(
     assert_eq!(ferry.count(Counter::NotCarried), 1);
     client.leave();
     let (mut client, _) = greeted(&ferry, &initialize(&json!("x".repeat(MAX_CARRIED / 2)))).await;
+    // What it says then takes the place of that, and must not be outlived by it.
+    let too_much = initialize(&json!("x".repeat(MAX_CARRIED)));
+    client.request(0, "initialize", too_much).await;
+    client.message().await;
+    assert_eq!(client.stream.event_id.as_deref(), Some(""));
+    assert_eq!(ferry.count(Counter::NotCarried), 2);
+    client.leave();
+    let mut client = back(&ferry, "").await;
+    list(&mut client).await;
+    assert!(told(&upstream).last().is_some_and(is_nobody));
+    assert_eq!(ferry.count(Counter::StrayEventIds), 0);
+    client.leave();
+    let (mut client, _) = greeted(&ferry, &initialize(&json!("x".repeat(MAX_CARRIED / 2)))).await;
     for (number, length, kept) in [(1, 100, 1), (2, 100, 2), (3, MAX_CARRIED / 2, 0)] {
         let uri = format!("a:{number}{}", "x".repeat(length));
         client
@@ -200,7 +213,7 @@ async fn who_says_too_much_of_itself_carries_nothing_and_subscriptions_go_first(
         let uris = carried["subscriptions"].as_array().map_or(0, Vec::len);
         assert_eq!(uris, kept, "{carried}");
     }
-    assert_eq!(ferry.count(Counter::NotCarried), 1);
+    assert_eq!(ferry.count(Counter::NotCarried), 2);
     ferry.stop_after(client).await;
 }
 

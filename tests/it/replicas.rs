@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use hyper::Uri;
 use mcp_ferry::config::{
-    Config, CredentialBinding, Key, Keys, Meeting, RedisAddress, RedisForm, ReplicaId,
+    Admin, Config, CredentialBinding, Key, Keys, Meeting, RedisAddress, RedisForm, ReplicaId,
 };
 use mcp_ferry::metrics::labels::HandedOver;
 use serde_json::{Value, json};
@@ -256,7 +256,14 @@ async fn an_owner_that_is_gone_is_an_unknown_connection() {
 #[tokio::test]
 async fn without_the_redis_only_what_would_be_handed_over_fails_and_it_comes_back_by_itself() {
     let upstream = Upstream::echo().await;
-    let mut pair = Pair::start(upstream.url()).await;
+    let admin = |config: &mut Config| {
+        config.admin = Some(Admin {
+            listen: ([127, 0, 0, 1], 0).into(),
+            allow_remote: false,
+            token: None,
+        });
+    };
+    let mut pair = Pair::with(upstream.url(), admin).await;
     let mut client = pair.across().await;
     client.handshake().await;
     assert_eq!(
@@ -273,9 +280,14 @@ async fn without_the_redis_only_what_would_be_handed_over_fails_and_it_comes_bac
         "{:?}",
         asked.elapsed()
     );
-    let (status, text) = readiness(pair.right.address).await;
+    // Everybody may know that, and who has the admin listener may know why.
+    let degraded = "ready, degraded: other replicas cannot be reached";
+    let said = readiness(pair.right.address).await;
+    assert_eq!(said, (200, format!("{degraded}\n")));
+    let (status, text) = readiness(pair.right.admin()).await;
+    let why = text.strip_prefix(degraded).expect(&text);
     assert!(
-        status == 200 && text.starts_with("ready, degraded"),
+        status == 200 && why.starts_with(" (") && why.len() > 5,
         "{text}"
     );
     // On its owner all goes on.

@@ -21,7 +21,7 @@ use super::restore::MAX_SUBSCRIPTIONS;
 use super::vocabulary::{Counted, Output};
 use crate::proto::era;
 use crate::proto::jsonrpc::{Message, quote};
-use crate::proto::object::Object;
+use crate::proto::object::{Object, array, elements};
 
 /// The most bytes that a client is asked to carry, before they are sealed. Sealed and as base64 it is a header of 5.5 KiB,
 /// which the usual servers and balancers let pass (8 KiB).
@@ -57,12 +57,14 @@ impl Carried {
         Object::parse(params)?;
         let level = carried.get("level").filter(|level| level.starts_with('"'));
         let level = level.and_then(|level| request("logging/setLevel", "level", level));
-        let subscriptions = carried.get("subscriptions").unwrap_or("[]");
-        let subscriptions: Vec<String> = serde_json::from_str(subscriptions).ok()?;
-        let subscriptions = subscriptions.iter().take(MAX_SUBSCRIPTIONS);
+        let subscriptions = elements(carried.get("subscriptions").unwrap_or("[]"))?;
+        if !subscriptions.iter().all(|uri| uri.starts_with('"')) {
+            return None;
+        }
+        // As the client wrote it, escapes and all: that is how it is found again when the client unsubscribes.
+        let subscriptions = subscriptions.into_iter().take(MAX_SUBSCRIPTIONS);
         let subscriptions = subscriptions.filter_map(|uri| {
-            let uri = quote(uri);
-            let subscribe = request("resources/subscribe", "uri", &uri)?;
+            let subscribe = request("resources/subscribe", "uri", uri)?;
             Some((uri.into(), subscribe))
         });
         Some(Self {
@@ -100,26 +102,30 @@ impl<C: Clone> Bridge<C> {
         self.remembered.client_version = Some(version);
         self.remembered.is_clients = true;
         self.remembered.recalled = true;
+        self.remembered.has_event_id = true;
         self.remembered.level = level;
         self.remembered.subscriptions = subscriptions;
     }
 
-    /// Has the client carry what is remembered of it, where that is new and its own.
+    /// Has the client carry what is remembered of it, where that is new and its own. Where it cannot, what it carried before
+    /// is not true any more, and is taken back.
     pub(super) fn carry(&mut self) {
         let due = self.settings.carry && self.remembered.is_clients && !self.remembered.carried;
         if !due || self.client_state() == ClientState::Gone {
             return;
         }
         self.remembered.carried = true;
-        let all = self.to_be_carried(true);
-        // Subscriptions can be made again, and grow without the client's saying more of itself.
-        let fits = |text: &String| text.len() <= MAX_CARRIED;
-        match all
-            .filter(fits)
-            .or_else(|| self.to_be_carried(false).filter(fits))
-        {
-            Some(text) => self.emit(Output::Carry(text.into())),
-            None => self.count(Counted::NotCarried),
+        let text = match self.load() {
+            Load::Fits(text) => text,
+            Load::Nothing => String::new(),
+            Load::TooMuch => {
+                self.count(Counted::NotCarried);
+                String::new()
+            }
+        };
+        let had = std::mem::replace(&mut self.remembered.has_event_id, !text.is_empty());
+        if had || !text.is_empty() {
+            self.emit(Output::Carry(text.into()));
         }
     }
 
@@ -140,24 +146,60 @@ impl<C: Clone> Bridge<C> {
         }
     }
 
-    fn to_be_carried(&self, subscriptions: bool) -> Option<String> {
-        let parse = |text: &str| Message::parse(Bytes::copy_from_slice(text.as_bytes())).ok();
+    /// What the client is to carry. Whether it fits is asked before anything large is read or copied.
+    fn load(&self) -> Load {
         let known = &self.remembered;
-        let initialize = parse(known.initialize.as_deref()?)?;
+        let parse = |text: &str| Message::parse(Bytes::copy_from_slice(text.as_bytes())).ok();
+        let (initialize, level) = (known.initialize.as_deref(), known.level.as_deref());
+        if [initialize, level].into_iter().flatten().any(is_hopeless) {
+            return Load::TooMuch;
+        }
+        let initialize = initialize.and_then(parse);
+        let Some(params) = initialize.as_ref().and_then(Message::params) else {
+            return Load::Nothing;
+        };
         let mut carried = Object::default();
         carried.set("v", FORM);
-        carried.set("initialize", initialize.params()?.to_owned());
+        carried.set("initialize", params);
         carried.set("version", quote(self.told_version()));
-        let level = known.level.as_deref().and_then(parse);
+        let level = level.and_then(parse);
         if let Some((_, level)) = level.as_ref().and_then(|level| level.param("level")) {
-            carried.set("level", level.to_owned());
+            carried.set("level", level);
         }
-        if subscriptions && !known.subscriptions.is_empty() {
-            let uris: Vec<&str> = known.subscriptions.keys().map(AsRef::as_ref).collect();
-            carried.set("subscriptions", format!("[{}]", uris.join(",")));
+        let without = carried.to_string();
+        // Subscriptions can be made again, and grow without the client's saying more of itself.
+        if let Some(subscriptions) = self.subscriptions_within(MAX_CARRIED) {
+            carried.set("subscriptions", subscriptions);
+            let all = carried.to_string();
+            if all.len() <= MAX_CARRIED {
+                return Load::Fits(all);
+            }
         }
-        Some(carried.to_string())
+        match without.len() <= MAX_CARRIED {
+            true => Load::Fits(without),
+            false => Load::TooMuch,
+        }
     }
+
+    /// The URIs that the client subscribed to, as a JSON array, where there are any and they are no longer than this.
+    fn subscriptions_within(&self, limit: usize) -> Option<String> {
+        let uris: Vec<_> = self.remembered.subscriptions.keys().collect();
+        let length: usize = uris.iter().map(|uri| uri.len()).sum();
+        (!uris.is_empty() && length <= limit).then(|| array(&uris))
+    }
+}
+
+/// What there is for a client to carry.
+enum Load {
+    /// It said nothing of itself.
+    Nothing,
+    Fits(String),
+    TooMuch,
+}
+
+/// What stands around parameters in a message is short: one that is so much longer is not read to find that out.
+fn is_hopeless(message: &str) -> bool {
+    message.len() > 2 * MAX_CARRIED
 }
 
 #[cfg(test)]
@@ -207,6 +249,9 @@ mod tests {
         let read = Carried::parse(text.as_bytes()).expect("readable");
         assert_eq!(read.level, None);
         let uris: Vec<&str> = read.subscriptions.keys().map(AsRef::as_ref).collect();
-        assert_eq!(uris, ["\"a:1\""], "one resource, however it is written");
+        assert_eq!(uris, [r#""a:1""#, r#""a\u003a1""#], "as they were written");
+        let subscribe = read.subscriptions.get(r#""a\u003a1""#);
+        let params = r#""params":{"uri":"a\u003a1"}}"#;
+        assert!(subscribe.is_some_and(|text| text.ends_with(params)));
     }
 }

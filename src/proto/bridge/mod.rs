@@ -267,7 +267,8 @@ impl<C: Clone> Bridge<C> {
         self.ledger.contains_key(id)
     }
 
-    /// Bytes of the client's messages that wait here: requests until their outcome, others until they are upstream.
+    /// Bytes of the client's messages that are kept here: requests until their outcome, others until they are upstream,
+    /// and for as long as it stays what a handshake that the ferry makes for it would repeat.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         let requests = self.ledger.values().map(|request| &request.message);
@@ -283,7 +284,8 @@ impl<C: Clone> Bridge<C> {
         });
         let again = self.again.iter().filter_map(|(_, again)| again.message());
         let all = requests.chain(queued).chain(sent).chain(again);
-        rounds + all.map(|message| message.text().len()).sum::<usize>()
+        let waiting: usize = all.map(|message| message.text().len()).sum();
+        waiting + rounds + self.remembered.held_bytes()
     }
 
     /// The revision that the upstream agreed to, once it has.

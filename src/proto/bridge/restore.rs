@@ -29,6 +29,8 @@ pub(super) struct Remembered {
     pub(super) recalled: bool,
     /// Whether the client carries what is remembered here, or it cannot be carried.
     pub(super) carried: bool,
+    /// Whether it carries anything, from this stream or its last.
+    pub(super) has_event_id: bool,
     /// Whether any handshake of this connection succeeded.
     pub(super) shaken: bool,
     /// Whether `notifications/initialized` was sent on the present session.
@@ -45,6 +47,17 @@ impl Remembered {
     /// Whether another handshake takes the place of one that the client knows of.
     pub(super) fn is_replacing(&self) -> bool {
         self.shaken || self.recalled
+    }
+
+    /// Bytes of what the client said and set.
+    pub(super) fn held_bytes(&self) -> usize {
+        let subscriptions = self.subscriptions.iter();
+        let subscriptions: usize = subscriptions
+            .map(|(uri, text)| uri.len() + text.len())
+            .sum();
+        let others = [&self.initialize, &self.client_version, &self.level];
+        let others = others.into_iter().flatten().map(|text| text.len());
+        subscriptions + others.sum::<usize>()
     }
 
     /// The client has shaken hands anew: what it set before is over, as it would be with a server.

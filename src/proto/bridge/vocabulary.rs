@@ -145,7 +145,8 @@ pub enum Output<C> {
     /// what it is about.
     Deliver(Bytes, About),
     /// Have the client carry this to its next stream, sealed, in the id of the event with the next message; it takes the
-    /// place of what it carried before. At most [`super::MAX_CARRIED`] bytes.
+    /// place of what it carried before. At most [`super::MAX_CARRIED`] bytes; none where that is not true any more, and the
+    /// client is to carry nothing.
     Carry(Bytes),
     /// End the client's stream after what was delivered.
     EndStream,

@@ -59,7 +59,7 @@ async fn answer(
         (_, Some((_, media, text))) => whole(StatusCode::OK, media, *text),
         ("/healthz", _) => whole(StatusCode::OK, TEXT, "ok\n"),
         ("/readyz", _) => match server.ready().await {
-            Ok(()) => whole(StatusCode::OK, TEXT, server.ready_text()),
+            Ok(()) => whole(StatusCode::OK, TEXT, server.ready_text(true)),
             Err(why) => whole(
                 StatusCode::SERVICE_UNAVAILABLE,
                 TEXT,

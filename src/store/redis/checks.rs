@@ -1,36 +1,47 @@
 //! What is asked of a Redis before it is used: whether it is new enough, allows all that is needed, knows the same keys, and
 //! has nobody else of this replica's name.
 
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::{Cmd, Value};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::scripts::Script;
-use super::way::{Connection, Trouble, words};
-use super::{Core, HEARTBEAT};
+use super::way::{Connection, Trouble, silent, words};
+use super::{BEAT_EVERY, Core, HEARTBEAT};
 use crate::store::seal::Purpose;
 
 /// The oldest that will do: the first with access lists.
 const OLDEST: u32 = 6;
-/// How long one answer may take.
+/// How long one answer may take, where `--store-timeout` is not more.
 const ANSWER: Duration = Duration::from_secs(2);
 /// How long what is only tried out stays there, in milliseconds.
 const PROBED: &str = "500";
 /// How often it is looked whether a predecessor's heartbeat has run out.
 const LOOK: Duration = Duration::from_millis(500);
 const CANARY: &[u8] = b"mcp-ferry";
+/// Looks at a canary that others replace meanwhile: each was in order.
+const LOOKS: usize = 4;
 
 impl Core {
     /// A connection on which this replica is announced, after all checks.
     pub(super) async fn join(&self) -> Result<Connection, Trouble> {
         self.way.resolves().await?;
-        let mut connection = self.way.open(ANSWER).await?;
+        // All others use this connection too, with limits of their own.
+        let patience = ANSWER.max(self.patience);
+        let mut connection = self.way.open(patience).await?;
         self.check_version(&mut connection).await?;
         self.check_access(&mut connection).await?;
         self.check_keys(&mut connection, true).await?;
         self.claim(&mut connection).await?;
         Ok(connection)
+    }
+
+    /// How long one answer may take: as long as the operator says, but a heartbeat that is lost has to be given again
+    /// before the one before it has run out.
+    fn answer_limit(&self) -> Duration {
+        ANSWER.max(self.patience.min(BEAT_EVERY))
     }
 
     async fn check_version(&self, connection: &mut Connection) -> Result<(), Trouble> {
@@ -40,6 +51,8 @@ impl Core {
                 let why = format!("it is too old: Redis {OLDEST} or newer is needed, or a Valkey");
                 return Err(Trouble::Wrong(why));
             }
+            // Redis 6 lets access lists forbid it, later ones do not: one that has access lists is new enough.
+            Err(error) if error.code() == Some("NOPERM") => return Ok(()),
             answer => answer?,
         };
         let version = version(&answer);
@@ -108,41 +121,41 @@ impl Core {
     ) -> Result<(), Trouble> {
         let key = self.canary_key();
         let own = self.sealer.seal(Purpose::Canary, key.as_bytes(), CANARY);
-        let there = self.canary(connection, &key, &own, b"0").await?;
-        if there == own {
-            return Ok(());
-        }
-        let opened = self.sealer.open(Purpose::Canary, key.as_bytes(), &there);
-        if opened.as_deref() != Some(CANARY) {
-            let why = "replicas with different keys: another one uses the same --store-prefix with a --key-file that has \
-                no key of ours";
-            return Err(Trouble::Wrong(why.to_owned()));
-        }
-        if first {
-            self.canary(connection, &key, &own, b"1").await?;
+        let remembered = self.last_opened().clone();
+        let mut known = remembered.unwrap_or_else(|| own.clone());
+        let (keys, life) = ([key.as_str()], HEARTBEAT.as_millis().to_string());
+        let replace: &[u8] = if first { b"1" } else { b"0" };
+        // Most of the time one look is all; one more when it is another's or was replaced.
+        for _ in 0..LOOKS {
+            let arguments = [&own, life.as_bytes(), &known, replace];
+            let asked = self.ask(&self.canary, connection, &keys, &arguments);
+            let there = match asked.await? {
+                Value::BulkString(there) => there,
+                other => return Err(nonsense(&other)),
+            };
+            if there == own || there == known {
+                *self.last_opened() = Some(there);
+                return Ok(());
+            }
+            let opened = self.sealer.open(Purpose::Canary, key.as_bytes(), &there);
+            if opened.as_deref() != Some(CANARY) {
+                let why = "replicas with different keys: another one uses the same --store-prefix with a --key-file \
+                    that has no key of ours";
+                return Err(Trouble::Wrong(why.to_owned()));
+            }
+            known = there;
         }
         Ok(())
     }
 
-    async fn canary(
-        &self,
-        connection: &mut Connection,
-        key: &str,
-        own: &[u8],
-        replace: &[u8],
-    ) -> Result<Vec<u8>, Trouble> {
-        let life = HEARTBEAT.as_millis().to_string();
-        let arguments = [own, life.as_bytes(), replace];
-        match ask(&self.canary, connection, &[key], &arguments).await? {
-            Value::BulkString(there) => Ok(there),
-            other => Err(nonsense(&other)),
-        }
+    fn last_opened(&self) -> MutexGuard<'_, Option<Vec<u8>>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Announces this replica. Where one of its name was killed its heartbeat is still there: that is waited for. One that
     /// is renewed is somebody's.
     async fn claim(&self, connection: &mut Connection) -> Result<(), Trouble> {
-        let until = Instant::now() + HEARTBEAT + ANSWER;
+        let until = Instant::now() + HEARTBEAT + self.answer_limit();
         let mut last = i64::MAX;
         loop {
             let Some(left) = self.beat(connection, true).await? else {
@@ -182,7 +195,8 @@ impl Core {
         let new: &[u8] = if new { b"1" } else { b"0" };
         let heartbeat = self.desk.heartbeat(self.time());
         let arguments = [heartbeat.as_slice(), life.as_bytes(), new];
-        let answer = ask(&self.beat, connection, &keys, &arguments).await?;
+        let asked = self.ask(&self.beat, connection, &keys, &arguments);
+        let answer = asked.await?;
         let Value::Array(answer) = &answer else {
             return Err(nonsense(&answer));
         };
@@ -197,21 +211,19 @@ impl Core {
         self.state.beaten(there > 0);
         Ok(None)
     }
-}
 
-/// Runs a script that has time.
-async fn ask(
-    script: &Script,
-    connection: &mut Connection,
-    keys: &[&str],
-    arguments: &[&[u8]],
-) -> Result<Value, Trouble> {
-    match timeout(ANSWER, script.run(connection, keys, arguments)).await {
-        Ok(answer) => Ok(answer?),
-        Err(_) => Err(Trouble::Away(format!(
-            "no answer within {} s",
-            ANSWER.as_secs()
-        ))),
+    /// Runs a script that has time.
+    async fn ask(
+        &self,
+        script: &Script,
+        connection: &mut Connection,
+        keys: &[&str],
+        arguments: &[&[u8]],
+    ) -> Result<Value, Trouble> {
+        match timeout(self.answer_limit(), script.run(connection, keys, arguments)).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(silent(self.answer_limit())),
+        }
     }
 }
 

@@ -23,8 +23,9 @@ return 1
 ";
 
 /// Says that a replica is there. Keys: its heartbeat, its inbox. Arguments: the heartbeat, which begins with the 16 bytes of
-/// the process; for how long; whether it is new, so that what lies in the inbox is not for it. Says the time in milliseconds; 1 when it was there before, 0 when not, -1 when
-/// another process has its name; and then for how many milliseconds still.
+/// the process; for how long; whether it is new, so that what lies in the inbox is not for it. Says the time in
+/// milliseconds; 1 when it was there before, 0 when not, -1 when another process has its name; and then for how many
+/// milliseconds still.
 pub(super) const BEAT: &str = r"
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -42,11 +43,13 @@ if not there or string.sub(there, 1, 16) ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1], KEYS[2])
 ";
 
-/// A text that the replicas keep there, sealed with their keys. Arguments: how this one seals it; for how long; whether to
-/// put it in the place of what is there. Says what is there.
+/// A text that the replicas keep there, sealed with their keys. Arguments: how this one seals it; for how long; what of it
+/// has been opened; whether to put ours in its place. Says what is there. What nobody has opened yet is left alone: it must
+/// not live on because of those who cannot.
 pub(super) const CANARY: &str = r"
 local there = redis.call('GET', KEYS[1])
-if there and ARGV[3] ~= '1' then
+if there and there ~= ARGV[3] then return there end
+if there and ARGV[4] ~= '1' then
   redis.call('PEXPIRE', KEYS[1], ARGV[2])
   return there
 end

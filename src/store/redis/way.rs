@@ -17,8 +17,11 @@ use socket2::TcpKeepalive;
 
 use crate::config::{RedisAddress, RedisForm};
 
-/// How long connecting may take, login included.
+/// How long connecting may take, login included, where the operator gives the Redis no more for everything else.
 const CONNECT: Duration = Duration::from_secs(2);
+/// Connecting through sentinels is connecting three times: to sentinels without a login, to sentinels with one, and to the
+/// server that they name.
+const SENTINEL_CONNECTS: u32 = 3;
 /// When a connection on which nothing crosses is looked at, and how long data may stay unacknowledged.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 const UNHEARD: Duration = Duration::from_secs(10);
@@ -47,7 +50,7 @@ impl From<RedisError> for Trouble {
         let text = error.to_string();
         let said = words(error.detail().unwrap_or(&text));
         match (error.kind(), error.code()) {
-            (ErrorKind::AuthenticationFailed, _) | (_, Some("WRONGPASS")) => {
+            _ if is_refusal(&error) => {
                 Self::Wrong(format!("it refused user and password ({said})"))
             }
             (_, Some("NOAUTH")) => Self::Wrong("it asks for a password".to_owned()),
@@ -96,10 +99,13 @@ impl Connection {
 pub(super) struct Way {
     address: RedisAddress,
     login: RedisConnectionInfo,
+    /// How long connecting to one server may take.
+    limit: Duration,
 }
 
 impl Way {
-    pub(super) fn new(address: RedisAddress) -> Self {
+    /// `patience` is how long the operator lets the Redis take for one answer.
+    pub(super) fn new(address: RedisAddress, patience: Duration) -> Self {
         let mut login = RedisConnectionInfo::default()
             .set_db(address.database.into())
             // One command less that an access list would have to allow.
@@ -110,7 +116,11 @@ impl Way {
         if let Some(password) = &address.password {
             login = login.set_password(password.reveal());
         }
-        Self { address, login }
+        Self {
+            address,
+            login,
+            limit: CONNECT.max(patience),
+        }
     }
 
     /// Whether the keys of two replicas may lie on two servers.
@@ -120,20 +130,28 @@ impl Way {
 
     /// Whether at least one of the hosts has an address.
     pub(super) async fn resolves(&self) -> Result<(), Trouble> {
+        match tokio::time::timeout(self.limit, self.resolve()).await {
+            Ok(resolved) => resolved,
+            Err(_) => Err(silent(self.limit)),
+        }
+    }
+
+    /// Says of several that have none what may pass, if there is such: it may be the one that is right.
+    async fn resolve(&self) -> Result<(), Trouble> {
         let mut unknown = None;
         for (host, port) in &self.address.hosts {
-            match tokio::net::lookup_host((host.as_str(), *port)).await {
+            let why = match tokio::net::lookup_host((host.as_str(), *port)).await {
                 Ok(mut addresses) => match addresses.next() {
                     Some(_) => return Ok(()),
-                    None => unknown = Some(format!("'{host}' has no address")),
+                    None => Trouble::Wrong(format!("'{host}' has no address")),
                 },
-                Err(error) => {
-                    let why = words(&error.to_string());
-                    unknown = Some(format!("'{host}' cannot be resolved ({why})"));
-                }
+                Err(error) => unresolved(host, &error.to_string()),
+            };
+            if !matches!(unknown, Some(Trouble::Away(_))) {
+                unknown = Some(why);
             }
         }
-        unknown.map_or(Ok(()), |why| Err(Trouble::Wrong(why)))
+        unknown.map_or(Ok(()), Err)
     }
 
     /// A new connection. `patience` is how long a command may take; whoever asks has a limit of his own besides.
@@ -145,12 +163,13 @@ impl Way {
                 RedisForm::Cluster => self.cluster(patience).await,
             }
         };
-        match tokio::time::timeout(CONNECT, opened).await {
+        let limit = match &self.address.form {
+            RedisForm::Sentinel(_) => self.limit * SENTINEL_CONNECTS,
+            RedisForm::Server | RedisForm::Cluster => self.limit,
+        };
+        match tokio::time::timeout(limit, opened).await {
             Ok(opened) => Ok(opened?),
-            Err(_) => {
-                let why = format!("no answer within {} s", CONNECT.as_secs());
-                Err(Trouble::Away(why))
-            }
+            Err(_) => Err(silent(limit)),
         }
     }
 
@@ -162,22 +181,30 @@ impl Way {
         let info = info
             .set_tcp_settings(tcp())
             .set_redis_settings(self.login.clone());
-        let client = Client::open(info)?;
-        connect(&client, patience).await
+        self.connect(&Client::open(info)?, patience).await
     }
 
     /// Asks sentinels where the server is. They have a login of their own, or none: first none is tried, because one that
-    /// has none takes a password for a mistake.
+    /// has none takes a password for a mistake. An error of that attempt may just as well be the server's own (the crate
+    /// asks it for its `ROLE`): a sentinel that then refuses a password it never asked for hides nothing.
     async fn sentinel(&self, master: &str, patience: Duration) -> RedisResult<Connection> {
-        let mut anonymous = self.sentinels(master, false)?;
-        match anonymous.async_get_client().await {
-            Ok(client) => connect(&client, patience).await,
-            Err(_) if self.address.password.is_some() => {
-                let mut known = self.sentinels(master, true)?;
-                connect(&known.async_get_client().await?, patience).await
-            }
-            Err(error) => Err(error),
+        let first = match self.named(master, false).await {
+            Ok(client) => return self.connect(&client, patience).await,
+            Err(error) => error,
+        };
+        if self.address.password.is_none() {
+            return Err(first);
         }
+        match self.named(master, true).await {
+            Ok(client) => self.connect(&client, patience).await,
+            Err(second) if is_refusal(&second) && first.code() != Some("NOAUTH") => Err(first),
+            Err(second) => Err(second),
+        }
+    }
+
+    /// The server that sentinels name.
+    async fn named(&self, master: &str, login: bool) -> RedisResult<Client> {
+        self.sentinels(master, login)?.async_get_client().await
     }
 
     fn sentinels(&self, master: &str, login: bool) -> RedisResult<SentinelClient> {
@@ -214,13 +241,21 @@ impl Way {
             nodes.push(info.set_redis_settings(self.login.clone()));
         }
         let client = ClusterClient::builder(nodes)
-            .connection_timeout(CONNECT)
+            .connection_timeout(self.limit)
             .response_timeout(patience)
             .retries(1)
             .tcp_settings(tcp())
             .build()?;
         let connection = client.get_async_connection().await?;
         Ok(Connection::Cluster(Box::new(connection)))
+    }
+
+    async fn connect(&self, client: &Client, patience: Duration) -> RedisResult<Connection> {
+        let timing = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.limit))
+            .set_response_timeout(Some(patience));
+        let connection = client.get_multiplexed_async_connection_with_config(&timing);
+        connection.await.map(Connection::Server)
     }
 
     fn host(&self, host: &str, port: u16) -> ConnectionAddr {
@@ -250,12 +285,24 @@ impl fmt::Debug for Way {
     }
 }
 
-async fn connect(client: &Client, patience: Duration) -> RedisResult<Connection> {
-    let timing = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(CONNECT))
-        .set_response_timeout(Some(patience));
-    let connection = client.get_multiplexed_async_connection_with_config(&timing);
-    connection.await.map(Connection::Server)
+/// Who logs in was refused.
+fn is_refusal(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::AuthenticationFailed || error.code() == Some("WRONGPASS")
+}
+
+/// Nothing came in this time.
+pub(super) fn silent(limit: Duration) -> Trouble {
+    Trouble::Away(format!("no answer within {} s", limit.as_secs_f32()))
+}
+
+/// Why a host has no address, in the words of the system's resolver: `EAI_AGAIN` is all that may pass (glibc and the BSDs
+/// say "temporary failure", musl says "try again").
+fn unresolved(host: &str, why: &str) -> Trouble {
+    let said = format!("'{host}' cannot be resolved ({})", words(why));
+    match why.contains("emporary failure") || why.contains("ry again") {
+        true => Trouble::Away(said),
+        false => Trouble::Wrong(said),
+    }
 }
 
 fn tcp() -> TcpSettings {
@@ -268,4 +315,24 @@ fn tcp() -> TcpSettings {
     #[cfg(target_os = "linux")]
     let settings = settings.set_user_timeout(UNHEARD);
     settings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resolver_that_is_out_of_order_for_now_is_waited_for() {
+        for (why, passes) in [
+            ("Temporary failure in name resolution", true),
+            ("Try again", true),
+            ("Name or service not known", false),
+            ("No address associated with hostname", false),
+        ] {
+            let error = format!("failed to lookup address information: {why}");
+            let trouble = unresolved("redis", &error);
+            assert_eq!(matches!(trouble, Trouble::Away(_)), passes, "{trouble}");
+            assert!(trouble.to_string().contains(why), "{trouble}");
+        }
+    }
 }

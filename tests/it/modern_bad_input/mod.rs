@@ -29,6 +29,8 @@ struct Talk {
     aborted: usize,
     delivered: VecDeque<String>,
     counted: Vec<Counted>,
+    /// Bytes that are held while nothing is in flight: what the client said of itself.
+    kept: usize,
 }
 
 impl Talk {
@@ -52,6 +54,7 @@ impl Talk {
             aborted: 0,
             delivered: VecDeque::new(),
             counted: Vec::new(),
+            kept: 0,
         };
         talk.post(
             r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{"sampling":{},"roots":{},"elicitation":{}},"clientInfo":{"name":"old","version":"1"}}}"#,
@@ -61,6 +64,8 @@ impl Talk {
         ));
         assert!(talk.next_delivered().contains(r#""id":0,"result""#));
         talk.post(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
+        talk.kept = talk.bridge.held_bytes();
+        assert!((1..1024).contains(&talk.kept), "{}", talk.kept);
         talk
     }
 
@@ -162,7 +167,8 @@ impl Talk {
     fn goes_on(&mut self) {
         assert!(self.sent.is_empty(), "{:?}", self.sent);
         assert!(self.delivered.is_empty(), "{:?}", self.delivered);
-        assert_eq!((self.bridge.in_flight(), self.bridge.held_bytes()), (0, 0));
+        let held = (self.bridge.in_flight(), self.bridge.held_bytes());
+        assert_eq!(held, (0, self.kept));
         self.post(r#"{"jsonrpc":"2.0","id":"on","method":"prompts/list"}"#);
         self.answer(r#"{"resultType":"complete","prompts":[]}"#);
         let answer = self.next_delivered();

@@ -112,6 +112,9 @@ fn a_connection_has_so_many_subscriptions_and_no_more() {
     assert_eq!(talk.aborted, MAX_SUBSCRIPTIONS - 2, "two streams at most");
     talk.post(&subscribe(900, 900));
     talk.fails("900", "this connection has 256 subscriptions already");
+    talk.kept = talk.bridge.held_bytes();
+    let uris: usize = uris.iter().map(String::len).sum();
+    assert!(talk.kept > 2 * uris, "they are counted");
     talk.goes_on();
 
     // The stream that is there stays, and carries as much as the upstream likes.

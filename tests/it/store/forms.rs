@@ -1,14 +1,19 @@
 //! Sentinels, clusters, and connections that are encrypted.
 
+use std::ffi::OsString;
 use std::process::Stdio;
 use std::time::Duration;
 
+use mcp_ferry::config;
 use mcp_ferry::store::HandOverError;
 use tokio::process::Command;
 
+use super::start::{refused, says};
 use super::{Replica, replicas};
 use crate::support::clock::within;
 use crate::support::redis::{Redis, free_port};
+
+const REFUSED: &str = "it refused user and password";
 
 /// Three nodes that are one cluster.
 pub(super) async fn cluster() -> Vec<Redis> {
@@ -40,6 +45,14 @@ pub(super) async fn cluster() -> Vec<Redis> {
     nodes
 }
 
+/// Makes the user of the README's access list known there, with these rules besides.
+async fn let_in(redis: &Redis, more: &str) {
+    let rules = super::start::access_list().replace(">PASSWORD", ">right");
+    let rules = format!("ACL SETUSER {} {more}", &rules["user ".len()..]);
+    let rules: Vec<&str> = rules.split_whitespace().collect();
+    let _: () = redis.ask(&rules).await;
+}
+
 #[tokio::test]
 async fn in_a_cluster_replicas_meet_wherever_their_keys_lie() {
     let nodes = cluster().await;
@@ -56,14 +69,8 @@ async fn in_a_cluster_replicas_meet_wherever_their_keys_lie() {
             from.hand(&to.name(), "{}").await.expect("an answer");
         }
     }
-    let rules = super::start::access_list().replace(">PASSWORD", ">right");
-    let rules = format!(
-        "ACL SETUSER {} +cluster +ping +asking",
-        &rules["user ".len()..]
-    );
-    let rules: Vec<&str> = rules.split_whitespace().collect();
     for node in &nodes {
-        let _: () = node.ask(&rules).await;
+        let_in(node, "+cluster +ping +asking").await;
     }
     let limited = url.replace("://", "://ferry:right@");
     let (g, h) = (replicas(&limited, "g"), replicas(&limited, "h"));
@@ -149,6 +156,57 @@ async fn a_sentinel_that_knows_no_such_server() {
     let a = within("the start", Replica::with(&replicas(&url, "a"))).await;
     // It may come to know it.
     assert_eq!(a.store.is_up(), Some(false));
+}
+
+#[tokio::test]
+async fn through_sentinels_the_access_list_takes_one_command_more() {
+    let (first, _second, sentinel) = watched().await;
+    let url = |login: &str| format!("redis+sentinel://{login}127.0.0.1:{}/main", sentinel.port);
+    let refused = async |login: &str| refused(&replicas(&url(login), "a")).await;
+    let_in(&first, "").await;
+    // The sentinel has no password and refuses any: that is not what is wrong.
+    let why = refused("ferry:right@").await;
+    says(&why, "its access list forbids this (");
+    assert!(why.contains("role"), "{why}");
+    let_in(&first, "+role").await;
+    says(&refused("ferry:wrong@").await, REFUSED);
+    let works = async || {
+        let told = ["a", "b"].map(|name| replicas(&url("ferry:right@"), name));
+        let (a, b) = (Replica::with(&told[0]).await, Replica::with(&told[1]).await);
+        b.echo();
+        a.hand(&b.name(), "{}").await.expect("an answer");
+        a.store.leave().await;
+        b.store.leave().await;
+    };
+    works().await;
+
+    // Now it lets in nobody else either.
+    let command = ["ACL", "SETUSER", "ferry", "on", ">right", "+@all"];
+    let _: () = sentinel.ask(&command).await;
+    let _: () = sentinel.ask(&["ACL", "SETUSER", "default", "off"]).await;
+    works().await;
+    says(&refused("ferry:wrong@").await, REFUSED);
+    says(&refused("").await, "it asks for a password");
+}
+
+#[tokio::test]
+async fn sentinels_on_this_machine_may_name_servers_on_another() {
+    let url = "redis+sentinel://127.0.0.1/main";
+    let arguments = [
+        "mcp-ferry",
+        "--upstream",
+        "http://127.0.0.1:9/",
+        "--store",
+        url,
+    ];
+    let key = super::key_file();
+    let arguments = arguments.into_iter().chain(["--key-file", &key]);
+    let parsed = config::parse(arguments.map(OsString::from), &|_| None);
+    let why = parsed.map(|_| ()).expect_err("refused").to_string();
+    assert!(
+        why.contains("'127.0.0.1' is on another machine, or names servers that may be"),
+        "{why}"
+    );
 }
 
 /// Certificates for a Redis on localhost, made by a new authority.

@@ -13,7 +13,7 @@ use crate::support::clock::within;
 use crate::support::redis::Redis;
 
 /// Why a replica does not start.
-async fn refused(replicas: &Replicas) -> String {
+pub(super) async fn refused(replicas: &Replicas) -> String {
     let metrics = Arc::new(Metrics::default());
     let error = within("the start to fail", Store::open(replicas, &metrics)).await;
     let error = error.map(|_| ()).expect_err("it starts");
@@ -24,7 +24,7 @@ async fn refused(replicas: &Replicas) -> String {
 }
 
 #[track_caller]
-fn says(why: &str, what: &str) {
+pub(super) fn says(why: &str, what: &str) {
     assert!(why.starts_with("cannot use --store redis"), "{why}");
     assert!(why.contains(what), "{why}");
 }
@@ -129,6 +129,32 @@ async fn other_keys_than_those_of_the_others() {
     other.store_prefix = "another".to_owned();
     drop(Replica::with(&other).await);
     drop(a);
+}
+
+#[tokio::test]
+async fn keys_of_a_deployment_that_is_gone_are_not_kept_by_those_they_refuse() {
+    let redis = Redis::start().await;
+    let a = Replica::start(&redis, "a").await;
+    let canary = "{mcp-ferry}:key";
+    let life = async || redis.ask::<i64>(&["PTTL", canary]).await;
+    let shorten = ["PEXPIRE", canary, "7000"];
+    let _: () = redis.ask(&shorten).await;
+    within("its next heartbeat", async {
+        while life().await <= 7000 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    a.store.leave().await;
+    drop(a);
+    let _: () = redis.ask(&shorten).await;
+    let mut other = replicas(&redis.url(), "b");
+    other.keys = Some(keys(8));
+    says(&refused(&other).await, "replicas with different keys");
+    assert!(life().await <= 7000);
+    let _: () = redis.ask(&["PEXPIRE", canary, "1"]).await;
+    within("it to be gone", async { while life().await > 0 {} }).await;
+    Replica::with(&other).await;
 }
 
 #[tokio::test]
@@ -267,6 +293,18 @@ async fn a_server_that_is_too_old() {
     says(
         &refused(&replicas(&url, "a")).await,
         "it is too old: version 5.0.14",
+    );
+}
+
+#[tokio::test]
+async fn a_server_whose_access_list_forbids_to_ask_for_its_version() {
+    // As Redis 6 says it; later ones let everybody ask. This one forbids all the rest as well.
+    let url =
+        speaks("-NOPERM this user has no permissions to run the 'x' command or its subcommand\r\n");
+    let why = refused(&replicas(&url.await, "a")).await;
+    says(
+        &why,
+        "its access list lacks del, eval, evalsha, exists, get,",
     );
 }
 
