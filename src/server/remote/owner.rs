@@ -73,18 +73,7 @@ async fn serve(server: &Arc<Server>, request: Handed) -> Result<Reply, Refused> 
     if request.front == Front::Session
         && let Some(name) = number(&request.headers, REST)
     {
-        let answers = &server.answers;
-        return Ok(match request.method {
-            Method::Get => {
-                let part = number(&request.headers, PART).unwrap_or(0);
-                answers.next(&request.id, name, part).await
-            }
-            Method::Delete => {
-                answers.give_up(&request.id, name);
-                Reply::text(200, "forgotten")
-            }
-            Method::Post => Reply::text(400, "nothing is posted to the rest of an answer"),
-        });
+        return Ok(rest(server, &request, name).await);
     }
     let head = head(server, &request)?;
     let unknown = match request.front {
@@ -99,6 +88,29 @@ async fn serve(server: &Arc<Server>, request: Handed) -> Result<Reply, Refused> 
     match request.front {
         Front::Stream => stream(server, &recipient, &head, request).await,
         Front::Session => session(server, &recipient, &head, request).await,
+    }
+}
+
+/// What another replica asks of an answer that it has a part of.
+async fn rest(server: &Server, request: &Handed, name: u64) -> Reply {
+    let answers = &server.answers;
+    match request.method {
+        Method::Get => {
+            let part = number(&request.headers, PART).unwrap_or(0);
+            let reply = answers.next(&request.id, name, part).await;
+            let lives = || server.shared.store.find(&request.id, request.front);
+            if reply.status == 404 && lives().is_some() {
+                // 404 would be the end of the session.
+                Reply::text(410, "there is nothing more of this answer")
+            } else {
+                reply
+            }
+        }
+        Method::Delete => {
+            answers.give_up(&request.id, name);
+            Reply::text(200, "forgotten")
+        }
+        Method::Post => Reply::text(400, "nothing is posted to the rest of an answer"),
     }
 }
 

@@ -211,12 +211,14 @@ async fn a_replica_that_stops_finishes_the_answers_that_it_passes_on() {
 
 #[tokio::test]
 async fn a_client_that_does_not_read_a_whole_answer_is_given_up_where_it_is_connected() {
-    const TEXT: usize = 24 << 20;
+    // More than the two sockets hold.
+    const TEXT: usize = 4 << 20;
     let mut upstream = Upstream::with_sessions().await;
     let pair = Pair::with(upstream.url(), |config| {
         config.mcp = McpMode::Bridge;
         config.limits.max_message = 2 * TEXT;
-        config.limits.client_stall_timeout = Duration::from_secs(1);
+        config.limits.client_stall_timeout = Duration::from_secs(3);
+        config.replicas.store_timeout = Duration::from_secs(10);
     })
     .await;
     let session = pair.session().await;
@@ -226,6 +228,9 @@ async fn a_client_that_does_not_read_a_whole_answer_is_given_up_where_it_is_conn
         .set_recv_buffer_size(64 << 10)
         .expect("a buffer size");
     let running = upstream.expect("POST").await;
+    // From here on its owner has nine seconds for what it hands over.
+    let said = |ferry: &Ferry| super::handed_over(ferry, HandedOver::Answered) == 1;
+    pair.right.until("the first part", said).await;
     running.result(&json!({"text": "x".repeat(TEXT)})).await;
     let given_up = |ferry: &Ferry| ferry.count(Counter::StalledClients) == 1;
     pair.right.until("it to be given up", given_up).await;
