@@ -129,7 +129,8 @@
 //! | what is remembered of other replicas, so that nothing is taken twice | the last 8,192 numbers of each of 1,024 processes |
 //! | what time it is at other replicas | of 1,024; with one more all are asked again |
 //! | withdrawals and refusals on their way to other replicas | 256; beyond these nothing is said |
-//! | answers of sessions to requests that other replicas took | 4,096 that are open; of each one part of 64 KiB is kept until the next is asked for, what waits behind it is the client's buffer |
+//! | answers of sessions to requests that other replicas took | 4,096 that are open; one more POST or listener gets 503 before it is executed. Of each one part is kept until the next is asked for: 64 KiB of an event stream, a JSON text whole; what waits behind it is the client's buffer. The last part is kept for 45 s, of 4,096 answers; the oldest go first |
+//! | such answers on the side of the replica that took the request | one of each socket; of each the part that the client has yet to read, and no other is asked for before; after `--client-stall-timeout` the answer is closed |
 //! | a socket's read and write buffers | 64 KiB each; a stream's socket has none, see the client's buffer |
 //! | a refusal of the upstream | 1 MiB of its body is kept |
 //! | what a client carries in its event id | [`proto::bridge::MAX_CARRIED`] before it is sealed; subscriptions that do not fit are left out, and a client that said more of itself carries nothing. All of it is remembered here too, and counts in `--max-buffered` |

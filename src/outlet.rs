@@ -182,13 +182,12 @@ impl Outlet {
 
     /// Gives the reader up, and what waits with it.
     pub fn cut(&self) {
-        {
-            let mut state = lock(&self.state);
-            state.ended = true;
-            state.pieces = VecDeque::new();
-            state.bytes = 0;
-        }
+        // First, so that nobody takes what follows for the end of the body.
         (self.cut)();
+        let mut state = lock(&self.state);
+        state.ended = true;
+        state.pieces = VecDeque::new();
+        state.bytes = 0;
     }
 
     /// Bytes that wait for the reader.

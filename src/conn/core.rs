@@ -17,7 +17,7 @@ use tracing::warn;
 use super::exchanges::Exchanges;
 use super::presence::Presence;
 use super::timing::Timing;
-use super::{SHORT_STALL, SHORT_STALL_BYTES, Shared, now};
+use super::{Shared, now};
 use crate::budget::{Pressure, Share};
 use crate::metrics::Counter;
 use crate::metrics::labels::Front;
@@ -147,12 +147,7 @@ impl Core {
 
     /// How long a client for whom `waiting` bytes wait may read nothing.
     pub(super) fn patience(&self, waiting: usize) -> Duration {
-        let limit = self.shared.limits.client_stall_timeout;
-        if waiting > SHORT_STALL_BYTES && self.share.pressure() == Pressure::Critical {
-            limit.min(SHORT_STALL)
-        } else {
-            limit
-        }
+        self.shared.patience(waiting)
     }
 
     /// Polls the exchanges. Ready with the place of one that has replies, which are for [`Self::on_replies`].

@@ -35,7 +35,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::error;
 
-use crate::budget::Budget;
+use crate::budget::{Budget, Pressure};
 use crate::config::Limits;
 use crate::metrics::{Counter, Metrics};
 use crate::store::{Binding, ConnectionId, Front, Mailbox, Store};
@@ -48,7 +48,7 @@ pub use session::{Beginning, begin};
 pub use stream::{Opening, open};
 
 /// How long a client may read nothing while memory is short, if this much waits for it.
-const SHORT_STALL: Duration = Duration::from_secs(1);
+pub(crate) const SHORT_STALL: Duration = Duration::from_secs(1);
 const SHORT_STALL_BYTES: usize = 64 * 1024;
 
 /// How long a client may take to read what was left for it when everything else was over.
@@ -69,6 +69,18 @@ pub struct Shared {
     pub budget: Arc<Budget>,
     /// The operator's limits.
     pub limits: Limits,
+}
+
+impl Shared {
+    /// How long a client for whom `waiting` bytes wait may read nothing.
+    pub(crate) fn patience(&self, waiting: usize) -> Duration {
+        let limit = self.limits.client_stall_timeout;
+        if waiting > SHORT_STALL_BYTES && self.budget.pressure() == Pressure::Critical {
+            limit.min(SHORT_STALL)
+        } else {
+            limit
+        }
+    }
 }
 
 /// Keeps a connection known while its client is there, and counts its end, even if its task panics: then its streams

@@ -146,12 +146,7 @@ impl Bound {
     /// When an address cannot be listened on, or TLS for the upstream cannot be set up.
     pub async fn bind(config: Config) -> Result<Self, Error> {
         let upstream = Upstream::new(&config)?;
-        let mut listeners = Vec::with_capacity(config.listen.len());
-        for address in &config.listen {
-            let listener =
-                accept::listen(*address).map_err(|error| Error::listen(*address, error))?;
-            listeners.push((listener, Reserve::new()));
-        }
+        let listeners = listen(&config.listen)?;
         let bus = Arc::new(Bus::default());
         let records = Settings {
             bodies: config.tap.bodies,
@@ -281,27 +276,7 @@ impl Bound {
             info!("not ready any more; shutting down in {drain_delay:?} (--drain-delay)");
             tokio::time::sleep(drain_delay).await;
         }
-        let (streams, passing) = (server.streams.open(), server.passing.open());
-        info!(
-            streams,
-            passing, "shutting down: finishing what is in flight"
-        );
-        server.draining.store(true, Ordering::Release);
-        server.shared.store.drain(spread(streams, drain_timeout));
-        let quiet = async {
-            server.streams.empty().await;
-            server.passing.empty().await;
-        };
-        if tokio::time::timeout(drain_timeout, quiet).await.is_err() {
-            warn!("the drain's time is over; what is left ends in errors");
-            server.shared.store.expire();
-            if tokio::time::timeout(FAREWELL, server.streams.empty())
-                .await
-                .is_err()
-            {
-                warn!("some connections did not end in time");
-            }
-        }
+        server.drain(drain_timeout).await;
         // What the last connections have written is still asked for by other replicas.
         let _ = tokio::time::timeout(LAST_BYTES, server.answers.empty()).await;
         server.closing.notify_waiters();
@@ -324,6 +299,14 @@ impl Bound {
     }
 }
 
+fn listen(addresses: &[SocketAddr]) -> Result<Vec<(TcpListener, Reserve)>, Error> {
+    let listen = |address: &SocketAddr| match accept::listen(*address) {
+        Ok(listener) => Ok((listener, Reserve::new())),
+        Err(error) => Err(Error::listen(*address, error)),
+    };
+    addresses.iter().map(listen).collect()
+}
+
 /// Over how long idle streams end, so that their clients do not come back, and their sessions do not end, all in one
 /// moment: a thousand a second, within two seconds and a quarter of the drain's time. A few make no crowd.
 fn spread(streams: usize, drain_timeout: Duration) -> Duration {
@@ -338,6 +321,31 @@ fn spread(streams: usize, drain_timeout: Duration) -> Duration {
 }
 
 impl Server {
+    /// Finishes what is in flight, as far as there is time.
+    async fn drain(&self, timeout: Duration) {
+        let (streams, passing) = (self.streams.open(), self.passing.open());
+        info!(
+            streams,
+            passing, "shutting down: finishing what is in flight"
+        );
+        self.draining.store(true, Ordering::Release);
+        self.shared.store.drain(spread(streams, timeout));
+        let quiet = async {
+            self.streams.empty().await;
+            self.passing.empty().await;
+        };
+        if tokio::time::timeout(timeout, quiet).await.is_err() {
+            warn!("the drain's time is over; what is left ends in errors");
+            self.shared.store.expire();
+            if tokio::time::timeout(FAREWELL, self.streams.empty())
+                .await
+                .is_err()
+            {
+                warn!("some connections did not end in time");
+            }
+        }
+    }
+
     fn in_flight(&self) -> Option<Held> {
         self.passing.hold(usize::MAX)
     }

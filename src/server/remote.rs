@@ -20,6 +20,7 @@ use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 
 use super::body::Body;
+use super::gauge::Held;
 use super::respond::{self, Refused};
 use super::socket::Socket;
 use super::{Server, intake, session};
@@ -27,6 +28,7 @@ use crate::outlet::{Takes, outlet};
 use crate::proto::bridge::Settings;
 use crate::proto::jsonrpc::Message;
 use crate::store::{ConnectionId, Front, HandOverError, Handed, Method, ReplicaId, Reply};
+use pull::Lost;
 
 /// Names the rest of an answer, between two replicas. Neither this nor the next can be a header's name, so that no client
 /// can send one, and none gets one.
@@ -82,33 +84,47 @@ pub(super) async fn session(
         }
         hyper::Method::GET => {
             session::check_listener(&head.headers)?;
-            (Method::Get, Bytes::new(), None, pull::HOLD)
+            (Method::Get, Bytes::new(), None, hold(&[]))
         }
-        hyper::Method::DELETE => (Method::Delete, Bytes::new(), None, pull::HOLD),
+        hyper::Method::DELETE => (Method::Delete, Bytes::new(), None, hold(&[])),
         _ => return Err(Refused::Method("GET, POST, DELETE")),
     };
     // An answer that is still to come is waited for when this process stops; a listener is not.
     let held = (method == Method::Post).then(|| server.in_flight());
+    let held = held.flatten();
     let request = handed(server, socket, head, &away, method, body, hold);
     let reply = over(server, socket, head, &away, request).await?;
     drop(share);
-    let Some(rest) = number(&reply.headers, REST) else {
-        return Ok(response(reply));
-    };
+    let answers = number(&reply.headers, REST).is_some() || answers::form(&reply).is_some();
+    if reply.status == 200 && answers {
+        written(server, socket, away, reply, held).await
+    } else {
+        Ok(response(reply))
+    }
+}
+
+/// What the session answers, from its first part on: written, counted and given up as in the session's own process.
+async fn written(
+    server: &Arc<Server>,
+    socket: &Arc<Socket>,
+    away: Away,
+    first: Reply,
+    held: Option<Held>,
+) -> Result<Response<Body>, Refused> {
     let closing = Arc::clone(socket);
     let (outlet, mut reader) = outlet(Takes::Either, move || closing.closing.notify_one());
-    let rest = pull::Rest {
-        away,
-        peer: socket.peer,
-        name: rest,
-    };
-    let server = Arc::clone(server);
-    tokio::task::spawn(async move {
-        pull::run(&server, rest, reply, outlet).await;
-        drop(held);
+    let (server, peer) = (Arc::clone(server), socket.peer);
+    let pulling = tokio::task::spawn(async move {
+        let rest = pull::Rest { away, peer };
+        pull::run(&server, rest, first, outlet, held).await
     });
-    let form = reader.form().await.ok_or(Refused::UnknownSession)?;
-    Ok(session::written(socket, reader, form))
+    match reader.form().await {
+        Some(form) => Ok(session::written(socket, reader, form)),
+        None => Err(match pulling.await {
+            Ok(Err(Lost::Session)) => Refused::UnknownSession,
+            _ => Refused::AnswerLost,
+        }),
+    }
 }
 
 /// How long the owner may take until it knows what to answer: as long as a bridge holds a POST.

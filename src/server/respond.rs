@@ -74,6 +74,8 @@ pub(super) enum Refused {
     Busy,
     /// The replica that has the connection could not be asked, or did not answer.
     HandOver(HandOverError),
+    /// The replica that has the session took the request, and its answer will not come.
+    AnswerLost,
     /// No connection to the upstream, or none that yields an answer; the address and the reason.
     Upstream(String, String),
     /// The system gave no randomness.
@@ -111,7 +113,8 @@ impl Refused {
             | Self::Busy
             | Self::HandOver(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::TooManyMisses => StatusCode::TOO_MANY_REQUESTS,
-            Self::Upstream(..) => StatusCode::BAD_GATEWAY,
+            // Not a status after which clients try again by themselves, for it may have been executed.
+            Self::Upstream(..) | Self::AnswerLost => StatusCode::BAD_GATEWAY,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -125,7 +128,7 @@ impl Refused {
             Self::UnknownConnection => Reason::UnknownConnection,
             Self::NotAcceptable => Reason::NotAcceptable,
             Self::ContentType(_) => Reason::ContentType,
-            Self::TooLarge(_) => Reason::TooLarge,
+            Self::TooLarge(_) | Self::HandOver(HandOverError::TooLarge) => Reason::TooLarge,
             Self::BodyTimeout => Reason::BodyTimeout,
             Self::BodyBroken => Reason::BodyBroken,
             Self::Parse(_) => Reason::Parse,
@@ -143,7 +146,7 @@ impl Refused {
             Self::Listening => Reason::Listening,
             Self::ShuttingDown => Reason::ShuttingDown,
             Self::Busy => Reason::Busy,
-            Self::HandOver(_) => Reason::HandOver,
+            Self::HandOver(_) | Self::AnswerLost => Reason::HandOver,
             Self::Upstream(..) => Reason::Upstream,
             Self::Internal(_) => Reason::Internal,
         }
@@ -235,9 +238,15 @@ impl fmt::Display for Refused {
             Self::Version(version) => write!(f, "the MCP-Protocol-Version {version:?} is none that a session speaks"),
             Self::Listening => f.write_str("this session has an open listen stream already"),
             Self::ShuttingDown => f.write_str("the proxy is shutting down and begins no new sessions; try again"),
-            Self::Busy => f.write_str("too many messages wait on this connection; try again later"),
+            Self::Busy => f.write_str("too many messages wait on this connection, or too many answers for other replicas; try again later"),
             Self::HandOver(HandOverError::TooLarge) => HandOverError::TooLarge.fmt(f),
+            Self::HandOver(HandOverError::NoAnswer) => {
+                write!(f, "{}; it was told to leave the message, and may have taken it before", HandOverError::NoAnswer)
+            }
             Self::HandOver(error) => write!(f, "{error}; try again"),
+            Self::AnswerLost => f.write_str(
+                "the replica that has this session took the message and cannot be reached any more; its answer is lost, and what was asked for may have been done"
+            ),
             Self::Upstream(address, why) => write!(f, "the upstream {address} cannot be reached ({why})"),
             Self::Internal(what) => f.write_str(what),
         }

@@ -55,7 +55,7 @@ pub(super) async fn serve(
     check_version(&head.headers)?;
     match head.method {
         Method::POST => post(server, socket, &recipient, head, body).await,
-        Method::GET => listen(socket, &recipient, &head.headers).await,
+        Method::GET => listen(server, socket, &id, &recipient, &head.headers).await,
         Method::DELETE => Ok(end(server, &id, &recipient).await),
         _ => Err(Refused::Method("GET, POST, DELETE")),
     }
@@ -204,13 +204,24 @@ pub(super) async fn deliver(
 }
 
 async fn listen(
+    server: &Server,
     socket: &Arc<Socket>,
+    id: &ConnectionId,
     recipient: &Recipient,
     headers: &HeaderMap,
 ) -> Result<Response<Body>, Refused> {
-    let (outlet, reader) = outlet_on(socket, check_listener(headers)?);
-    listen_on(recipient, outlet).await?;
-    Ok(written(socket, reader, Form::Events))
+    let takes = check_listener(headers)?;
+    let (outlet, reader) = outlet_on(socket, takes);
+    match listen_on(recipient, outlet).await {
+        Ok(()) => Ok(written(socket, reader, Form::Events)),
+        // The one that listens may be another replica that is gone.
+        Err(Refused::Listening) if server.answers.release_silent(id).await => {
+            let (outlet, reader) = outlet_on(socket, takes);
+            listen_on(recipient, outlet).await?;
+            Ok(written(socket, reader, Form::Events))
+        }
+        Err(refused) => Err(refused),
+    }
 }
 
 /// What a client that listens has to take.

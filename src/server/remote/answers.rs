@@ -1,19 +1,21 @@
 //! Answers of this replica's sessions to requests that other replicas took: what is written of them waits here until it is
 //! asked for, part by part.
 //!
-//! A part is kept until the next is asked for, so that one that got lost on its way can be asked for again. An answer that
-//! nobody asks for any more is given up by its session, as one that its client does not read.
+//! A part is kept until the next is asked for, so that one that got lost on its way can be asked for again; the last is kept
+//! for [`KEPT`]. An answer that nobody asks for any more is given up by its session, as one that its client does not read. A
+//! listen stream of which nobody may have asked for more is given up at once for a client that listens anew
+//! ([`Answers::release_silent`]).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{REST, numbered, pull};
 use crate::budget::{Budget, Share};
@@ -21,14 +23,21 @@ use crate::outlet::{Form, Outlet, Reader, Takes, outlet};
 use crate::server::respond::Refused;
 use crate::store::{ConnectionId, Reply};
 
-/// Answers that other replicas have yet to ask for, or for more of; one more gets 503.
+/// Answers that are not over; one more gets 503. Of those that are over as many are kept beside them, then the oldest go.
 const MAX_ANSWERS: usize = 4096;
 /// Bytes of one part of an event stream, give or take what is read at once.
 const PART_BYTES: usize = 64 * 1024;
 /// How long the last part is kept.
 const KEPT: Duration = Duration::from_secs(45);
+const _: () = assert!(
+    KEPT.as_secs() >= pull::LONGEST.as_secs(),
+    "it is kept for as long as it may be asked for again"
+);
 /// How long the first part is waited for beyond the status: short calls are answered at once.
 const FIRST: Duration = Duration::from_secs(1);
+/// How soon whoever pulls a listen stream asks for more, once it was given something: a round trip through the store, and
+/// time to spare.
+const ASKS_AGAIN: Duration = Duration::from_secs(1);
 
 const EVENTS: &[u8] = b"text/event-stream";
 const JSON: &[u8] = b"application/json";
@@ -46,10 +55,22 @@ pub(super) fn form(part: &Reply) -> Option<Form> {
 /// The answers that are kept.
 #[derive(Debug)]
 pub(in crate::server) struct Answers {
-    table: Mutex<HashMap<u64, Entry>>,
+    table: Mutex<Table>,
     last: AtomicU64,
     budget: Arc<Budget>,
+    /// Something was asked for, or is over or gone.
     moved: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    entries: HashMap<u64, Entry>,
+    /// How many of them are not over.
+    open: usize,
+    /// Those that are over, and since when, the oldest first. Some may be gone.
+    over: VecDeque<(Instant, u64)>,
+    /// Whether a task waits to drop these.
+    sweeping: bool,
 }
 
 #[derive(Debug)]
@@ -58,14 +79,71 @@ struct Entry {
     session: ConnectionId,
     /// What is still to come; not there while somebody waits for it, nor after the end.
     reader: Option<Reader>,
-    /// The part that was asked for last, and how often that has happened.
+    /// The part that was asked for last, counted from 1, and what it was, once it is known.
     part: u64,
     reply: Option<Reply>,
     share: Share,
-    /// Tells whoever waits for a part.
+    /// Tells whoever waits for a part that there will be none.
     given_up: Arc<Notify>,
-    /// Since when all of it has been written.
-    over: Option<Instant>,
+    /// Has whoever waits for a part go with an empty one.
+    poke: Arc<Notify>,
+    /// It is a listen stream.
+    listens: bool,
+    /// All of it was written.
+    over: bool,
+}
+
+/// A place in the table, before anything was asked of the session. Dropped, it is free again.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    answers: Arc<Answers>,
+    name: u64,
+    stays: bool,
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        if !self.stays {
+            self.answers.forget(self.name);
+        }
+    }
+}
+
+impl Table {
+    fn remove(&mut self, name: u64) -> Option<Entry> {
+        let entry = self.entries.remove(&name)?;
+        if !entry.over {
+            self.open -= 1;
+        }
+        Some(entry)
+    }
+
+    /// All of this answer was written.
+    fn end(&mut self, name: u64) {
+        if let Some(entry) = self.entries.get_mut(&name).filter(|entry| !entry.over) {
+            entry.over = true;
+            self.open -= 1;
+            self.over.push_back((Instant::now(), name));
+        }
+        if self.over.len() > MAX_ANSWERS
+            && let Some((_, oldest)) = self.over.pop_front()
+        {
+            self.remove(oldest);
+        }
+    }
+
+    /// Drops what has been over for long enough, and says when to look again. `None` when there is nothing to wait for.
+    fn sweep(&mut self) -> Option<Instant> {
+        while let Some(&(since, name)) = self.over.front() {
+            if since + KEPT > Instant::now() {
+                return Some(since + KEPT);
+            }
+            self.over.pop_front();
+            self.remove(name);
+        }
+        self.sweeping = false;
+        None
+    }
 }
 
 impl Answers {
@@ -86,91 +164,161 @@ impl Answers {
         (name, outlet, reader)
     }
 
-    /// The beginning of an answer, and all of it if that does not take long.
-    pub(super) async fn begin(
-        &self,
+    /// Makes room for an answer, before the session is asked for it: once it was, it must not be refused any more.
+    pub(super) fn admit(
+        self: &Arc<Self>,
         session: &ConnectionId,
         name: u64,
+    ) -> Result<Admitted, Refused> {
+        let mut table = self.table();
+        if table.open >= MAX_ANSWERS {
+            return Err(Refused::Busy);
+        }
+        table.open += 1;
+        let entry = Entry {
+            session: session.clone(),
+            reader: None,
+            part: 0,
+            reply: None,
+            share: Share::new(&self.budget),
+            given_up: Arc::default(),
+            poke: Arc::default(),
+            listens: false,
+            over: false,
+        };
+        table.entries.insert(name, entry);
+        drop(table);
+        Ok(Admitted {
+            answers: Arc::clone(self),
+            name,
+            stays: false,
+        })
+    }
+
+    /// The beginning of an answer, and all of it if that does not take long.
+    pub(super) async fn begin(
+        self: &Arc<Self>,
+        mut admitted: Admitted,
         mut reader: Reader,
     ) -> Result<Reply, Refused> {
-        {
-            let mut table = self.table();
-            table.retain(|_, entry| entry.over.is_none_or(|over| over.elapsed() < KEPT));
-            if table.len() >= MAX_ANSWERS {
-                return Err(Refused::Busy);
-            }
-            table.insert(name, self.entry(session, None));
-        }
         let part = part(&mut reader, Instant::now() + FIRST).await;
-        let reply = self.keep(name, reader, part);
-        // Its asker has it with this, or has nothing to ask for again by.
-        if !reply.headers.iter().any(|(name, _)| **name == *REST) {
-            self.forget(name);
+        let Some(part) = part else {
+            return Err(Refused::UnknownSession);
+        };
+        if part.ended {
+            // Its asker has it with this, or has nothing to ask for again by: nothing is kept.
+            return Ok(reply(admitted.name, part.form, part.body, true));
         }
-        match reply.status {
-            404 => Err(Refused::UnknownSession),
-            _ => Ok(reply),
-        }
+        admitted.stays = true;
+        Ok(self.keep(admitted.name, reader, Some(part)))
     }
 
     /// The beginning of a listen stream: its form.
-    pub(super) fn begin_listening(
-        &self,
-        session: &ConnectionId,
-        name: u64,
-        reader: Reader,
-    ) -> Result<Reply, Refused> {
-        let mut table = self.table();
-        if table.len() >= MAX_ANSWERS {
-            return Err(Refused::Busy);
+    pub(super) fn begin_listening(&self, mut admitted: Admitted, reader: Reader) -> Reply {
+        admitted.stays = true;
+        let name = admitted.name;
+        if let Some(entry) = self.table().entries.get_mut(&name) {
+            entry.reader = Some(reader);
+            entry.listens = true;
         }
-        table.insert(name, self.entry(session, Some(reader)));
-        Ok(reply(name, Some(Form::Events), Bytes::new(), false))
+        reply(name, Some(Form::Events), Bytes::new(), false)
     }
 
     /// Another part, after waiting for it. One that was asked for before is the same again.
-    pub(super) async fn next(&self, session: &ConnectionId, name: u64, wanted: u64) -> Reply {
-        let (mut reader, given_up) = {
-            let mut table = self.table();
-            let entry = table.get_mut(&name);
-            let Some(entry) = entry.filter(|entry| entry.session == *session) else {
-                return lost();
-            };
-            if wanted == entry.part
-                && let Some(reply) = &entry.reply
-            {
-                return reply.clone();
-            }
-            if wanted != entry.part + 1 && wanted != entry.part {
-                return lost();
-            }
-            let Some(reader) = entry.reader.take() else {
-                return Reply::text(503, "this part is waited for already");
-            };
-            entry.part = wanted;
-            entry.reply = None;
-            entry.share.set(0);
-            (reader, Arc::clone(&entry.given_up))
+    pub(super) async fn next(
+        self: &Arc<Self>,
+        session: &ConnectionId,
+        name: u64,
+        wanted: u64,
+    ) -> Reply {
+        let asked = self.ask(session, name, wanted);
+        self.moved.notify_waiters();
+        let mut asked = match asked {
+            Ok(asked) => asked,
+            Err(reply) => return reply,
         };
         let part = tokio::select! {
-            part = part(&mut reader, Instant::now() + pull::HOLD) => part,
-            () = given_up.notified() => None,
+            biased;
+            () = asked.given_up.notified() => None,
+            part = part(&mut asked.reader, Instant::now() + pull::HOLD) => part,
+            () = asked.poke.notified() => Some(Part::nothing()),
         };
-        self.keep(name, reader, part)
+        self.keep(name, asked.reader, part)
+    }
+
+    /// What a part is to be read from, or what is known already of what to say.
+    fn ask(&self, session: &ConnectionId, name: u64, wanted: u64) -> Result<Asked, Reply> {
+        let mut table = self.table();
+        let entry = table.entries.get_mut(&name);
+        let entry = entry.filter(|entry| entry.session == *session);
+        let entry = entry.ok_or_else(lost)?;
+        if wanted == entry.part
+            && let Some(reply) = &entry.reply
+        {
+            return Err(reply.clone());
+        }
+        if wanted != entry.part + 1 && wanted != entry.part {
+            return Err(lost());
+        }
+        let Some(reader) = entry.reader.take() else {
+            return Err(Reply::text(503, "this part is waited for already"));
+        };
+        entry.part = wanted;
+        entry.reply = None;
+        entry.share.set(0);
+        Ok(Asked {
+            reader,
+            given_up: Arc::clone(&entry.given_up),
+            poke: Arc::clone(&entry.poke),
+        })
     }
 
     /// Gives an answer of this session's up.
     pub(super) fn give_up(&self, session: &ConnectionId, name: u64) {
-        let entry = self.table().get(&name).map(|entry| entry.session.clone());
+        let entry = self.table().entries.get(&name).map(|it| it.session.clone());
         if entry.as_ref() == Some(session) {
             self.forget(name);
+        }
+    }
+
+    /// Gives this session's listen stream up if nobody pulls it any more, as where the replica that did so is gone: it is
+    /// given an empty part, and whoever is there asks for the next. One whose client has not read the last part yet does
+    /// not ask either, and is given up too. `false` when there is none, or somebody asked.
+    pub(in crate::server) async fn release_silent(&self, session: &ConnectionId) -> bool {
+        let challenged = {
+            let table = self.table();
+            let mut entries = table.entries.iter();
+            let listens = |entry: &Entry| entry.listens && !entry.over;
+            let found = entries.find(|(_, it)| listens(it) && it.session == *session);
+            // An ask for the part after this one may have been on its way for a while: that is no sign of life yet.
+            let known = |entry: &Entry| entry.part + u64::from(entry.reader.is_some());
+            found.map(|(name, entry)| (*name, known(entry), Arc::clone(&entry.poke)))
+        };
+        let Some((name, known, poke)) = challenged else {
+            return false;
+        };
+        poke.notify_one();
+        let until = Instant::now() + ASKS_AGAIN;
+        loop {
+            // Before the look, so that nothing is missed between the two.
+            let moved = self.moved.notified();
+            let part = self.table().entries.get(&name).map(|entry| entry.part);
+            match part {
+                None => return true,
+                Some(part) if part > known => return false,
+                Some(_) => {}
+            }
+            if timeout_at(until, moved).await.is_err() {
+                self.forget(name);
+                return true;
+            }
         }
     }
 
     /// Gives an answer up.
     fn forget(&self, name: u64) {
         // Dropped when the table is free again: that tells the session.
-        let entry = self.table().remove(&name);
+        let entry = self.table().remove(name);
         if let Some(entry) = entry {
             entry.given_up.notify_one();
         }
@@ -181,7 +329,7 @@ impl Answers {
     pub(in crate::server) async fn empty(&self) {
         loop {
             let moved = self.moved.notified();
-            if self.table().values().all(|entry| entry.over.is_some()) {
+            if self.table().open == 0 {
                 return;
             }
             moved.await;
@@ -189,43 +337,58 @@ impl Answers {
     }
 
     /// Keeps a part until the next is asked for.
-    fn keep(&self, name: u64, reader: Reader, part: Option<Part>) -> Reply {
+    fn keep(self: &Arc<Self>, name: u64, reader: Reader, part: Option<Part>) -> Reply {
         let Some(part) = part else {
             self.forget(name);
             return lost();
         };
         let reply = reply(name, part.form, part.body, part.ended);
-        // The reader is dropped when the table is free again, if it was forgotten meanwhile.
+        // Dropped after the table is free again, if it is not kept.
         let mut reader = Some(reader);
-        if let Some(entry) = self.table().get_mut(&name) {
+        let mut sweeps = false;
+        {
+            let mut table = self.table();
+            let Some(entry) = table.entries.get_mut(&name) else {
+                // Given up meanwhile: then an end is none that its session has written.
+                return lost();
+            };
             entry.share.set(reply.body.len());
             entry.reply = Some(reply.clone());
             if part.ended {
-                entry.over = Some(Instant::now());
+                table.end(name);
+                sweeps = !std::mem::replace(&mut table.sweeping, true);
             } else {
                 entry.reader = reader.take();
             }
         }
         drop(reader);
+        if sweeps {
+            tokio::task::spawn(sweep(Arc::downgrade(self)));
+        }
         self.moved.notify_waiters();
         reply
     }
 
-    fn entry(&self, session: &ConnectionId, reader: Option<Reader>) -> Entry {
-        Entry {
-            session: session.clone(),
-            reader,
-            part: 0,
-            reply: None,
-            share: Share::new(&self.budget),
-            given_up: Arc::default(),
-            over: None,
-        }
-    }
-
-    fn table(&self) -> MutexGuard<'_, HashMap<u64, Entry>> {
+    fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Drops what is over in time, until nothing is. No traffic is needed for that: what is kept counts as memory that is held,
+/// and too much of it keeps new requests out.
+async fn sweep(answers: Weak<Answers>) {
+    loop {
+        let next = answers.upgrade().and_then(|it| it.table().sweep());
+        let Some(next) = next else { return };
+        sleep_until(next).await;
+    }
+}
+
+/// A part that is waited for.
+struct Asked {
+    reader: Reader,
+    given_up: Arc<Notify>,
+    poke: Arc<Notify>,
 }
 
 /// What was found of an answer.
@@ -235,13 +398,20 @@ struct Part {
     ended: bool,
 }
 
+impl Part {
+    /// Nothing yet.
+    fn nothing() -> Self {
+        Self {
+            form: None,
+            body: Bytes::new(),
+            ended: false,
+        }
+    }
+}
+
 /// Waits for something to be written, then takes what there is. `None` when the writer has gone without writing.
 async fn part(reader: &mut Reader, until: Instant) -> Option<Part> {
-    let mut part = Part {
-        form: None,
-        body: Bytes::new(),
-        ended: false,
-    };
+    let mut part = Part::nothing();
     let Ok(form) = timeout_at(until, reader.form()).await else {
         return Some(part);
     };
@@ -299,9 +469,21 @@ mod tests {
         Arc::new(Answers::new(&Arc::new(Budget::new(1 << 20))))
     }
 
+    impl Answers {
+        fn is_empty(&self) -> bool {
+            let table = self.table();
+            table.entries.is_empty() && table.open == 0
+        }
+    }
+
     /// The one that all of these tests are about.
     fn session() -> ConnectionId {
         ConnectionId::parse(&"5".repeat(64)).expect("an id")
+    }
+
+    /// A place for this one's.
+    fn admit(answers: &Arc<Answers>, name: u64) -> Admitted {
+        answers.admit(&session(), name).expect("there is room")
     }
 
     fn has_rest(reply: &Reply) -> bool {
@@ -315,11 +497,11 @@ mod tests {
         let text = Bytes::from(vec![b'x'; 3 * PART_BYTES]);
         outlet.whole(text.clone());
         let reply = answers
-            .begin(&session(), name, reader)
+            .begin(admit(&answers, name), reader)
             .await
             .expect("an answer");
         assert_eq!((form(&reply), &reply.body), (Some(Form::Json), &text));
-        assert!(!has_rest(&reply) && answers.table().is_empty());
+        assert!(!has_rest(&reply) && answers.is_empty());
         assert_eq!(answers.next(&session(), name, 1).await.status, 404);
     }
 
@@ -329,7 +511,7 @@ mod tests {
         let (name, outlet, reader) = answers.open(Takes::Either);
         // Nothing is known of it yet.
         let reply = answers
-            .begin(&session(), name, reader)
+            .begin(admit(&answers, name), reader)
             .await
             .expect("an answer");
         assert!(form(&reply).is_none() && reply.body.is_empty() && has_rest(&reply));
@@ -354,12 +536,91 @@ mod tests {
         assert!(&*last.body == b"z" && !has_rest(&last));
         assert_eq!(answers.next(&session(), name, 4).await, last);
         answers.empty().await;
-        // It is not kept for ever.
-        tokio::time::advance(KEPT).await;
-        let (other, outlet, reader) = answers.open(Takes::Json);
-        outlet.whole(Bytes::from_static(b"{}"));
-        assert!(answers.begin(&session(), other, reader).await.is_ok());
-        assert!(answers.table().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_part_is_kept_for_a_while_without_anybody_coming_by_to_drop_it() {
+        let answers = answers();
+        for _ in 0..3 {
+            let (name, outlet, reader) = answers.open(Takes::Json);
+            let begun = answers.begin(admit(&answers, name), reader).await;
+            assert!(has_rest(&begun.expect("an answer")));
+            outlet.whole(Bytes::from(vec![b'x'; PART_BYTES]));
+            let last = answers.next(&session(), name, 1).await;
+            assert!(last.body.len() == PART_BYTES && !has_rest(&last));
+            tokio::time::sleep(KEPT / 2 - FIRST - Duration::from_secs(1)).await;
+            let again = answers.next(&session(), name, 1).await;
+            assert_eq!(again, last, "it can be asked for again");
+        }
+        assert!(answers.budget.held() >= 2 * PART_BYTES);
+        tokio::time::sleep(KEPT + FIRST).await;
+        assert!(answers.is_empty());
+        assert_eq!(answers.budget.held(), 0);
+        assert!(!answers.table().sweeping, "and nobody waits for more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_its_session_cuts_does_not_end_like_a_whole_one() {
+        for _ in 0..20 {
+            let answers = answers();
+            let (name, outlet, reader) = answers.open(Takes::Events);
+            outlet.begin(Form::Events);
+            answers.begin_listening(admit(&answers, name), reader);
+            let own = session();
+            let (lost, ()) = tokio::join!(answers.next(&own, name, 1), async {
+                tokio::task::yield_now().await;
+                outlet.cut();
+            });
+            assert_eq!(lost.status, 404);
+        }
+    }
+
+    /// A listen stream, and its session's end of it.
+    fn listening(answers: &Arc<Answers>) -> (u64, Outlet) {
+        let (name, outlet, reader) = answers.open(Takes::Events);
+        outlet.begin(Form::Events);
+        answers.begin_listening(admit(answers, name), reader);
+        (name, outlet)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_listener_that_asks_for_no_more_makes_room_for_another_and_a_live_one_does_not() {
+        let answers = answers();
+        let own = session();
+        let closed = |outlet: &Outlet| {
+            let cx = Context::from_waker(Waker::noop());
+            outlet.poll_closed(&cx, false).is_ready()
+        };
+        assert!(!answers.release_silent(&own).await, "nobody listens");
+        // It never asked.
+        let (_, outlet) = listening(&answers);
+        assert!(answers.release_silent(&own).await && closed(&outlet));
+        // It asked once, and died while that was held.
+        let (name, outlet) = listening(&answers);
+        let (part, released) =
+            tokio::join!(answers.next(&own, name, 1), answers.release_silent(&own));
+        assert!(part.body.is_empty() && has_rest(&part));
+        assert!(released && closed(&outlet));
+        // Its last ask comes after it has died.
+        let (name, outlet) = listening(&answers);
+        let (released, _) = tokio::join!(answers.release_silent(&own), answers.next(&own, name, 1));
+        assert!(released && closed(&outlet));
+        // It asks for as long as it is given something.
+        let (name, outlet) = listening(&answers);
+        let since = Instant::now();
+        let puller = tokio::task::spawn({
+            let (answers, own) = (Arc::clone(&answers), own.clone());
+            async move {
+                for part in 1.. {
+                    assert_eq!(answers.next(&own, name, part).await.status, 200);
+                }
+            }
+        });
+        assert!(!answers.release_silent(&own).await);
+        assert!(!closed(&outlet) && since.elapsed() < ASKS_AGAIN);
+        let other = ConnectionId::random().expect("random");
+        assert!(!answers.release_silent(&other).await && !closed(&outlet));
+        assert!(!puller.is_finished());
     }
 
     #[tokio::test(start_paused = true)]
@@ -371,9 +632,7 @@ mod tests {
         };
         let (name, outlet, reader) = answers.open(Takes::Events);
         outlet.begin(Form::Events);
-        let reply = answers
-            .begin_listening(&session(), name, reader)
-            .expect("a stream");
+        let reply = answers.begin_listening(admit(&answers, name), reader);
         assert!(form(&reply) == Some(Form::Events) && has_rest(&reply));
         assert!(!closed(&outlet));
         let (started, own) = (Instant::now(), session());
@@ -388,9 +647,9 @@ mod tests {
         // Its session gives it up when nobody reads it.
         let (name, outlet, reader) = answers.open(Takes::Events);
         outlet.begin(Form::Events);
-        assert!(answers.begin_listening(&session(), name, reader).is_ok());
+        answers.begin_listening(admit(&answers, name), reader);
         outlet.cut();
-        assert!(closed(&outlet) && answers.table().is_empty());
+        assert!(closed(&outlet) && answers.is_empty());
     }
 
     #[tokio::test]
@@ -398,9 +657,9 @@ mod tests {
         let answers = answers();
         let (name, outlet, reader) = answers.open(Takes::Either);
         drop(outlet);
-        let refused = answers.begin(&session(), name, reader).await;
+        let refused = answers.begin(admit(&answers, name), reader).await;
         assert!(matches!(refused, Err(Refused::UnknownSession)));
-        assert!(answers.table().is_empty());
+        assert!(answers.is_empty());
     }
 
     #[tokio::test]
@@ -409,7 +668,7 @@ mod tests {
         let (name, outlet, reader) = answers.open(Takes::Events);
         outlet.push(Bytes::from_static(b"secret"));
         outlet.begin(Form::Events);
-        assert!(answers.begin_listening(&session(), name, reader).is_ok());
+        answers.begin_listening(admit(&answers, name), reader);
         let other = ConnectionId::random().expect("random");
         assert_eq!(answers.next(&other, name, 1).await.status, 404);
         answers.give_up(&other, name);
@@ -418,16 +677,31 @@ mod tests {
         assert_eq!(answers.next(&session(), name, 1).await.status, 404);
     }
 
-    #[tokio::test]
-    async fn there_are_only_so_many() {
+    #[tokio::test(start_paused = true)]
+    async fn only_so_many_are_open_and_only_so_many_that_are_over_are_kept() {
         let answers = answers();
-        let mut writers = Vec::new();
-        for count in 0..=MAX_ANSWERS {
-            let (name, outlet, reader) = answers.open(Takes::Events);
-            let taken = answers.begin_listening(&session(), name, reader).is_ok();
-            assert_eq!(taken, count < MAX_ANSWERS);
-            writers.push(outlet);
+        let mut open = Vec::new();
+        for _ in 0..MAX_ANSWERS {
+            open.push(listening(&answers));
         }
-        assert_eq!(answers.table().len(), MAX_ANSWERS);
+        let (name, _, _) = answers.open(Takes::Events);
+        let refused = answers.admit(&session(), name);
+        assert!(matches!(refused, Err(Refused::Busy)), "{refused:?}");
+        // What is over takes no place.
+        for (name, outlet) in open {
+            drop(outlet);
+            answers.next(&session(), name, 1).await;
+        }
+        for (name, outlet) in (0..10).map(|_| listening(&answers)) {
+            drop(outlet);
+            answers.next(&session(), name, 1).await;
+        }
+        answers.empty().await;
+        assert_eq!(answers.table().entries.len(), MAX_ANSWERS);
+        // Nor does what was refused after it was admitted.
+        drop(admit(&answers, 1 << 40));
+        assert_eq!(answers.table().open, 0);
+        tokio::time::sleep(KEPT + FIRST).await;
+        assert!(answers.is_empty());
     }
 }

@@ -14,13 +14,14 @@ use tracing::{debug, error};
 use super::{PART, REST, number};
 use crate::budget::{Pressure, Share};
 use crate::metrics::Counter;
+use crate::outlet::Takes;
 use crate::server::body::Body;
 use crate::server::respond::Refused;
 use crate::server::{Server, intake, legacy, session};
-use crate::store::{Arrived, Front, Handed, Method, Recipient, Reply};
+use crate::store::{Arrived, ConnectionId, Front, Handed, Method, Recipient, Reply};
 
-/// Answers what arrives until nothing will, or until this is dropped. Bound: the store lets in
-/// [`MAX_HANDED`](crate::store::MAX_HANDED) at once.
+/// Answers what arrives until nothing will, or until this is dropped. Bound: the store takes no more while
+/// [`MAX_HANDED`](crate::store::MAX_HANDED) have no answer, those included that wait to get here.
 pub(in crate::server) async fn run(server: Arc<Server>, mut arrivals: mpsc::Receiver<Arrived>) {
     let mut answering = JoinSet::new();
     loop {
@@ -72,17 +73,7 @@ async fn serve(server: &Arc<Server>, request: Handed) -> Result<Reply, Refused> 
     if request.front == Front::Session
         && let Some(name) = number(&request.headers, REST)
     {
-        let answers = &server.answers;
-        return Ok(match request.method {
-            Method::Get => {
-                let part = number(&request.headers, PART).unwrap_or(0);
-                answers.next(&request.id, name, part).await
-            }
-            Method::Post | Method::Delete => {
-                answers.give_up(&request.id, name);
-                Reply::text(200, "forgotten")
-            }
-        });
+        return Ok(rest(server, &request, name).await);
     }
     let head = head(server, &request)?;
     let unknown = match request.front {
@@ -97,6 +88,29 @@ async fn serve(server: &Arc<Server>, request: Handed) -> Result<Reply, Refused> 
     match request.front {
         Front::Stream => stream(server, &recipient, &head, request).await,
         Front::Session => session(server, &recipient, &head, request).await,
+    }
+}
+
+/// What another replica asks of an answer that it has a part of.
+async fn rest(server: &Server, request: &Handed, name: u64) -> Reply {
+    let answers = &server.answers;
+    match request.method {
+        Method::Get => {
+            let part = number(&request.headers, PART).unwrap_or(0);
+            let reply = answers.next(&request.id, name, part).await;
+            let lives = || server.shared.store.find(&request.id, request.front);
+            if reply.status == 404 && lives().is_some() {
+                // 404 would be the end of the session.
+                Reply::text(410, "there is nothing more of this answer")
+            } else {
+                reply
+            }
+        }
+        Method::Delete => {
+            answers.give_up(&request.id, name);
+            Reply::text(200, "forgotten")
+        }
+        Method::Post => Reply::text(400, "nothing is posted to the rest of an answer"),
     }
 }
 
@@ -129,9 +143,13 @@ async fn session(
         Method::Delete => Ok(whole(session::end(server, &request.id, recipient).await).await),
         Method::Get => {
             let takes = session::check_listener(&head.headers)?;
-            let (name, outlet, reader) = answers.open(takes);
-            session::listen_on(recipient, outlet).await?;
-            answers.begin_listening(&request.id, name, reader)
+            match listen(server, recipient, &request.id, takes).await {
+                // The one that listens may be gone, and its replica with it.
+                Err(Refused::Listening) if answers.release_silent(&request.id).await => {
+                    listen(server, recipient, &request.id, takes).await
+                }
+                listening => listening,
+            }
         }
         Method::Post => {
             let share = share(server, &request)?;
@@ -144,13 +162,31 @@ async fn session(
                 (outlet, reader)
             };
             let prepared = session::prepare(server, request.peer, head, (messages, batch), ends);
+            let admitted = match name {
+                0 => None,
+                _ => Some(answers.admit(&request.id, name)?),
+            };
             let mut waiting = session::deliver(server, recipient, prepared, share).await?;
-            match waiting.status(Some(recipient)).await? {
-                Ok(reader) => answers.begin(&request.id, name, reader).await,
-                Err(response) => Ok(whole(response).await),
+            match (waiting.status(Some(recipient)).await?, admitted) {
+                (Ok(reader), Some(admitted)) => answers.begin(admitted, reader).await,
+                (Ok(_), None) => Err(Refused::Internal("an answer has no name")),
+                (Err(response), _) => Ok(whole(response).await),
             }
         }
     }
+}
+
+/// Has a session write its listen stream for another replica.
+async fn listen(
+    server: &Server,
+    recipient: &Recipient,
+    session: &ConnectionId,
+    takes: Takes,
+) -> Result<Reply, Refused> {
+    let (name, outlet, reader) = server.answers.open(takes);
+    let admitted = server.answers.admit(session, name)?;
+    session::listen_on(recipient, outlet).await?;
+    Ok(server.answers.begin_listening(admitted, reader))
 }
 
 /// Counts the body of a request, as far as there is memory for it.
