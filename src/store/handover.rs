@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use super::{ConnectionId, Front};
 pub(super) use crate::metrics::labels::TakenOver;
 pub(super) use desk::{Desk, Sender, Ticket};
+pub(super) use window::Process;
 
 /// How much longer than the owner may hold a request its answer is waited for.
 pub const ACK_GRACE: Duration = Duration::from_secs(4);

@@ -46,7 +46,8 @@ impl Core {
         let began = Instant::now();
         let mut strayed = false;
         loop {
-            let theirs = self.time_at(owner).await?;
+            let deadline = Instant::now() + self.patience;
+            let theirs = self.time_at(owner, deadline).await?;
             let mut ticket = self.desk.send(owner, request, theirs)?;
             match self.put(owner, &ticket.entry, self.patience).await {
                 Put::Done => {}
