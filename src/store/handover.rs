@@ -128,9 +128,10 @@ impl fmt::Debug for Reply {
 pub enum HandOverError {
     /// The owner is not there any more, and with it the connection: 404.
     OwnerGone,
-    /// The store could not be reached within `--store-timeout`; the owner has not got the request: 503.
+    /// The store could not be reached within `--store-timeout`, or did not say in that time that it took the request. The
+    /// owner has not got it, unless only that word was lost: 503.
     Unreachable,
-    /// The owner did not answer in time, and is told to leave the request if it has not taken it: 503.
+    /// The owner did not answer in time, or its answer was lost. It is told to leave the request if it has not taken it: 503.
     NoAnswer,
     /// The request is larger than what the store takes: 413.
     TooLarge,

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use redis::{Cmd, Value};
+use tokio::sync::MutexGuard;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::scripts::Script;
@@ -172,7 +173,17 @@ impl Core {
         connection: &mut Connection,
         new: bool,
     ) -> Result<Option<i64>, Trouble> {
-        let _one = self.beating.lock().await;
+        let beating = self.beating.lock().await;
+        self.beat_alone(&beating, connection, new).await
+    }
+
+    /// As [`Self::beat`], for who has made sure already that there is one heartbeat at a time.
+    pub(super) async fn beat_alone(
+        &self,
+        _beating: &MutexGuard<'_, ()>,
+        connection: &mut Connection,
+        new: bool,
+    ) -> Result<Option<i64>, Trouble> {
         if self.leaving.load(std::sync::atomic::Ordering::Acquire) {
             return Ok(None);
         }

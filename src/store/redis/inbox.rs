@@ -163,11 +163,18 @@ impl Core {
     async fn answer(&self, sender: &Sender, reply: &Reply) {
         let entry = self.desk.answer(sender, reply);
         let until = Instant::now() + ACK_GRACE;
-        while self.put(&sender.replica, &entry, ACK_GRACE).await == Put::Gone {
-            if Instant::now() > until {
-                return;
+        loop {
+            match self.put(&sender.replica, &entry, until).await {
+                Put::Done => return,
+                Put::Gone if Instant::now() < until => sleep(ASK_AGAIN).await,
+                lost => {
+                    debug!(
+                        "{}: an answer for {} is lost: {lost:?}",
+                        self.way, sender.replica
+                    );
+                    return;
+                }
             }
-            sleep(ASK_AGAIN).await;
         }
     }
 }

@@ -46,29 +46,10 @@ impl Core {
         let began = Instant::now();
         let mut strayed = false;
         loop {
-            let deadline = Instant::now() + self.patience;
-            let theirs = self.time_at(owner, deadline).await?;
-            let mut ticket = self.desk.send(owner, request, theirs)?;
-            match self.put(owner, &ticket.entry, self.patience).await {
-                Put::Done => {}
-                Put::Full => return Err(HandOverError::Full),
-                Put::Failed { sent } => {
-                    if sent {
-                        self.withdraw(owner, &ticket);
-                    }
-                    return Err(HandOverError::Unreachable);
-                }
-                Put::Gone => {
-                    self.times.forget(owner);
-                    if began.elapsed() >= ANNOUNCE || self.is_steady().await {
-                        return Err(HandOverError::OwnerGone);
-                    }
-                    sleep(ASK_AGAIN).await;
-                    continue;
-                }
-            }
+            let mut ticket = self.deliver(owner, request, began).await?;
             match timeout(request.hold + ACK_GRACE, &mut ticket.reply).await {
-                // Another process has the name now, or one of the two has slept.
+                // Another process has the name now, or one of the two has slept. It has not taken the request, and never
+                // will.
                 Ok(Ok(reply)) if reply.is_astray() && !strayed => {
                     strayed = true;
                     self.times.forget(owner);
@@ -83,6 +64,50 @@ impl Core {
         }
     }
 
+    /// Puts a request into its owner's inbox; where its owner is missing, again until that says something. `began` is since
+    /// when.
+    async fn deliver(
+        self: &Arc<Self>,
+        owner: &ReplicaId,
+        request: &Handed,
+        began: Instant,
+    ) -> Result<Ticket, HandOverError> {
+        let mut deadline = Instant::now() + self.patience;
+        let theirs = self.time_at(owner, deadline).await?;
+        // One for all attempts: one whose outcome was lost may have been carried out, and of one number all but the first
+        // are refused.
+        let mut ticket = self.desk.send(owner, request, theirs)?;
+        loop {
+            match self.put(owner, &ticket.entry, deadline).await {
+                Put::Done => {
+                    // Another copy of the body, for as long as the answer takes.
+                    drop(std::mem::take(&mut ticket.entry));
+                    return Ok(ticket);
+                }
+                Put::Full => {
+                    // Of an attempt before this one it may be there all the same.
+                    self.withdraw(owner, &ticket);
+                    return Err(HandOverError::Full);
+                }
+                Put::Failed { sent } => {
+                    if sent {
+                        self.withdraw(owner, &ticket);
+                    }
+                    return Err(HandOverError::Unreachable);
+                }
+                Put::Gone => {
+                    let steady = timeout(self.patience, self.is_steady());
+                    if began.elapsed() >= ANNOUNCE || steady.await.unwrap_or(false) {
+                        self.times.forget(owner);
+                        return Err(HandOverError::OwnerGone);
+                    }
+                    sleep(ASK_AGAIN).await;
+                    deadline = Instant::now() + self.patience;
+                }
+            }
+        }
+    }
+
     /// Tells the owner to leave a request that nobody waits for any more.
     fn withdraw(self: &Arc<Self>, owner: &ReplicaId, ticket: &Ticket) {
         let Ok(permit) = Arc::clone(&self.aside).try_acquire_owned() else {
@@ -90,15 +115,14 @@ impl Core {
         };
         let (core, owner, entry) = (Arc::clone(self), owner.clone(), ticket.withdrawal());
         tokio::task::spawn(async move {
-            core.put(&owner, &entry, ACK_GRACE).await;
+            core.put(&owner, &entry, Instant::now() + ACK_GRACE).await;
             drop(permit);
         });
     }
 
     /// Puts an entry into an inbox. When a connection fails meanwhile the next is used, if it comes in time: an entry that
     /// is put twice is taken once.
-    pub(super) async fn put(&self, to: &ReplicaId, entry: &[u8], within: Duration) -> Put {
-        let deadline = Instant::now() + within;
+    pub(super) async fn put(&self, to: &ReplicaId, entry: &[u8], deadline: Instant) -> Put {
         let mut sent = false;
         let put = self.put_until(deadline, to, entry, &mut sent);
         let put = timeout_at(deadline, put).await.ok();
@@ -134,7 +158,7 @@ impl Core {
                 // Its clock is another than it was: a replica took over.
                 Ok(Value::Int(now)) => match u64::try_from(now) {
                     Ok(now) => self.state.read_clock(now),
-                    Err(_) => return Put::Failed { sent: false },
+                    Err(_) => return Put::Failed { sent: true },
                 },
                 Ok(_) => return Put::Failed { sent: true },
                 Err(error) => {
@@ -179,12 +203,17 @@ impl Core {
         if self.way.is_cluster() {
             return false;
         }
-        let fresh = |heard: Option<Duration>| heard.is_some_and(|ago| ago < ASK_AGAIN);
-        if !fresh(self.state.heard().0) {
+        let fresh = || self.state.heard().0.is_some_and(|ago| ago < ASK_AGAIN);
+        if !fresh() {
             let mut shared = self.connected().await;
-            if self.beat(&mut shared.connection, false).await.is_err() {
-                self.look.notify_one();
-                return false;
+            let beating = self.beating.lock().await;
+            // One heartbeat does for all who waited for it.
+            if !fresh() {
+                let beat = self.beat_alone(&beating, &mut shared.connection, false);
+                if beat.await.is_err() {
+                    self.look.notify_one();
+                    return false;
+                }
             }
         }
         let since = self.state.heard().1;
