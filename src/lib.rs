@@ -125,7 +125,7 @@
 //! | requests handed over to other replicas, or taken from them, without an answer yet | [`store::MAX_HANDED`] each way; one more gets 503 |
 //! | of those taken, the ones that wait to be looked at | [`store::ARRIVALS`]; one more gets 503 |
 //! | one request, or answer, between replicas | [`store::MAX_ENTRY`]; a larger request gets 413, a larger answer becomes 502 |
-//! | entries in a replica's inbox | 10,000; one more request gets 503. They are read 32 at a time, and 10 s old at most |
+//! | entries in a replica's inbox | 10,000, of whatever size; one more request gets 503. They are read 32 at a time (one, on a new connection), and 10 s old at most |
 //! | what is remembered of other replicas, so that nothing is taken twice | the last 8,192 numbers of each of 1,024 processes |
 //! | what time it is at other replicas | of 1,024; with one more all are asked again |
 //! | withdrawals and refusals on their way to other replicas | 256; beyond these nothing is said |

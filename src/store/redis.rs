@@ -76,6 +76,8 @@ struct Core {
     canary: Script,
     /// The connection that works, while there is one.
     shared: watch::Sender<Option<Shared>>,
+    /// Which connection the keeper keeps; 0 while it has none, and so no proof that this replica's inbox is its own.
+    kept: watch::Sender<u64>,
     state: State,
     /// Something went wrong: the keeper looks now, not at its next heartbeat.
     look: Notify,
@@ -106,29 +108,11 @@ impl Redis {
     ) -> Result<Self, String> {
         let desk = Desk::new(Arc::clone(&sealer), own).map_err(|error| error.to_string())?;
         let (sender, arrivals) = mpsc::channel(ARRIVALS);
-        let core = Arc::new(Core {
-            way: Way::new(address),
-            prefix,
-            patience,
-            desk: Arc::new(desk),
-            sealer,
-            metrics,
-            put: Script::new(scripts::PUT),
-            beat: Script::new(scripts::BEAT),
-            leave: Script::new(scripts::LEAVE),
-            canary: Script::new(scripts::CANARY),
-            shared: watch::Sender::new(None),
-            state: State::default(),
-            look: Notify::new(),
-            beating: tokio::sync::Mutex::default(),
-            arrivals: sender,
-            serving: Arc::new(Semaphore::new(MAX_HANDED)),
-            aside: Arc::new(Semaphore::new(MAX_ASIDE)),
-            leaving: AtomicBool::new(false),
-            began: Instant::now(),
-            times: Times::default(),
-        });
-        let first = match core.join().await {
+        let way = Way::new(address);
+        let core = Core::new(way, prefix, patience, desk, sealer, metrics, sender);
+        let core = Arc::new(core);
+        let first = core.join().await;
+        match &first {
             Ok(connection) => {
                 let own = core.desk.own();
                 info!("this replica, {own}, meets others at {}", core.way);
@@ -137,18 +121,16 @@ impl Redis {
                     number: 1,
                     connection: connection.clone(),
                 }));
-                Some(connection)
             }
-            Err(Trouble::Wrong(why)) => return Err(why),
+            Err(Trouble::Wrong(why)) => return Err(why.clone()),
             Err(Trouble::Away(why)) => {
-                core.state.failed(&why);
+                core.state.failed(why);
                 warn!(
                     "{} cannot be used yet: {why}. Starting all the same; POSTs that other replicas have to take get 503",
                     core.way
                 );
-                None
             }
-        };
+        }
         let tasks = vec![
             tokio::task::spawn(keeper::keep(Arc::clone(&core), first)),
             tokio::task::spawn(inbox::read(Arc::clone(&core))),
@@ -226,6 +208,40 @@ struct Keys {
 }
 
 impl Core {
+    fn new(
+        way: Way,
+        prefix: String,
+        patience: Duration,
+        desk: Desk,
+        sealer: Arc<Sealer>,
+        metrics: Arc<Metrics>,
+        arrivals: mpsc::Sender<Arrived>,
+    ) -> Self {
+        Self {
+            way,
+            prefix,
+            patience,
+            desk: Arc::new(desk),
+            sealer,
+            metrics,
+            put: Script::new(scripts::PUT),
+            beat: Script::new(scripts::BEAT),
+            leave: Script::new(scripts::LEAVE),
+            canary: Script::new(scripts::CANARY),
+            shared: watch::Sender::new(None),
+            kept: watch::Sender::new(0),
+            state: State::default(),
+            look: Notify::new(),
+            beating: tokio::sync::Mutex::default(),
+            arrivals,
+            serving: Arc::new(Semaphore::new(MAX_HANDED)),
+            aside: Arc::new(Semaphore::new(MAX_ASIDE)),
+            leaving: AtomicBool::new(false),
+            began: Instant::now(),
+            times: Times::default(),
+        }
+    }
+
     /// What time it is here, in milliseconds.
     fn time(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)

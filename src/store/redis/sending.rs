@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::Value;
+use redis::{RedisError, Value};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::debug;
 
@@ -161,9 +161,7 @@ impl Core {
                     Err(_) => return Put::Failed { sent: true },
                 },
                 Ok(_) => return Put::Failed { sent: true },
-                Err(error) => {
-                    self.failed(&shared, &error.into());
-                }
+                Err(error) => self.stumbled(&shared, error).await,
             }
         }
     }
@@ -179,6 +177,16 @@ impl Core {
                 std::future::pending::<()>().await;
             }
         }
+    }
+
+    /// A command failed. What is wrong with one key, or one slot of a cluster, is no reason to take the connection from all.
+    pub(super) async fn stumbled(&self, shared: &Shared, error: RedisError) {
+        if is_of_all(&error) {
+            return self.failed(shared, &error.into());
+        }
+        self.metrics.add(Counter::StoreErrors);
+        debug!("{}: {}", self.way, Trouble::from(error));
+        sleep(ASK_AGAIN).await;
     }
 
     /// A connection is not used again until the keeper has looked at it.
@@ -218,5 +226,53 @@ impl Core {
         }
         let since = self.state.heard().1;
         since.is_some_and(|since| since >= STEADY)
+    }
+}
+
+/// Whether an error says something of the connection, or of the server behind it, and not of one command.
+fn is_of_all(error: &RedisError) -> bool {
+    // Inside a script an older Redis puts words of its own before these.
+    let server = ["READONLY", "LOADING", "MASTERDOWN"];
+    let mut words = [error.code(), error.detail()].into_iter().flatten();
+    error.is_io_error()
+        || error.is_unrecoverable_error()
+        || words.any(|words| server.iter().any(|what| words.contains(what)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_one_key_or_slot_is_not_wrong_with_the_connection() {
+        let error = |said: &str| {
+            let value = redis::parse_redis_value(format!("-{said}\r\n").as_bytes());
+            let error = value.and_then(Value::extract_error);
+            error.expect_err("it is one")
+        };
+        for (said, all) in [
+            ("WRONGTYPE Operation against a key", false),
+            ("ERR WRONGTYPE Operation against a key script: 1", false),
+            ("CLUSTERDOWN Hash slot not served", false),
+            ("TRYAGAIN Multiple keys request during rehashing", false),
+            (
+                "OOM command not allowed when used memory > 'maxmemory'",
+                false,
+            ),
+            (
+                "READONLY You can't write against a read only replica.",
+                true,
+            ),
+            (
+                "ERR Error running script (call to f_1): @user_script:8: -READONLY You can't",
+                true,
+            ),
+            ("LOADING Redis is loading the dataset in memory", true),
+            ("MASTERDOWN Link with MASTER is down", true),
+        ] {
+            assert_eq!(is_of_all(&error(said)), all, "{said}");
+        }
+        let broken = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        assert!(is_of_all(&broken.into()));
     }
 }

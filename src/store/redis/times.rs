@@ -96,7 +96,7 @@ impl Core {
                     return heard.unwrap_or(UNKNOWN);
                 }
                 Ok(_) => return UNKNOWN,
-                Err(error) => self.failed(&shared, &error.into()),
+                Err(error) => self.stumbled(&shared, error).await,
             }
         }
     }

@@ -164,6 +164,35 @@ async fn a_replica_that_starts_without_the_redis_joins_it_later() {
     recovers(&a, &b).await;
 }
 
+#[tokio::test]
+async fn an_inbox_that_cannot_be_read_is_said_and_is_no_trouble_for_others() {
+    let redis = Redis::start().await;
+    let (a, b) = Replica::impatient_pair(&redis.url()).await;
+    a.echo();
+    b.echo();
+    a.hand(&b.name(), "1").await.expect("an answer");
+    // Its heart beats all the while.
+    let inbox = key("b", "in");
+    let _: () = redis.ask(&["DEL", &inbox]).await;
+    let _: () = redis.ask(&["SET", &inbox, "no stream"]).await;
+    within("it to notice", async {
+        while b.store.health() == StoreHealth::Good {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let StoreHealth::Degraded(why) = b.store.health() else {
+        panic!("it is well again");
+    };
+    assert!(why.contains("WRONGTYPE"), "{why}");
+    let refused = a.hand(&b.name(), "2").await;
+    assert_eq!(refused, Err(HandOverError::Unreachable));
+    assert_eq!(a.store.health(), StoreHealth::Good);
+    let _: () = redis.ask(&["DEL", &inbox]).await;
+    b.healthy().await;
+    recovers(&a, &b).await;
+}
+
 /// A way to a Redis on which an answer can get lost.
 struct Lossy {
     url: String,
