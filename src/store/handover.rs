@@ -126,7 +126,8 @@ impl fmt::Debug for Reply {
 /// Why a request could not be handed over, or had no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HandOverError {
-    /// The owner is not there any more, and with it the connection: 404.
+    /// The owner is not there any more, and with it the connection; or it neither answered nor gave a heartbeat in that time,
+    /// and the request may have been executed: 404.
     OwnerGone,
     /// The store could not be reached within `--store-timeout`, or did not say in that time that it took the request. The
     /// owner has not got it, unless only that word was lost: 503.

@@ -43,7 +43,7 @@ use way::{Connection, Trouble, Way};
 const LEAVE: Duration = Duration::from_millis(500);
 /// How long a heartbeat holds, and the canary; how often it is given.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-const BEAT_EVERY: Duration = Duration::from_secs(5);
+const BEAT_EVERY: Duration = Duration::from_secs(2);
 /// Withdrawals on their way, and refusals of what is too much; beyond these nothing is said.
 const MAX_ASIDE: usize = 256;
 

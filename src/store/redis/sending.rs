@@ -9,7 +9,7 @@ use tracing::debug;
 
 use super::super::handover::{ACK_GRACE, Ticket};
 use super::way::Trouble;
-use super::{Core, HandOverError, Handed, ReplicaId, Reply, Shared};
+use super::{Core, HEARTBEAT, HandOverError, Handed, ReplicaId, Reply, Shared};
 use crate::metrics::Counter;
 
 /// Entries that an inbox holds; one more is refused.
@@ -20,6 +20,8 @@ const INBOX_LIFE: Duration = Duration::from_secs(60);
 const ANNOUNCE: Duration = Duration::from_secs(6);
 /// When no heartbeat was missed for this long, one that is missing was not lost by the Redis.
 const STEADY: Duration = Duration::from_secs(20);
+/// A replica that gave no heartbeat for so long, and has not answered, is gone: two and a half were due.
+const SILENT: Duration = Duration::from_secs(5);
 /// How often it is asked for again meanwhile.
 pub(super) const ASK_AGAIN: Duration = Duration::from_millis(250);
 
@@ -58,7 +60,11 @@ impl Core {
                 _ => {
                     self.times.forget(owner);
                     self.withdraw(owner, &ticket);
-                    return Err(HandOverError::NoAnswer);
+                    let silent = timeout(self.patience, self.is_silent(owner)).await;
+                    return Err(match silent {
+                        Ok(true) => HandOverError::OwnerGone,
+                        _ => HandOverError::NoAnswer,
+                    });
                 }
             }
         }
@@ -205,6 +211,21 @@ impl Core {
         self.look.notify_one();
     }
 
+    /// Whether a replica that does not answer has given no heartbeat for [`SILENT`] either. Ours is carried out before that
+    /// is looked at: after a pause of the Redis so is one of its that waited.
+    async fn is_silent(&self, replica: &ReplicaId) -> bool {
+        if !self.is_steady().await {
+            return false;
+        }
+        let mut shared = self.connected().await;
+        let mut left = redis::cmd("PTTL");
+        left.arg(self.keys_of(replica).heartbeat);
+        match shared.connection.ask(&left).await {
+            Ok(Value::Int(left)) => is_old(left),
+            _ => false,
+        }
+    }
+
     /// Whether a heartbeat that is missing is missing because its replica is gone: the Redis has kept ours all the time, and
     /// still does. In a cluster ours may lie on another server, which says nothing.
     async fn is_steady(&self) -> bool {
@@ -229,6 +250,12 @@ impl Core {
     }
 }
 
+/// Whether a heartbeat was given longer than [`SILENT`] ago, by how long it holds still, in milliseconds; less than 0 when
+/// there is none any more.
+fn is_old(left: i64) -> bool {
+    u128::try_from(left).map_or(true, |left| left < (HEARTBEAT - SILENT).as_millis())
+}
+
 /// Whether an error says something of the connection, or of the server behind it, and not of one command.
 fn is_of_all(error: &RedisError) -> bool {
     // Inside a script an older Redis puts words of its own before these.
@@ -241,7 +268,20 @@ fn is_of_all(error: &RedisError) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::BEAT_EVERY;
     use super::*;
+
+    #[test]
+    fn a_heartbeat_is_old_when_the_ones_behind_it_did_not_come() {
+        let silent = |time: Duration| {
+            let left = HEARTBEAT.saturating_sub(time).as_millis();
+            is_old(i64::try_from(left).expect("some seconds"))
+        };
+        // One is due, or was just late.
+        assert!(!silent(BEAT_EVERY) && !silent(BEAT_EVERY * 2) && !silent(SILENT));
+        assert!(silent(SILENT + Duration::from_millis(1)) && silent(HEARTBEAT));
+        assert!(is_old(-2), "it has run out");
+    }
 
     #[test]
     fn what_is_wrong_with_one_key_or_slot_is_not_wrong_with_the_connection() {
