@@ -127,7 +127,7 @@
 //! | one request, or answer, between replicas | [`store::MAX_ENTRY`]; a larger request gets 413, a larger answer becomes 502 |
 //! | entries in a replica's inbox | 10,000, of whatever size; one more request gets 503. They are read 32 at a time (one, on a new connection), and 10 s old at most |
 //! | what is remembered of other replicas, so that nothing is taken twice | the last 8,192 numbers of each of 1,024 processes |
-//! | what time it is at other replicas | of 1,024; with one more all are asked again |
+//! | which process another replica is, and what time it is there | of 1,024; with one more all are asked again |
 //! | withdrawals and refusals on their way to other replicas | 256; beyond these nothing is said |
 //! | answers of sessions to requests that other replicas took | 4,096 that are open; of each one part of 64 KiB is kept until the next is asked for, what waits behind it is the client's buffer |
 //! | a socket's read and write buffers | 64 KiB each; a stream's socket has none, see the client's buffer |

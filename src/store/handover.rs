@@ -164,11 +164,11 @@ pub struct Arrived {
     pub reply: oneshot::Sender<Reply>,
 }
 
-/// Whether requests can be handed over.
+/// Whether requests can be handed over, both ways.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreHealth {
     /// They can, or there is nobody to hand them to.
     Good,
-    /// They cannot; says why. Connections of this process are served all the same.
+    /// They cannot, or this replica cannot read what others hand over to it; says why. Connections of this process are served all the same.
     Degraded(String),
 }

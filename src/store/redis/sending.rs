@@ -18,7 +18,7 @@ const MAX_INBOX: usize = 10_000;
 const INBOX_LIFE: Duration = Duration::from_secs(60);
 /// How long a heartbeat may be missing, where the Redis itself may have lost it, before the replica is taken for gone.
 const ANNOUNCE: Duration = Duration::from_secs(6);
-/// When no heartbeat was missed for this long, one that is missing was not lost by the Redis.
+/// When no heartbeat was missed for this long, one that is missing, or late, was not lost by the Redis.
 const STEADY: Duration = Duration::from_secs(20);
 /// A replica that gave no heartbeat for so long, and has not answered, is gone: two and a half were due.
 const SILENT: Duration = Duration::from_secs(5);

@@ -58,6 +58,8 @@ async function harm(fleet, { who, stop }, hold) {
   const victim = { sender: fleet.b, owner: fleet.a, redis: fleet.redis }[who];
   if (stop) {
     victim.signal('SIGSTOP');
+    // Its threads stop one after another; one that is quick would take what is let go now.
+    await pause(100);
     hold.release();
     await pause(stop * 1000);
     victim.signal('SIGCONT');
