@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use redis::{Cmd, Value};
-use tokio::sync::MutexGuard;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::scripts::Script;
@@ -180,7 +179,7 @@ impl Core {
     /// As [`Self::beat`], for who has made sure already that there is one heartbeat at a time.
     pub(super) async fn beat_alone(
         &self,
-        _beating: &MutexGuard<'_, ()>,
+        _beating: &tokio::sync::MutexGuard<'_, ()>,
         connection: &mut Connection,
         new: bool,
     ) -> Result<Option<i64>, Trouble> {

@@ -13,7 +13,7 @@ use crate::metrics::Counter;
 /// How long the first and the longest wait before the next attempt to connect is; each is twice the one before.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(3);
-/// How long one answer on a connection that all share may take.
+/// How long one answer on a connection that all share may take, where `--store-timeout` is not more.
 const ANSWER: Duration = Duration::from_secs(2);
 /// Looks between two heartbeats are so far apart at least.
 const LOOK_APART: Duration = Duration::from_millis(100);
@@ -86,7 +86,7 @@ impl Core {
         if !checked {
             return self.join().await;
         }
-        let mut connection = self.way.open(ANSWER).await?;
+        let mut connection = self.way.open(ANSWER.max(self.patience)).await?;
         self.look_at(&mut connection).await?;
         Ok(connection)
     }
