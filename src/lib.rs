@@ -125,9 +125,9 @@
 //! | requests handed over to other replicas, or taken from them, without an answer yet | [`store::MAX_HANDED`] each way; one more gets 503 |
 //! | of those taken, the ones that wait to be looked at | [`store::ARRIVALS`]; one more gets 503 |
 //! | one request, or answer, between replicas | [`store::MAX_ENTRY`]; a larger request gets 413, a larger answer becomes 502 |
-//! | entries in a replica's inbox | 10,000; one more request gets 503. They are read 32 at a time, and 10 s old at most |
+//! | entries in a replica's inbox | 10,000, of whatever size; one more request gets 503. They are read 32 at a time (one, on a new connection), and 10 s old at most |
 //! | what is remembered of other replicas, so that nothing is taken twice | the last 8,192 numbers of each of 1,024 processes |
-//! | what time it is at other replicas | of 1,024; with one more all are asked again |
+//! | which process another replica is, and what time it is there | of 1,024; with one more all are asked again |
 //! | withdrawals and refusals on their way to other replicas | 256; beyond these nothing is said |
 //! | answers of sessions to requests that other replicas took | 4,096 that are open; one more POST or listener gets 503 before it is executed. Of each one part is kept until the next is asked for: 64 KiB of an event stream, a JSON text whole; what waits behind it is the client's buffer. The last part is kept for 45 s, of 4,096 answers; the oldest go first |
 //! | such answers on the side of the replica that took the request | one of each socket; of each the part that the client has yet to read, and no other is asked for before; after `--client-stall-timeout` the answer is closed |

@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use super::{ConnectionId, Front};
 pub(super) use crate::metrics::labels::TakenOver;
 pub(super) use desk::{Desk, Sender, Ticket};
+pub(super) use window::Process;
 
 /// How much longer than the owner may hold a request its answer is waited for.
 pub const ACK_GRACE: Duration = Duration::from_secs(4);
@@ -125,11 +126,13 @@ impl fmt::Debug for Reply {
 /// Why a request could not be handed over, or had no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HandOverError {
-    /// The owner is not there any more, and with it the connection: 404.
+    /// The owner is not there any more, and with it the connection; or it neither answered nor gave a heartbeat in that time,
+    /// and the request may have been executed: 404.
     OwnerGone,
-    /// The store could not be reached within `--store-timeout`; the owner has not got the request: 503.
+    /// The store could not be reached within `--store-timeout`, or did not say in that time that it took the request. The
+    /// owner has not got it, unless only that word was lost: 503.
     Unreachable,
-    /// The owner did not answer in time, and is told to leave the request if it has not taken it: 503.
+    /// The owner did not answer in time, or its answer was lost. It is told to leave the request if it has not taken it: 503.
     NoAnswer,
     /// The request is larger than what the store takes: 413.
     TooLarge,
@@ -161,11 +164,11 @@ pub struct Arrived {
     pub reply: oneshot::Sender<Reply>,
 }
 
-/// Whether requests can be handed over.
+/// Whether requests can be handed over, both ways.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreHealth {
     /// They can, or there is nobody to hand them to.
     Good,
-    /// They cannot; says why. Connections of this process are served all the same.
+    /// They cannot, or this replica cannot read what others hand over to it; says why. Connections of this process are served all the same.
     Degraded(String),
 }

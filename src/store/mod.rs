@@ -318,8 +318,9 @@ impl Store {
         }
     }
 
-    /// Hands a request to the replica that owns its connection, and waits for the answer: for
-    /// `request.hold` and [`ACK_GRACE`] at most.
+    /// Hands a request to the replica that owns its connection, and waits for the answer: for `request.hold` and
+    /// [`ACK_GRACE`], twice that when its owner turns out to be another process than was known. Getting it there takes
+    /// `--store-timeout` at most, and some seconds more while the owner's heartbeat is missing.
     ///
     /// # Errors
     /// When there is no answer, or none to come.

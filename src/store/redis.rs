@@ -43,7 +43,10 @@ use way::{Connection, Trouble, Way};
 const LEAVE: Duration = Duration::from_millis(500);
 /// How long a heartbeat holds, and the canary; how often it is given.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-const BEAT_EVERY: Duration = Duration::from_secs(5);
+const BEAT_EVERY: Duration = Duration::from_secs(2);
+/// The longest that an answer is waited for that is no hand-over's, however long the Redis may take for those: what did not
+/// come is asked again before a heartbeat has run out.
+const LONGEST_ANSWER: Duration = Duration::from_secs(5);
 /// Withdrawals on their way, and refusals of what is too much; beyond these nothing is said.
 const MAX_ASIDE: usize = 256;
 
@@ -78,6 +81,8 @@ struct Core {
     opened: Mutex<Option<Vec<u8>>>,
     /// The connection that works, while there is one.
     shared: watch::Sender<Option<Shared>>,
+    /// Which connection the keeper keeps; 0 while it has none, and so no proof that this replica's inbox is its own.
+    kept: watch::Sender<u64>,
     state: State,
     /// Something went wrong: the keeper looks now, not at its next heartbeat.
     look: Notify,
@@ -108,30 +113,11 @@ impl Redis {
     ) -> Result<Self, String> {
         let desk = Desk::new(Arc::clone(&sealer), own).map_err(|error| error.to_string())?;
         let (sender, arrivals) = mpsc::channel(ARRIVALS);
-        let core = Arc::new(Core {
-            way: Way::new(address, patience.min(BEAT_EVERY)),
-            prefix,
-            patience,
-            desk: Arc::new(desk),
-            sealer,
-            metrics,
-            put: Script::new(scripts::PUT),
-            beat: Script::new(scripts::BEAT),
-            leave: Script::new(scripts::LEAVE),
-            canary: Script::new(scripts::CANARY),
-            opened: Mutex::default(),
-            shared: watch::Sender::new(None),
-            state: State::default(),
-            look: Notify::new(),
-            beating: tokio::sync::Mutex::default(),
-            arrivals: sender,
-            serving: Arc::new(Semaphore::new(MAX_HANDED)),
-            aside: Arc::new(Semaphore::new(MAX_ASIDE)),
-            leaving: AtomicBool::new(false),
-            began: Instant::now(),
-            times: Times::default(),
-        });
-        let first = match core.join().await {
+        let way = Way::new(address, patience.min(LONGEST_ANSWER));
+        let core = Core::new(way, prefix, patience, desk, sealer, metrics, sender);
+        let core = Arc::new(core);
+        let first = core.join().await;
+        match &first {
             Ok(connection) => {
                 let own = core.desk.own();
                 info!("this replica, {own}, meets others at {}", core.way);
@@ -140,18 +126,16 @@ impl Redis {
                     number: 1,
                     connection: connection.clone(),
                 }));
-                Some(connection)
             }
-            Err(Trouble::Wrong(why)) => return Err(why),
+            Err(Trouble::Wrong(why)) => return Err(why.clone()),
             Err(Trouble::Away(why)) => {
-                core.state.failed(&why);
+                core.state.failed(why);
                 warn!(
                     "{} cannot be used yet: {why}. Starting all the same; POSTs that other replicas have to take get 503",
                     core.way
                 );
-                None
             }
-        };
+        }
         let tasks = vec![
             tokio::task::spawn(keeper::keep(Arc::clone(&core), first)),
             tokio::task::spawn(inbox::read(Arc::clone(&core))),
@@ -229,6 +213,41 @@ struct Keys {
 }
 
 impl Core {
+    fn new(
+        way: Way,
+        prefix: String,
+        patience: Duration,
+        desk: Desk,
+        sealer: Arc<Sealer>,
+        metrics: Arc<Metrics>,
+        arrivals: mpsc::Sender<Arrived>,
+    ) -> Self {
+        Self {
+            way,
+            prefix,
+            patience,
+            desk: Arc::new(desk),
+            sealer,
+            metrics,
+            put: Script::new(scripts::PUT),
+            beat: Script::new(scripts::BEAT),
+            leave: Script::new(scripts::LEAVE),
+            canary: Script::new(scripts::CANARY),
+            opened: Mutex::default(),
+            shared: watch::Sender::new(None),
+            kept: watch::Sender::new(0),
+            state: State::default(),
+            look: Notify::new(),
+            beating: tokio::sync::Mutex::default(),
+            arrivals,
+            serving: Arc::new(Semaphore::new(MAX_HANDED)),
+            aside: Arc::new(Semaphore::new(MAX_ASIDE)),
+            leaving: AtomicBool::new(false),
+            began: Instant::now(),
+            times: Times::default(),
+        }
+    }
+
     /// What time it is here, in milliseconds.
     fn time(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)

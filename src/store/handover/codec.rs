@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::window::Process;
 use super::{Handed, Method, Reply};
 use crate::store::{ConnectionId, Front};
 
@@ -19,10 +20,12 @@ const MAX_HEADERS: usize = 128;
 
 type Header = (Box<str>, Box<[u8]>);
 
-/// With what time it is at its owner, in milliseconds. `None` when a part is longer than its form has room for.
-pub(super) fn write_request(request: &Handed, theirs: u64) -> Option<Vec<u8>> {
+/// With which process is to take it, and what time it is there, in milliseconds. `None` when a part is longer than its form
+/// has room for.
+pub(super) fn write_request(request: &Handed, to: &Process, theirs: u64) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(256 + request.body.len());
     bytes.push(VERSION);
+    bytes.extend_from_slice(to);
     bytes.extend_from_slice(&theirs.to_be_bytes());
     bytes.push(match request.front {
         Front::Stream => 0,
@@ -51,11 +54,12 @@ pub(super) fn write_request(request: &Handed, theirs: u64) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// A request, and the time that it came with. `None` for what is no request of this version.
-pub(super) fn read_request(bytes: Vec<u8>) -> Option<(Handed, u64)> {
+/// A request, and the process and the time that it came with. `None` for what is no request of this version.
+pub(super) fn read_request(bytes: Vec<u8>) -> Option<(Handed, Process, u64)> {
     let bytes = Bytes::from(bytes);
     let mut from = Reader(&bytes);
     let VERSION = from.byte()? else { return None };
+    let to = from.array()?;
     let theirs = u64::from_be_bytes(from.array()?);
     let (front, method) = (from.byte()?, from.byte()?);
     let request = Handed {
@@ -80,7 +84,7 @@ pub(super) fn read_request(bytes: Vec<u8>) -> Option<(Handed, u64)> {
         headers: read_headers(&mut from)?,
         body: bytes.slice_ref(from.0),
     };
-    Some((request, theirs))
+    Some((request, to, theirs))
 }
 
 /// `None` when a part is longer than its form has room for.
@@ -165,6 +169,8 @@ impl<'a> Reader<'a> {
 pub(super) mod tests {
     use super::*;
 
+    const OWNER: Process = [9; 16];
+
     pub(crate) fn request(body: &str) -> Handed {
         Handed {
             front: Front::Stream,
@@ -193,8 +199,8 @@ pub(super) mod tests {
     fn what_is_written_reads_back() {
         let mut request = request("{}");
         assert_eq!(
-            read_request(write_request(&request, 7).unwrap()),
-            Some((request.clone(), 7))
+            read_request(write_request(&request, &OWNER, 7).unwrap()),
+            Some((request.clone(), OWNER, 7))
         );
         request.front = Front::Session;
         request.method = Method::Delete;
@@ -202,8 +208,8 @@ pub(super) mod tests {
         request.headers.clear();
         request.body = Bytes::new();
         assert_eq!(
-            read_request(write_request(&request, 7).unwrap()),
-            Some((request, 7))
+            read_request(write_request(&request, &OWNER, 7).unwrap()),
+            Some((request, OWNER, 7))
         );
         let reply = reply(401);
         assert_eq!(read_reply(write_reply(&reply).unwrap()), Some(reply));
@@ -212,7 +218,7 @@ pub(super) mod tests {
     #[test]
     fn no_cut_and_no_changed_byte_is_a_panic() {
         let written = [
-            write_request(&request(""), 7).unwrap(),
+            write_request(&request(""), &OWNER, 7).unwrap(),
             write_reply(&Reply {
                 body: Bytes::new(),
                 ..reply(202)
@@ -243,8 +249,8 @@ pub(super) mod tests {
     fn what_has_no_form_is_not_written() {
         let mut request = request("");
         request.headers = vec![("a".into(), b"".as_slice().into()); MAX_HEADERS + 1];
-        assert_eq!(write_request(&request, 7), None);
+        assert_eq!(write_request(&request, &OWNER, 7), None);
         request.headers = vec![("a".repeat(70_000).into(), b"".as_slice().into())];
-        assert_eq!(write_request(&request, 7), None);
+        assert_eq!(write_request(&request, &OWNER, 7), None);
     }
 }

@@ -3,8 +3,9 @@
 //!
 //! Whoever carries the entries is trusted with nothing but carrying: it can lose them and be late. What it makes up, changes,
 //! repeats or puts into another inbox is refused and counted, and so is what it keeps back for longer than [`MAX_DELAY`]: each
-//! request says, sealed, what time it was at its owner when it was sent, and the owner looks at its own clock. The sender
-//! has that time from the owner's heartbeat, where it is sealed too, and lets it go on by its own clock.
+//! request says, sealed, which process is to take it and what time it was there when it was sent, and the owner looks at its
+//! own name and clock. The sender has both from the owner's heartbeat, where they are sealed too, and lets the time go on by
+//! its own clock. The heartbeat of a predecessor of the owner's so leads to nothing, however long it was kept.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,8 +23,7 @@ use crate::store::seal::{Purpose, Sealer};
 /// How long after it was sent a request is still taken, in milliseconds; twice what a heartbeat holds, which is how old the
 /// time in it may be.
 pub(crate) const MAX_DELAY: u64 = 30_000;
-/// How far a sender's idea of the owner's time may be ahead, in milliseconds: clocks do not run alike. What is further ahead
-/// is of a predecessor's time.
+/// How far a sender's idea of the owner's time may be ahead, in milliseconds: clocks do not run alike.
 const AHEAD: u64 = 2_000;
 
 /// What came of one look into the inbox.
@@ -96,6 +96,9 @@ impl Drop for Ticket {
     }
 }
 
+/// A request that was opened, who sent it, and the process and the time there that it was sent for.
+type Opened = (Sender, Handed, Process, u64);
+
 /// Where an answer goes.
 #[derive(Clone, Debug)]
 pub(crate) struct Sender {
@@ -137,15 +140,20 @@ impl Desk {
         [self.process.as_slice(), &sealed].concat()
     }
 
-    /// What time a heartbeat says that it was at its replica. `None` when no such replica of ours has made it.
-    pub(crate) fn read_heartbeat(&self, of: &ReplicaId, heartbeat: &[u8]) -> Option<u64> {
+    /// Which process gave a heartbeat, and what time it says that it was there. `None` when no such replica of ours has made
+    /// it.
+    pub(crate) fn read_heartbeat(
+        &self,
+        of: &ReplicaId,
+        heartbeat: &[u8],
+    ) -> Option<(Process, u64)> {
         let (process, sealed) = heartbeat.split_first_chunk()?;
         let bound = bound(of, process);
         let time = self.sealer.open(Purpose::Heartbeat, &bound, sealed)?;
-        Some(u64::from_be_bytes(time.try_into().ok()?))
+        Some((*process, u64::from_be_bytes(time.try_into().ok()?)))
     }
 
-    /// Makes a request ready to go. `theirs` is what time it is at the owner.
+    /// Makes a request ready to go: to which process of the owner's, and what time it is there.
     ///
     /// # Errors
     /// [`HandOverError::TooLarge`] or [`HandOverError::Full`].
@@ -153,9 +161,9 @@ impl Desk {
         self: &Arc<Self>,
         owner: &ReplicaId,
         request: &Handed,
-        theirs: u64,
+        (to, theirs): (Process, u64),
     ) -> Result<Ticket, HandOverError> {
-        let content = codec::write_request(request, theirs);
+        let content = codec::write_request(request, &to, theirs);
         let content = content.filter(|content| content.len() <= MAX_ENTRY);
         let content = content.ok_or(HandOverError::TooLarge)?;
         let (reply, waits) = oneshot::channel();
@@ -225,8 +233,9 @@ impl Desk {
         for (entry, late) in &read {
             match entry.kind {
                 Kind::Request => match self.request(entry, *late) {
-                    Ok((sender, request, sent)) => {
-                        if sent.saturating_add(MAX_DELAY) >= now
+                    Ok((sender, request, to, sent)) => {
+                        if to == self.process
+                            && sent.saturating_add(MAX_DELAY) >= now
                             && sent <= now.saturating_add(AHEAD)
                         {
                             taken.requests.push((sender, request));
@@ -244,8 +253,7 @@ impl Desk {
         taken
     }
 
-    /// A request, who sent it, and when by the clock here.
-    fn request(&self, entry: &Entry<'_>, late: bool) -> Result<(Sender, Handed, u64), TakenOver> {
+    fn request(&self, entry: &Entry<'_>, late: bool) -> Result<Opened, TakenOver> {
         let opened = entry.open(&self.sealer, &self.own);
         let content = opened.ok_or(TakenOver::Unopened)?;
         let which = &entry.which;
@@ -255,12 +263,13 @@ impl Desk {
         if late {
             return Err(TakenOver::Late);
         }
-        let (request, sent) = codec::read_request(content).ok_or(TakenOver::Malformed)?;
+        let read = codec::read_request(content).ok_or(TakenOver::Malformed)?;
+        let (request, to, sent) = read;
         let sender = Sender {
             replica: entry.from.clone(),
             which: which.clone(),
         };
-        Ok((sender, request, sent))
+        Ok((sender, request, to, sent))
     }
 
     /// Its number counts as seen, so the request is refused if it comes after this.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::codec::tests::{reply, request};
-use super::desk::{Desk, MAX_DELAY, Sender};
+use super::desk::{Desk, MAX_DELAY, Sender, Ticket};
 use super::{HandOverError, Handed, MAX_ENTRY, MAX_HANDED, Reply};
 use crate::config::{Key, Keys};
 use crate::metrics::labels::TakenOver;
@@ -30,6 +30,10 @@ fn desk(own: &str) -> Arc<Desk> {
 /// What time it is at every replica, in milliseconds.
 const NOW: u64 = 1_000_000;
 
+fn send(from: &Arc<Desk>, to: &Desk, request: &Handed) -> Result<Ticket, HandOverError> {
+    from.send(to.own(), request, (*to.process(), NOW))
+}
+
 type Requests = Vec<(Sender, Handed)>;
 
 /// What comes of entries that are in time, and what was counted.
@@ -51,7 +55,7 @@ fn refused(desk: &Desk, entry: &[u8], why: TakenOver) {
 #[test]
 fn a_request_arrives_whole_and_so_does_its_answer() {
     let (a, b) = (desk("a"), desk("b"));
-    let mut ticket = a.send(b.own(), &request("{}"), NOW).expect("it goes");
+    let mut ticket = send(&a, &b, &request("{}")).expect("it goes");
     let (requests, counted) = take(&b, &[&ticket.entry]);
     assert!(counted.is_empty());
     let [(sender, arrived)] = &requests[..] else {
@@ -70,7 +74,7 @@ fn a_request_arrives_whole_and_so_does_its_answer() {
 fn nothing_of_a_request_or_an_answer_is_readable() {
     let (a, b) = (desk("a"), desk("b"));
     let secret = "a canary that nobody may see";
-    let ticket = a.send(b.own(), &request(secret), NOW).expect("it goes");
+    let ticket = send(&a, &b, &request(secret)).expect("it goes");
     let (requests, _) = take(&b, &[&ticket.entry]);
     let answer = b.answer(&requests[0].0, &Reply::text(200, secret));
     for entry in [&ticket.entry, &answer, &ticket.withdrawal()] {
@@ -85,10 +89,10 @@ fn nothing_of_a_request_or_an_answer_is_readable() {
 #[test]
 fn a_copy_is_refused_however_much_later() {
     let (a, b) = (desk("a"), desk("b"));
-    let first = a.send(b.own(), &request("1"), NOW).expect("it goes");
+    let first = send(&a, &b, &request("1")).expect("it goes");
     assert_eq!(take(&b, &[&first.entry, &first.entry]).0.len(), 1);
     for _ in 0..20_000 {
-        let ticket = a.send(b.own(), &request("n"), NOW).expect("it goes");
+        let ticket = send(&a, &b, &request("n")).expect("it goes");
         assert_eq!(take(&b, &[&ticket.entry]).0.len(), 1);
     }
     refused(&b, &first.entry, TakenOver::Repeated);
@@ -98,10 +102,7 @@ fn a_copy_is_refused_however_much_later() {
 fn order_does_not_matter_and_every_request_is_taken_once() {
     let (a, b) = (desk("a"), desk("b"));
     let tickets: Vec<_> = (0..100)
-        .map(|n| {
-            a.send(b.own(), &request(&n.to_string()), NOW)
-                .expect("it goes")
-        })
+        .map(|n| send(&a, &b, &request(&n.to_string())).expect("it goes"))
         .collect();
     let entries: Vec<&[u8]> = tickets.iter().rev().map(|t| t.entry.as_slice()).collect();
     let (requests, counted) = take(&b, &entries);
@@ -116,7 +117,7 @@ fn order_does_not_matter_and_every_request_is_taken_once() {
 #[test]
 fn every_altered_byte_and_every_cut_is_refused() {
     let (a, b) = (desk("a"), desk("b"));
-    let ticket = a.send(b.own(), &request("{}"), NOW).expect("it goes");
+    let ticket = send(&a, &b, &request("{}")).expect("it goes");
     let why = |entry: &[u8]| {
         let (requests, counted) = take(&b, &[entry]);
         assert!(requests.is_empty(), "{entry:?}");
@@ -140,7 +141,7 @@ fn every_altered_byte_and_every_cut_is_refused() {
 #[test]
 fn what_is_put_into_another_inbox_is_refused() {
     let (a, b, c) = (desk("a"), desk("b"), desk("c"));
-    let mut ticket = a.send(b.own(), &request("{}"), NOW).expect("it goes");
+    let mut ticket = send(&a, &b, &request("{}")).expect("it goes");
     let (requests, _) = take(&b, &[&ticket.entry]);
     let answer = b.answer(&requests[0].0, &reply(202));
     refused(&c, &ticket.entry, TakenOver::Unopened);
@@ -157,8 +158,8 @@ fn what_is_put_into_another_inbox_is_refused() {
 #[test]
 fn an_answer_is_taken_from_the_owner_and_for_its_own_request_only() {
     let (a, b, c) = (desk("a"), desk("b"), desk("c"));
-    let mut one = a.send(b.own(), &request("1"), NOW).expect("it goes");
-    let mut two = a.send(c.own(), &request("2"), NOW).expect("it goes");
+    let mut one = send(&a, &b, &request("1")).expect("it goes");
+    let mut two = send(&a, &c, &request("2")).expect("it goes");
     let (at_b, _) = take(&b, &[&one.entry]);
     let (at_c, _) = take(&c, &[&two.entry]);
     // A replica of ours that answers what another was asked.
@@ -174,7 +175,7 @@ fn an_answer_is_taken_from_the_owner_and_for_its_own_request_only() {
 #[test]
 fn one_kind_is_not_taken_for_another() {
     let (a, b) = (desk("a"), desk("b"));
-    let ticket = a.send(b.own(), &request("{}"), NOW).expect("it goes");
+    let ticket = send(&a, &b, &request("{}")).expect("it goes");
     for kind in [2, 3] {
         let mut entry = ticket.entry.clone();
         entry[0] = kind;
@@ -189,16 +190,16 @@ fn one_kind_is_not_taken_for_another() {
 fn a_withdrawn_request_is_left_alone() {
     let (a, b) = (desk("a"), desk("b"));
     // In one look, behind the request: it counts all the same.
-    let ticket = a.send(b.own(), &request("1"), NOW).expect("it goes");
+    let ticket = send(&a, &b, &request("1")).expect("it goes");
     let (requests, counted) = take(&b, &[&ticket.entry, &ticket.withdrawal()]);
     assert!(requests.is_empty());
     assert_eq!(counted, [TakenOver::Withdrawn, TakenOver::Repeated]);
     // Before the request, which somebody held back.
-    let ticket = a.send(b.own(), &request("2"), NOW).expect("it goes");
+    let ticket = send(&a, &b, &request("2")).expect("it goes");
     refused(&b, &ticket.withdrawal(), TakenOver::Withdrawn);
     refused(&b, &ticket.entry, TakenOver::Repeated);
     // Too late.
-    let ticket = a.send(b.own(), &request("3"), NOW).expect("it goes");
+    let ticket = send(&a, &b, &request("3")).expect("it goes");
     assert_eq!(take(&b, &[&ticket.entry]).0.len(), 1);
     refused(&b, &ticket.withdrawal(), TakenOver::Repeated);
 }
@@ -206,7 +207,7 @@ fn a_withdrawn_request_is_left_alone() {
 #[test]
 fn what_lay_too_long_is_refused_for_good() {
     let (a, b) = (desk("a"), desk("b"));
-    let ticket = a.send(b.own(), &request("1"), NOW).expect("it goes");
+    let ticket = send(&a, &b, &request("1")).expect("it goes");
     let mut counted = Vec::new();
     let entries = [(ticket.entry.clone(), true)];
     let taken = b.take(&entries, NOW, |what| counted.push(what));
@@ -218,7 +219,7 @@ fn what_lay_too_long_is_refused_for_good() {
 #[test]
 fn other_keys_open_nothing() {
     let (a, b) = (desk("a"), desk_with(2, "b"));
-    let ticket = a.send(b.own(), &request("1"), NOW).expect("it goes");
+    let ticket = send(&a, &b, &request("1")).expect("it goes");
     refused(&b, &ticket.entry, TakenOver::Unopened);
     refused(&b, &ticket.withdrawal(), TakenOver::Unopened);
     for nonsense in [
@@ -237,15 +238,15 @@ fn other_keys_open_nothing() {
 fn what_is_too_large_or_too_much_is_not_sent() {
     let (a, b) = (desk("a"), desk("b"));
     let body = "x".repeat(MAX_ENTRY);
-    let refused = a.send(b.own(), &request(&body), NOW).map(|_| ());
+    let refused = send(&a, &b, &request(&body)).map(|_| ());
     assert_eq!(refused, Err(HandOverError::TooLarge));
     let mut tickets: Vec<_> = (0..MAX_HANDED)
-        .map(|_| a.send(b.own(), &request("{}"), NOW).expect("it goes"))
+        .map(|_| send(&a, &b, &request("{}")).expect("it goes"))
         .collect();
-    let full = a.send(b.own(), &request("{}"), NOW).map(|_| ());
+    let full = send(&a, &b, &request("{}")).map(|_| ());
     assert_eq!(full, Err(HandOverError::Full));
     tickets.pop();
-    let ticket = a.send(b.own(), &request("{}"), NOW).expect("one has gone");
+    let ticket = send(&a, &b, &request("{}")).expect("one has gone");
     let (requests, _) = take(&b, &[&ticket.entry]);
     let answer = b.answer(&requests[0].0, &Reply::text(200, &body));
     let mut ticket = ticket;
@@ -262,11 +263,10 @@ fn what_was_kept_back_is_refused_whatever_the_carrier_says() {
         (NOW + MAX_DELAY + 1, false),
         (NOW + 61_000, false),
         (NOW - 2_000, true),
-        // A successor of the owner's, whose time has just begun.
         (NOW - 2_001, false),
         (0, false),
     ] {
-        let ticket = a.send(b.own(), &request("1"), NOW).expect("it goes");
+        let ticket = send(&a, &b, &request("1")).expect("it goes");
         let mut counted = Vec::new();
         let entries = [(ticket.entry.clone(), false)];
         let come = b.take(&entries, now, |what| counted.push(what));
@@ -277,12 +277,40 @@ fn what_was_kept_back_is_refused_whatever_the_carrier_says() {
     }
 }
 
+/// The owner ran for a while, and another process has its name for just as long now.
+#[test]
+fn what_was_sent_by_a_predecessor_s_heartbeat_is_refused_at_any_time() {
+    let (a, before, after) = (desk("a"), desk("b"), desk("b"));
+    let heard = a.read_heartbeat(before.own(), &before.heartbeat(NOW));
+    let heard = heard.expect("it opens, however old it is");
+    let request = request("1");
+    let ticket = a.send(after.own(), &request, heard).expect("it goes");
+    let mut counted = Vec::new();
+    let come = after.take(&[(ticket.entry.clone(), false)], NOW, |what| {
+        counted.push(what)
+    });
+    assert!(come.requests.is_empty() && come.astray.len() == 1);
+    assert_eq!(counted, [TakenOver::Late]);
+    // No heartbeat was there at all, and the owner is young.
+    let nobody = a.send(after.own(), &request, ([0; 16], 0));
+    let entry = nobody.expect("it goes").entry.clone();
+    let come = after.take(&[(entry, false)], 0, |_| {});
+    assert!(come.requests.is_empty() && come.astray.len() == 1);
+    // Asked again, the successor's own heartbeat is there.
+    let heard = a.read_heartbeat(after.own(), &after.heartbeat(NOW));
+    let again = a.send(after.own(), &request, heard.expect("it opens"));
+    assert_eq!(take(&after, &[&again.expect("it goes").entry]).0.len(), 1);
+}
+
 #[test]
 fn a_heartbeat_tells_the_time_to_replicas_with_our_keys_and_is_bound_to_its_replica() {
     let (a, b) = (desk("a"), desk("b"));
     let heartbeat = b.heartbeat(NOW);
     assert_eq!(heartbeat[..16], *b.process());
-    assert_eq!(a.read_heartbeat(b.own(), &heartbeat), Some(NOW));
+    assert_eq!(
+        a.read_heartbeat(b.own(), &heartbeat),
+        Some((*b.process(), NOW))
+    );
     assert_eq!(a.read_heartbeat(&name("c"), &heartbeat), None);
     assert_eq!(desk_with(2, "c").read_heartbeat(b.own(), &heartbeat), None);
     for at in 0..heartbeat.len() {

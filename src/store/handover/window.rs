@@ -13,7 +13,7 @@ pub(super) const WIDTH: u64 = 8192;
 pub(super) const MAX_SENDERS: usize = 1024;
 
 /// A process that sends, by the random number that it drew at its start.
-pub(super) type Process = [u8; 16];
+pub(crate) type Process = [u8; 16];
 
 #[derive(Debug)]
 struct Window {

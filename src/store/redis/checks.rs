@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::scripts::Script;
 use super::way::{Connection, Trouble, silent, words};
-use super::{BEAT_EVERY, Core, HEARTBEAT};
+use super::{Core, HEARTBEAT, LONGEST_ANSWER};
 use crate::store::seal::Purpose;
 
 /// The oldest that will do: the first with access lists.
@@ -41,7 +41,7 @@ impl Core {
     /// How long one answer may take: as long as the operator says, but a heartbeat that is lost has to be given again
     /// before the one before it has run out.
     fn answer_limit(&self) -> Duration {
-        ANSWER.max(self.patience.min(BEAT_EVERY))
+        ANSWER.max(self.patience.min(LONGEST_ANSWER))
     }
 
     async fn check_version(&self, connection: &mut Connection) -> Result<(), Trouble> {
@@ -185,7 +185,17 @@ impl Core {
         connection: &mut Connection,
         new: bool,
     ) -> Result<Option<i64>, Trouble> {
-        let _one = self.beating.lock().await;
+        let beating = self.beating.lock().await;
+        self.beat_alone(&beating, connection, new).await
+    }
+
+    /// As [`Self::beat`], for who has made sure already that there is one heartbeat at a time.
+    pub(super) async fn beat_alone(
+        &self,
+        _beating: &tokio::sync::MutexGuard<'_, ()>,
+        connection: &mut Connection,
+        new: bool,
+    ) -> Result<Option<i64>, Trouble> {
         if self.leaving.load(std::sync::atomic::Ordering::Acquire) {
             return Ok(None);
         }

@@ -4,22 +4,35 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Pipeline, RedisResult, Value};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::super::handover::{ACK_GRACE, Sender, TakenOver};
 use super::keeper::{Backoff, LONGEST_WAIT};
 use super::sending::{ASK_AGAIN, Put};
 use super::way::{Connection, Trouble};
-use super::{Arrived, Core, Handed, Reply, Shared};
+use super::{Arrived, Core, Handed, Keys, Reply};
 use crate::metrics::Counter;
 
 /// How long one wait is, and how long after it the Redis is taken for gone.
 const WAIT: Duration = Duration::from_secs(5);
 const OVERDUE: Duration = Duration::from_secs(3);
-/// Entries that are read in one go.
-const BATCH: usize = 32;
+/// The most entries that one look finds, and how long it waits for one. The first on a connection is short and for one entry
+/// only: so it is soon known that the inbox can be read, and one that holds more than can cross in time gets shorter.
+#[derive(Clone, Copy)]
+struct Look {
+    most: usize,
+    wait: Duration,
+}
+const LOOK: Look = Look {
+    most: 32,
+    wait: WAIT,
+};
+const FIRST_LOOK: Look = Look {
+    most: 1,
+    wait: AT_LEAST,
+};
 /// An empty answer that comes sooner is no wait; then this one is made here.
 const AT_LEAST: Duration = Duration::from_millis(50);
 /// The longest that a request of another replica may be held here, whatever it says.
@@ -33,20 +46,29 @@ struct Found {
 
 /// Runs as long as the store is there.
 pub(super) async fn read(core: Arc<Core>) {
-    let mut news = core.shared.subscribe();
+    let mut kept = core.kept.subscribe();
     let mut backoff = Backoff::new();
     loop {
-        // Not before the keeper has a connection: two tasks that try would be twice the crowd. And not longer than it has
-        // this one: the next may lead to another server.
-        let number = core.connected().await.number;
+        // Not before the keeper has a connection: two tasks that try would be twice the crowd, and without one nothing says
+        // that the inbox is not another process's. And not longer than it has this one: the next may lead to another server.
+        let Ok(number) = kept.wait_for(|number| *number != 0).await.map(|now| *now) else {
+            return;
+        };
         let began = Instant::now();
         let failed = tokio::select! {
             why = core.read_on() => Some(why),
-            () = another(&mut news, number) => None,
+            // An error means that the store is being dropped, and this task with it.
+            _ = kept.wait_for(|now| *now != number) => None,
         };
         if let Some(why) = failed {
             core.metrics.add(Counter::StoreErrors);
             debug!("{}: {why}", core.way);
+            if core.state.unread(&why.to_string()) {
+                warn!(
+                    "{}: this replica's inbox cannot be read: {why}. POSTs that others take for it get 503",
+                    core.way
+                );
+            }
             core.look.notify_one();
             // What went well for a while and broke off is no reason to wait for long.
             if began.elapsed() > LONGEST_WAIT {
@@ -57,13 +79,6 @@ pub(super) async fn read(core: Arc<Core>) {
     }
 }
 
-/// Returns when the keeper has another connection than this one.
-async fn another(news: &mut watch::Receiver<Option<Shared>>, number: u64) {
-    let other = |now: &Option<Shared>| now.as_ref().is_some_and(|now| now.number != number);
-    // An error means that the store is being dropped, and this task with it.
-    news.wait_for(other).await.ok();
-}
-
 impl Core {
     /// Reads until it fails, and says why.
     async fn read_on(self: &Arc<Self>) -> Trouble {
@@ -72,17 +87,22 @@ impl Core {
             Err(why) => return why,
         };
         let keys = self.keys_of(self.desk.own());
+        if let Err(why) = self.is_ours(&mut connection, &keys).await {
+            return why;
+        }
         // From the beginning: what was read is deleted there, and what was not deleted is known here.
         let mut last = "0-0".to_owned();
         let mut read: Vec<String> = Vec::new();
+        let mut look = FIRST_LOOK;
         loop {
             let began = Instant::now();
-            let asked = ask(&mut connection, &keys.inbox, &last, &read);
+            let asked = ask(&mut connection, &keys.inbox, &last, &read, look);
             let found = match timeout(WAIT + OVERDUE, asked).await {
                 Ok(Ok(found)) => found,
                 Ok(Err(error)) => return error.into(),
                 Err(_) => return Trouble::Away("its inbox does not answer".to_owned()),
             };
+            self.state.read();
             if found.is_empty() && began.elapsed() < AT_LEAST {
                 sleep(AT_LEAST).await;
             }
@@ -94,6 +114,24 @@ impl Core {
                 "0-0".clone_into(&mut last);
             }
             self.take(found);
+            look = LOOK;
+        }
+    }
+
+    /// Whether this is the server that has this replica's heartbeat. At another the inbox would be empty for ever: sentinels
+    /// may name one that has been replaced.
+    async fn is_ours(&self, connection: &mut Connection, keys: &Keys) -> Result<(), Trouble> {
+        let mut get = redis::cmd("GET");
+        get.arg(&keys.heartbeat);
+        let answer = match timeout(OVERDUE, connection.ask(&get)).await {
+            Ok(answer) => answer?,
+            Err(_) => return Err(Trouble::Away("its inbox does not answer".to_owned())),
+        };
+        match answer {
+            Value::BulkString(there) if there.starts_with(self.desk.process()) => Ok(()),
+            _ => Err(Trouble::Away(
+                "this replica's heartbeat is not where its inbox is".to_owned(),
+            )),
         }
     }
 
@@ -163,11 +201,18 @@ impl Core {
     async fn answer(&self, sender: &Sender, reply: &Reply) {
         let entry = self.desk.answer(sender, reply);
         let until = Instant::now() + ACK_GRACE;
-        while self.put(&sender.replica, &entry, ACK_GRACE).await == Put::Gone {
-            if Instant::now() > until {
-                return;
+        loop {
+            match self.put(&sender.replica, &entry, until).await {
+                Put::Done => return,
+                Put::Gone if Instant::now() < until => sleep(ASK_AGAIN).await,
+                lost => {
+                    debug!(
+                        "{}: an answer for {} is lost: {lost:?}",
+                        self.way, sender.replica
+                    );
+                    return;
+                }
             }
-            sleep(ASK_AGAIN).await;
         }
     }
 }
@@ -178,6 +223,7 @@ async fn ask(
     inbox: &str,
     last: &str,
     read: &[String],
+    look: Look,
 ) -> RedisResult<Vec<Found>> {
     let mut commands = Pipeline::new();
     if !read.is_empty() {
@@ -186,9 +232,9 @@ async fn ask(
     commands
         .cmd("XREAD")
         .arg("COUNT")
-        .arg(BATCH)
+        .arg(look.most)
         .arg("BLOCK")
-        .arg(WAIT.as_millis().to_string())
+        .arg(look.wait.as_millis().to_string())
         .arg("STREAMS")
         .arg(inbox)
         .arg(last);

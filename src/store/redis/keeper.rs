@@ -13,6 +13,8 @@ use crate::metrics::Counter;
 /// How long the first and the longest wait before the next attempt to connect is; each is twice the one before.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(3);
+/// How long one answer on a connection that all share may take, where `--store-timeout` is not more.
+const ANSWER: Duration = Duration::from_secs(2);
 /// Looks between two heartbeats are so far apart at least.
 const LOOK_APART: Duration = Duration::from_millis(100);
 
@@ -36,10 +38,11 @@ impl Backoff {
     }
 }
 
-/// Runs as long as the store is there. `first` is a connection on which all checks were made.
-pub(super) async fn keep(core: Arc<Core>, first: Option<Connection>) {
+/// Runs as long as the store is there. `first` is a connection on which all checks were made, or why there is none, which has
+/// been said.
+pub(super) async fn keep(core: Arc<Core>, first: Result<Connection, Trouble>) {
     let mut backoff = Backoff::new();
-    let mut joined = first.ok_or_else(|| Trouble::Away(String::new()));
+    let mut joined = first;
     let mut number = 0;
     let mut up = true;
     loop {
@@ -51,7 +54,9 @@ pub(super) async fn keep(core: Arc<Core>, first: Option<Connection>) {
                 }
                 up = true;
                 backoff = Backoff::new();
+                core.kept.send_replace(number);
                 let why = core.tend(Shared { number, connection }).await;
+                core.kept.send_replace(0);
                 core.metrics.add(Counter::StoreErrors);
                 why
             }
@@ -59,7 +64,7 @@ pub(super) async fn keep(core: Arc<Core>, first: Option<Connection>) {
         };
         core.shared.send_replace(None);
         let why = trouble.to_string();
-        if !why.is_empty() && core.state.failed(&why) {
+        if core.state.failed(&why) {
             match trouble {
                 Trouble::Away(_) if up => warn!(
                     "{} cannot be used: {why}. POSTs for other replicas get 503",
@@ -81,7 +86,7 @@ impl Core {
         if !checked {
             return self.join().await;
         }
-        let mut connection = self.way.open(BEAT_EVERY).await?;
+        let mut connection = self.way.open(ANSWER.max(self.patience)).await?;
         self.look_at(&mut connection).await?;
         Ok(connection)
     }

@@ -24,6 +24,9 @@ struct Inner {
     steady_since: Option<Instant>,
     beat: Option<Instant>,
     trouble: Option<String>,
+    /// Why this replica's inbox cannot be read, and whether it failed once.
+    inbox: Option<String>,
+    missed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -74,6 +77,25 @@ impl State {
         news
     }
 
+    /// This replica's inbox could not be read. Whether that is news: not the first time, because what ends all connections is
+    /// the keeper's to tell.
+    pub(super) fn unread(&self, why: &str) -> bool {
+        let mut inner = self.inner();
+        let again = std::mem::replace(&mut inner.missed, true);
+        let news = again && inner.inbox.as_deref() != Some(why);
+        if news {
+            inner.inbox = Some(why.to_owned());
+        }
+        news
+    }
+
+    /// This replica's inbox was read.
+    pub(super) fn read(&self) {
+        let mut inner = self.inner();
+        inner.inbox = None;
+        inner.missed = false;
+    }
+
     /// How long ago the last heartbeat was heard, and since when none was missing.
     pub(super) fn heard(&self) -> (Option<Duration>, Option<Duration>) {
         let inner = self.inner();
@@ -82,7 +104,8 @@ impl State {
     }
 
     pub(super) fn health(&self) -> StoreHealth {
-        match &self.inner().trouble {
+        let inner = self.inner();
+        match inner.trouble.as_ref().or(inner.inbox.as_ref()) {
             None => StoreHealth::Good,
             Some(why) => StoreHealth::Degraded(why.clone()),
         }
@@ -117,6 +140,25 @@ mod tests {
         assert_eq!(state.theirs_at(now + MAX_AGE), Some(THEN + 14_000));
         state.read_clock(THEN - 3_600_000);
         assert!(!state.is_late(THEN), "it was set back, by another server");
+    }
+
+    #[test]
+    fn an_inbox_that_fails_twice_in_a_row_is_trouble_until_it_is_read() {
+        let state = State::default();
+        let inbox = || StoreHealth::Degraded("wrong type".to_owned());
+        assert!(!state.unread("wrong type"));
+        assert_eq!(state.health(), StoreHealth::Good);
+        state.read();
+        assert!(!state.unread("wrong type") && state.unread("wrong type"));
+        assert!(!state.unread("wrong type"), "it was said");
+        assert_eq!(state.health(), inbox());
+        state.beaten(true);
+        assert_eq!(state.health(), inbox(), "the heart beats all the same");
+        state.failed("gone");
+        assert_eq!(state.health(), StoreHealth::Degraded("gone".to_owned()));
+        state.beaten(true);
+        state.read();
+        assert_eq!(state.health(), StoreHealth::Good);
     }
 
     #[tokio::test(start_paused = true)]

@@ -29,9 +29,23 @@ async fn put(redis: &Redis, replica: &str, id: &str, entry: &[u8]) {
     put.expect("put");
 }
 
-/// What a replica sends to one of this name, which is not there: its request, and that it is withdrawn.
-async fn captured(redis: &Redis, from: &Replica, name: &str, body: &str) -> Vec<Vec<u8>> {
-    let _: () = redis.ask(&["SET", &key(name, "hb"), "x"]).await;
+/// A replica's heartbeat, as it lies there.
+async fn heartbeat(redis: &Redis, name: &str) -> Vec<u8> {
+    redis.ask(&["GET", &key(name, "hb")]).await
+}
+
+/// What a replica sends to one of this name, of which only this heartbeat is there: its request, and that it is withdrawn.
+async fn captured(
+    redis: &Redis,
+    from: &Replica,
+    name: &str,
+    heartbeat: &[u8],
+    body: &str,
+) -> Vec<Vec<u8>> {
+    let beats = key(name, "hb");
+    let command = [b"SET", beats.as_bytes(), heartbeat];
+    let set: RedisResult<()> = redis.ask_bytes(&command).await;
+    set.expect("set");
     let mut quick = request(body);
     quick.hold = Duration::ZERO;
     let owner = ReplicaId::parse(name).expect("a name");
@@ -53,7 +67,7 @@ async fn what_lies_there_is_readable_to_nobody() {
     let redis = Redis::start().await;
     let a = Replica::start(&redis, "a").await;
     let id = request("").id.reveal();
-    let entries = captured(&redis, &a, "b", "c4n4ry of a body").await;
+    let entries = captured(&redis, &a, "b", b"x", "c4n4ry of a body").await;
     let everything: Vec<u8> = redis.ask(&["DUMP", "{mcp-ferry}:key"]).await;
     let raw: Vec<u8> = (0..id.len())
         .step_by(2)
@@ -74,15 +88,17 @@ async fn what_lies_there_is_readable_to_nobody() {
 
 #[tokio::test]
 async fn copied_altered_withdrawn_and_crossed_entries_are_refused() {
-    let redis = Redis::start().await;
-    let a = Replica::start(&redis, "a").await;
-    let entries = captured(&redis, &a, "b", "one").await;
-    let (request, withdrawal) = (&entries[0], &entries[1]);
-    let other = captured(&redis, &a, "b", "two").await;
+    // Its owner shows `a` another one than the rest, with the heartbeat of `b` in it.
+    let (redis, shown) = (Redis::start().await, Redis::start().await);
+    let a = Replica::start(&shown, "a").await;
     let (b, c) = (
         Replica::start(&redis, "b").await,
         Replica::start(&redis, "c").await,
     );
+    let beat = heartbeat(&redis, "b").await;
+    let entries = captured(&shown, &a, "b", &beat, "one").await;
+    let (request, withdrawal) = (&entries[0], &entries[1]);
+    let other = captured(&shown, &a, "b", &beat, "two").await;
     let mut at_b = b.arrivals();
     let mut at_c = c.arrivals();
 
@@ -103,7 +119,7 @@ async fn copied_altered_withdrawn_and_crossed_entries_are_refused() {
     // In the inboxes of others, the sender's too.
     for entry in [request, withdrawal] {
         put(&redis, "c", "*", entry).await;
-        put(&redis, "a", "*", entry).await;
+        put(&shown, "a", "*", entry).await;
     }
     c.counts(TakenOver::Unopened, 2).await;
     a.counts(TakenOver::Unopened, 2).await;
@@ -162,11 +178,12 @@ async fn nonsense_in_an_inbox_stops_nothing() {
 
 #[tokio::test]
 async fn an_id_from_any_time_delays_but_does_not_repeat() {
-    let redis = Redis::start().await;
-    let a = Replica::start(&redis, "a").await;
-    let old = captured(&redis, &a, "b", "old").await;
-    let new = captured(&redis, &a, "b", "new").await;
+    let (redis, shown) = (Redis::start().await, Redis::start().await);
+    let a = Replica::start(&shown, "a").await;
     let b = Replica::start(&redis, "b").await;
+    let beat = heartbeat(&redis, "b").await;
+    let old = captured(&shown, &a, "b", &beat, "old").await;
+    let new = captured(&shown, &a, "b", &beat, "new").await;
     let mut arrivals = b.arrivals();
     // Lying there since 1970.
     put(&redis, "b", "1-1", &old[0]).await;
@@ -184,24 +201,24 @@ async fn an_id_from_any_time_delays_but_does_not_repeat() {
 
 #[tokio::test]
 async fn an_answer_is_only_the_owner_s_to_give() {
-    let redis = Redis::start().await;
+    let (redis, shown) = (Redis::start().await, Redis::start().await);
     let (a, b) = Replica::pair(&redis).await;
     b.echo();
     // The first request of a new process has the same number in each, so an old answer would fit by number.
-    let watched = Replica::start(&redis, "w").await;
+    let watched = Replica::start(&shown, "w").await;
     let answer = {
         // Its sender is not there to read what comes back, so it can be taken out.
-        let sent = captured(&redis, &watched, "v", "one").await;
-        watched.store.leave().await;
-        drop(watched);
-        let _: () = redis.ask(&["SET", &key("w", "hb"), "x"]).await;
         let v = Replica::start(&redis, "v").await;
         v.echo();
+        let beat = heartbeat(&redis, "v").await;
+        let sent = captured(&shown, &watched, "v", &beat, "one").await;
+        let _: () = redis.ask(&["SET", &key("w", "hb"), "x"]).await;
         put(&redis, "v", "*", &sent[0]).await;
         within("the answer", async {
             while look(&redis, "w").await.is_empty() {}
         })
         .await;
+        assert_eq!(v.taken(TakenOver::Request), 1);
         look(&redis, "w").await.remove(0).1
     };
     let _: () = redis.ask(&["DEL", &key("w", "hb"), &key("w", "in")]).await;

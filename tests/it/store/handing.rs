@@ -73,7 +73,7 @@ async fn a_request_takes_two_scripts_and_leaves_nothing_behind() {
         a.hand(&b.name(), "{}").await.expect("an answer");
     }
     let ran = scripts().await - before;
-    // Each replica gives a heartbeat, which is two scripts, every five seconds.
+    // Each replica gives a heartbeat, which is two scripts, every two seconds.
     assert!(
         (2 * REQUESTS..=2 * REQUESTS + 40).contains(&ran),
         "{ran} scripts"
@@ -145,6 +145,18 @@ async fn an_owner_that_said_good_bye_or_died_is_gone() {
     let asked = tokio::time::Instant::now();
     assert_eq!(a.hand(&b.name(), "{}").await, Err(HandOverError::OwnerGone));
     assert!(asked.elapsed() < Duration::from_secs(3), "it proves it now");
+    // One that is killed says nothing, and its heartbeat holds for a while.
+    let c = Replica::start(&redis, "c").await;
+    c.echo();
+    let owner = c.name();
+    a.hand(&owner, "{}").await.expect("an answer");
+    drop(c);
+    let asked = tokio::time::Instant::now();
+    assert_eq!(a.hand(&owner, "{}").await, Err(HandOverError::OwnerGone));
+    let waited = asked.elapsed();
+    let expected = Duration::from_secs(5)..Duration::from_secs(8);
+    assert!(expected.contains(&waited), "{waited:?}");
+    assert_eq!(redis.ask::<u64>(&["EXISTS", &key("c", "hb")]).await, 1);
 }
 
 #[tokio::test]

@@ -1,13 +1,18 @@
 //! What a Redis that is away, slow, or back without its memory does to replicas: what would have been handed over fails
 //! quickly and is not executed later, and all is well again by itself.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use mcp_ferry::metrics::Counter;
+use mcp_ferry::metrics::labels::TakenOver;
 use mcp_ferry::store::{HandOverError, StoreHealth};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Replica, key};
+use super::{Replica, key, replicas, request};
 use crate::support::clock::within;
 use crate::support::redis::Redis;
 
@@ -157,4 +162,133 @@ async fn a_replica_that_starts_without_the_redis_joins_it_later() {
     a.healthy().await;
     b.healthy().await;
     recovers(&a, &b).await;
+}
+
+#[tokio::test]
+async fn an_inbox_that_cannot_be_read_is_said_and_is_no_trouble_for_others() {
+    let redis = Redis::start().await;
+    let (a, b) = Replica::impatient_pair(&redis.url()).await;
+    a.echo();
+    b.echo();
+    a.hand(&b.name(), "1").await.expect("an answer");
+    // Its heart beats all the while.
+    let inbox = key("b", "in");
+    let _: () = redis.ask(&["DEL", &inbox]).await;
+    let _: () = redis.ask(&["SET", &inbox, "no stream"]).await;
+    within("it to notice", async {
+        while b.store.health() == StoreHealth::Good {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let StoreHealth::Degraded(why) = b.store.health() else {
+        panic!("it is well again");
+    };
+    assert!(why.contains("WRONGTYPE"), "{why}");
+    let refused = a.hand(&b.name(), "2").await;
+    assert_eq!(refused, Err(HandOverError::Unreachable));
+    assert_eq!(a.store.health(), StoreHealth::Good);
+    let _: () = redis.ask(&["DEL", &inbox]).await;
+    b.healthy().await;
+    recovers(&a, &b).await;
+}
+
+/// A way to a Redis on which an answer can get lost.
+struct Lossy {
+    url: String,
+    /// Which question's answer is lost next, by a part of it.
+    lose: watch::Sender<Option<String>>,
+    /// Whether one was kept from its asker.
+    kept: watch::Sender<bool>,
+    /// Whether connections on which one was kept may break.
+    over: watch::Sender<bool>,
+}
+
+impl Lossy {
+    async fn before(redis: &Redis) -> Arc<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let lossy = Arc::new(Self {
+            url: format!("redis://{address}"),
+            lose: watch::Sender::default(),
+            kept: watch::Sender::default(),
+            over: watch::Sender::default(),
+        });
+        let (between, port) = (Arc::clone(&lossy), redis.port);
+        tokio::task::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                if let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await {
+                    tokio::task::spawn(Arc::clone(&between).carry(client, server));
+                }
+            }
+        });
+        lossy
+    }
+
+    /// Until one of the two goes, or an answer was lost.
+    async fn carry(self: Arc<Self>, mut client: TcpStream, mut server: TcpStream) {
+        let (mut asked, mut answered) = ([0; 65_536], [0; 65_536]);
+        loop {
+            tokio::select! {
+                count = client.read(&mut asked) => {
+                    let Some(bytes) = asked.get(..count.unwrap_or(0)) else { return };
+                    if bytes.is_empty() || server.write_all(bytes).await.is_err() {
+                        return;
+                    }
+                    let text = String::from_utf8_lossy(bytes);
+                    let lost = self.lose.send_if_modified(|lose| {
+                        let lost = lose.as_ref().is_some_and(|lose| text.contains(lose));
+                        lost && lose.take().is_some()
+                    });
+                    if lost {
+                        server.read(&mut answered).await.expect("its answer");
+                        self.kept.send_replace(true);
+                        self.over.subscribe().wait_for(|over| *over).await.ok();
+                        return;
+                    }
+                }
+                count = server.read(&mut answered) => {
+                    let Some(bytes) = answered.get(..count.unwrap_or(0)) else { return };
+                    if bytes.is_empty() || client.write_all(bytes).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The word that a request was put into the inbox is lost; asked again, the Redis has forgotten that there is an owner, which
+/// has taken the request long ago.
+#[tokio::test]
+async fn what_was_put_there_without_a_word_is_not_executed_twice() {
+    let redis = Redis::start().await;
+    let way = Lossy::before(&redis).await;
+    let a = Replica::with(&replicas(&way.url, "a")).await;
+    let b = Replica::start(&redis, "b").await;
+    let mut arrivals = b.arrivals();
+    let owner = b.name();
+    // So that the Redis has seen the script, and the owner's process is known.
+    tokio::select! {
+        _ = a.hand(&owner, "0") => {}
+        one = arrivals.recv() => assert!(one.is_some()),
+    }
+    way.lose.send_replace(Some(key("b", "in")));
+    let handed = tokio::task::spawn({
+        let store = a.store.clone();
+        async move { store.hand_over(&owner, request("1")).await }
+    });
+    let mut kept = way.kept.subscribe();
+    within("the lost answer", kept.wait_for(|kept| *kept))
+        .await
+        .expect("it waits");
+    let first = within("the request", arrivals.recv()).await.expect("one");
+    assert_eq!(first.request.body, "1");
+    let _: () = redis.ask(&["DEL", &key("b", "hb")]).await;
+    way.over.send_replace(true);
+    b.counts(TakenOver::Repeated, 1).await;
+    assert!(arrivals.try_recv().is_err(), "a second time");
+    drop(first);
+    let reply = within("the answer", handed).await.expect("no panic");
+    assert_eq!(reply.map(|reply| reply.status), Ok(503));
 }

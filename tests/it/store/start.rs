@@ -259,8 +259,21 @@ async fn a_replica_whose_name_is_taken_from_it_says_so() {
         why,
         "another process has taken the name 'a' of this replica"
     );
+    // What comes for the other process now is left to it, while this one looks whether it has its name again.
+    let inbox = key("a", "in");
+    let _: String = redis.ask(&["XADD", &inbox, "*", "e", "its"]).await;
+    let looks = redis.calls("evalsha").await + 2;
+    within("it to look again", async {
+        while redis.calls("evalsha").await < looks {}
+    })
+    .await;
+    assert_eq!(redis.ask::<u64>(&["XLEN", &inbox]).await, 1);
     let _: () = redis.ask(&["DEL", &key("a", "hb")]).await;
     a.healthy().await;
+    within("its inbox to be read again", async {
+        while redis.ask::<u64>(&["XLEN", &inbox]).await > 0 {}
+    })
+    .await;
 }
 
 /// A server that speaks as a Redis of another time does.

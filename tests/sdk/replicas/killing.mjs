@@ -12,6 +12,8 @@ const AT_ONCE = 4;
 // No acknowledgement is waited for longer than 5 s.
 const NO_ACK_MS = 6500;
 const UNREACHABLE_MS = 2500;
+// For so long the Redis must have been there before a silence proves anything.
+const STEADY_MS = 21_000;
 
 // Where each moment is held: by whose gate, on which way, and what.
 const MOMENTS = {
@@ -24,6 +26,7 @@ const [BEFORE, AFTER, BEFORE_ACK, AFTER_ACK] = Object.keys(MOMENTS);
 
 // `posted`: statuses the poster may be told, 0 when its connection broke; `executed`: how often, at least and at most;
 // `stream`: what the client hears, or `nothing` where it was told that its post failed. A stop is for so many seconds.
+// `steady`: not before the Redis was there for long enough to prove that an owner is gone.
 const CELLS = [
   { who: 'sender', at: BEFORE, posted: [0], executed: [0, 0], stream: ['nothing'] },
   { who: 'sender', at: AFTER, posted: [0], executed: [1, 1], stream: ['result'] },
@@ -32,6 +35,7 @@ const CELLS = [
   { who: 'owner', at: BEFORE, posted: [404, 503], executed: [0, 0], stream: ['stream-ended'] },
   { who: 'owner', at: AFTER, posted: [404, 503], executed: [0, 0], stream: ['stream-ended'] },
   { who: 'owner', at: BEFORE_ACK, posted: [404, 503], executed: [0, 1], stream: ['stream-ended', 'result'] },
+  { who: 'owner', at: BEFORE, steady: true, posted: [404], executed: [0, 0], stream: ['stream-ended'] },
   { who: 'owner', at: AFTER_ACK, posted: [202], executed: [0, 1], stream: ['stream-ended', 'result'] },
   { who: 'redis', at: BEFORE, posted: [503], executed: [0, 0], stream: ['nothing'], ms: UNREACHABLE_MS },
   { who: 'redis', at: AFTER, posted: [503], executed: [0, 0], stream: ['nothing'] },
@@ -46,13 +50,16 @@ const CELLS = [
   { who: 'sender', at: AFTER_ACK, stop: 7, posted: [202, 503], executed: [1, 1], stream: ['result'] },
 ];
 
-const nameOf = ({ who, at, stop }) => `${who} ${stop ? `stands still for ${stop} s` : 'killed'} ${at}`;
+const nameOf = ({ who, at, stop, steady }) =>
+  `${who} ${stop ? `stands still for ${stop} s` : 'killed'} ${at}${steady ? ', before a steady Redis' : ''}`;
 
 // Lets it happen. Resolves when it is over: a Redis that was killed is there again, empty, and who stood still goes on.
 async function harm(fleet, { who, stop }, hold) {
   const victim = { sender: fleet.b, owner: fleet.a, redis: fleet.redis }[who];
   if (stop) {
     victim.signal('SIGSTOP');
+    // Its threads stop one after another; one that is quick would take what is let go now.
+    await pause(100);
     hold.release();
     await pause(stop * 1000);
     victim.signal('SIGCONT');
@@ -73,16 +80,17 @@ async function outcome(made, { stop = 0 }) {
   return { answer, stream: await within(3000, made.outcome, 'nothing') };
 }
 
-async function goesOn(fleet, client, { who, stop }) {
+async function goesOn(fleet, client, { who, stop, steady }) {
   const killed = stop ? undefined : who;
   const works = async port => {
     const { status, headers } = await call(client, port).posted;
     return status === 202 || (status === 503 && headers['retry-after'] ? undefined : false);
   };
   if (killed === 'owner') {
-    // The heartbeat of a killed one holds for up to 15 s; until then nobody can know, and waits for 5 s.
+    // A Redis that was there for 20 s proves it to whoever waited 5 s for an answer. Before that the heartbeat has to run
+    // out, 15 s, and is looked for 6 s more.
     const begun = Date.now();
-    const told = await until(25, async () => (await call(client, fleet.b.port).posted).status === 404);
+    const told = await until(steady ? 7 : 25, async () => (await call(client, fleet.b.port).posted).status === 404);
     return [told, `a post for the dead one gets 404 after ${((Date.now() - begun) / 1000).toFixed(1)} s`];
   }
   if ((await call(client, fleet.a.port).posted).status !== 202) return [false, 'a post to the owner fails'];
@@ -95,6 +103,7 @@ async function run(lane, work, cell) {
   const fleet = await (await Fleet.start(lane, work, ['a', 'b'])).warm();
   const client = await open(fleet.a.port);
   const { gate, way, match } = MOMENTS[cell.at];
+  if (cell.steady) await pause(STEADY_MS);
   const hold = fleet[gate].gate.hold(way, match);
   const made = call(client, fleet.b.port);
   const caught = await within(
