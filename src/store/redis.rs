@@ -45,8 +45,8 @@ const LEAVE: Duration = Duration::from_millis(500);
 const HEARTBEAT: Duration = Duration::from_secs(15);
 const BEAT_EVERY: Duration = Duration::from_secs(2);
 /// The longest that an answer is waited for that is no hand-over's, however long the Redis may take for those: what did not
-/// come is asked again before a heartbeat has run out.
-const LONGEST_ANSWER: Duration = Duration::from_secs(5);
+/// come is asked again before this replica is taken for gone.
+const LONGEST_ANSWER: Duration = Duration::from_secs(4);
 /// Withdrawals on their way, and refusals of what is too much; beyond these nothing is said.
 const MAX_ASIDE: usize = 256;
 

@@ -38,8 +38,7 @@ impl Core {
         Ok(connection)
     }
 
-    /// How long one answer may take: as long as the operator says, but a heartbeat that is lost has to be given again
-    /// before the one before it has run out.
+    /// How long one answer may take: as long as the operator says, within bounds.
     fn answer_limit(&self) -> Duration {
         ANSWER.max(self.patience.min(LONGEST_ANSWER))
     }

@@ -9,7 +9,7 @@ use tracing::debug;
 
 use super::super::handover::{ACK_GRACE, Ticket};
 use super::way::Trouble;
-use super::{Core, HEARTBEAT, HandOverError, Handed, ReplicaId, Reply, Shared};
+use super::{Core, HEARTBEAT, HandOverError, Handed, LONGEST_ANSWER, ReplicaId, Reply, Shared};
 use crate::metrics::Counter;
 
 /// Entries that an inbox holds; one more is refused.
@@ -22,6 +22,10 @@ const ANNOUNCE: Duration = Duration::from_secs(6);
 const STEADY: Duration = Duration::from_secs(20);
 /// A replica that gave no heartbeat for so long, and has not answered, is gone: two and a half were due.
 const SILENT: Duration = Duration::from_secs(5);
+const _: () = assert!(
+    LONGEST_ANSWER.as_secs() < SILENT.as_secs(),
+    "who waits for the word on one heartbeat gives the next in time"
+);
 /// How often it is asked for again meanwhile.
 pub(super) const ASK_AGAIN: Duration = Duration::from_millis(250);
 

@@ -241,7 +241,8 @@ impl Lossy {
                         lost && lose.take().is_some()
                     });
                     if lost {
-                        server.read(&mut answered).await.expect("its answer");
+                        let answer = server.read(&mut answered).await.expect("its answer");
+                        assert!(answer > 0, "the Redis has gone before it answered");
                         self.kept.send_replace(true);
                         self.over.subscribe().wait_for(|over| *over).await.ok();
                         return;
