@@ -51,7 +51,7 @@ steps=(
     "simulation   | cargo | sdk conformance soak drain replicas carried limits vanish recipes browser admin doc | cd tests/simulation/fast && nice -n 10 env SIMULATION=100000 CARGO_TARGET_DIR=../../../target/simulation cargo test --locked -- --nocapture"
 )
 # So many steps at once; most of them wait more than they compute.
-jobs=6
+jobs=5
 # Nobody debugs these binaries, and nothing is built twice: that is a third of the time that compiling takes. The release
 # profile is optimised a little only: nothing here judges speed, and the rest takes minutes. C is compiled without
 # debugging aids for the same reason.

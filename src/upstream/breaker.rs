@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -64,41 +64,64 @@ impl Default for Breaker {
     }
 }
 
-impl Breaker {
-    /// Says why an exchange may not be tried now, if it may not.
-    pub(super) fn objection(&self, repeated: bool) -> Option<String> {
-        if self.troubled.load(Ordering::Relaxed)
-            && let Some(why) = self.closed()
-        {
-            return Some(format!(
-                "{why}; several attempts failed, the next is made within a second"
-            ));
+/// The leave to try an exchange; the one that probes is dropped when it is over, however.
+#[derive(Debug)]
+pub(super) struct Leave(Option<(Arc<Breaker>, Instant)>);
+
+impl Drop for Leave {
+    /// A probe that was given up before it found anything out, as where its client left, makes room for the next.
+    fn drop(&mut self) {
+        if let Some((breaker, until)) = self.0.take() {
+            let mut state = breaker.state();
+            if state.closed_until == Some(until) {
+                state.closed_until = Some(Instant::now());
+            }
         }
+    }
+}
+
+impl Breaker {
+    /// Leave to try an exchange now, or why it may not be tried. The leave is kept until the exchange is answered or over.
+    pub(super) fn leave(self: &Arc<Self>, repeated: bool) -> Result<Leave, String> {
+        let mut probes = None;
+        if self.troubled.load(Ordering::Relaxed) {
+            probes = self.probe().map_err(|why| {
+                format!("{why}; several attempts failed, the next is made within a second")
+            })?;
+        }
+        let leave = Leave(probes.map(|until| (Arc::clone(self), until)));
+        self.allow(repeated)?;
+        Ok(leave)
+    }
+
+    fn allow(&self, repeated: bool) -> Result<(), String> {
         if repeated {
             let spend = |left: i64| (left >= SPENT).then_some(left - SPENT);
             let spent = self
                 .allowance
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend);
-            let refused = || "too many requests are being repeated already".to_owned();
-            return spent.is_err().then(refused);
+            let refused = |_| "too many requests are being repeated already".to_owned();
+            return spent.map(drop).map_err(refused);
         }
         // Not exact under contention, which does no harm.
         if self.allowance.load(Ordering::Relaxed) < MOST {
             self.allowance.fetch_add(EARNED, Ordering::Relaxed);
         }
-        None
+        Ok(())
     }
 
-    /// Why the last attempt failed, if none may be made now.
-    fn closed(&self) -> Option<String> {
+    /// Until when this exchange probes, if it does; why the last attempt failed where none may be made now.
+    fn probe(&self) -> Result<Option<Instant>, String> {
         let now = Instant::now();
         let mut state = self.state();
-        if now < state.closed_until? {
-            return Some(state.why.clone());
+        let Some(until) = state.closed_until else {
+            return Ok(None);
+        };
+        if now < until {
+            return Err(state.why.clone());
         }
-        // This one probes.
         state.closed_until = Some(now + PROBE);
-        None
+        Ok(state.closed_until)
     }
 
     /// An attempt to connect failed.
@@ -131,7 +154,7 @@ impl Breaker {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(NEVER - 1)
     }
 
-    /// Why nothing is tried now, if so. Unlike [`Self::objection`] it lets nothing through.
+    /// Why nothing is tried now, if so. Unlike [`Self::leave`] it lets nothing through.
     pub(super) fn is_open(&self) -> Option<String> {
         if !self.troubled.load(Ordering::Relaxed) {
             return None;
@@ -167,27 +190,28 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn five_failures_open_it_for_a_second_and_one_probe_decides() {
-        let breaker = Breaker::default();
+        let breaker = Arc::new(Breaker::default());
         for _ in 0..FAILURES {
-            assert!(breaker.objection(false).is_none());
+            assert!(breaker.leave(false).is_ok());
             breaker.failed("refused");
         }
-        let why = breaker.objection(false).expect("it is open");
+        let why = breaker.leave(false).expect_err("it is open");
         assert!(why.starts_with("refused; "), "{why}");
         tokio::time::advance(OPEN).await;
-        assert!(breaker.objection(false).is_none(), "a probe");
-        assert!(breaker.objection(false).is_some(), "one only");
+        let probe = breaker.leave(false).expect("a probe");
+        assert!(breaker.leave(false).is_err(), "one only");
         breaker.failed("refused");
-        assert!(breaker.objection(false).is_some());
+        drop(probe);
+        assert!(breaker.leave(false).is_err());
         tokio::time::advance(OPEN).await;
-        assert!(breaker.objection(false).is_none());
+        let _probe = breaker.leave(false).expect("another");
         breaker.succeeded();
-        assert!(breaker.objection(false).is_none() && breaker.objection(false).is_none());
+        assert!(breaker.leave(false).is_ok() && breaker.leave(false).is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn it_knows_when_the_upstream_was_heard_last() {
-        let breaker = Breaker::default();
+        let breaker = Arc::new(Breaker::default());
         let within = |seconds| breaker.heard_within(Duration::from_secs(seconds));
         assert!(breaker.is_up().is_none() && !within(10));
         breaker.succeeded();
@@ -202,42 +226,48 @@ mod tests {
         assert_eq!(breaker.is_open().as_deref(), Some("refused"));
         tokio::time::advance(OPEN).await;
         assert_eq!(breaker.is_open(), None);
-        assert!(
-            breaker.objection(false).is_none(),
-            "the probe is still to be had"
-        );
+        assert!(breaker.leave(false).is_ok(), "the probe is still to be had");
     }
 
     #[tokio::test(start_paused = true)]
     async fn failures_far_apart_do_not_count_together() {
-        let breaker = Breaker::default();
+        let breaker = Arc::new(Breaker::default());
         for _ in 0..20 {
             breaker.failed("refused");
-            assert!(breaker.objection(false).is_none());
+            assert!(breaker.leave(false).is_ok());
             tokio::time::advance(WITHIN / 4).await;
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_probe_that_never_ends_does_not_close_the_way_for_ever() {
-        let breaker = Breaker::default();
+        let breaker = Arc::new(Breaker::default());
         (0..FAILURES).for_each(|_| breaker.failed("refused"));
         tokio::time::advance(OPEN).await;
-        assert!(breaker.objection(false).is_none());
+        let first = breaker.leave(false).expect("a probe");
         tokio::time::advance(PROBE).await;
-        assert!(breaker.objection(false).is_none());
+        let second = breaker.leave(false).expect("another");
+        drop(first);
+        assert!(breaker.leave(false).is_err(), "the second still probes");
+        drop(second);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_that_is_given_up_makes_room_for_the_next() {
+        let breaker = Arc::new(Breaker::default());
+        (0..FAILURES).for_each(|_| breaker.failed("refused"));
+        tokio::time::advance(OPEN).await;
+        drop(breaker.leave(false).expect("a probe"));
+        let _next = breaker.leave(false).expect("its client left");
+        assert!(breaker.leave(false).is_err());
     }
 
     #[tokio::test]
     async fn repetitions_are_a_fifth_and_a_few_more() {
-        let breaker = Breaker::default();
-        let repeated = |count: usize| {
-            (0..count)
-                .filter(|_| breaker.objection(true).is_none())
-                .count()
-        };
+        let breaker = Arc::new(Breaker::default());
+        let repeated = |count: usize| (0..count).filter(|_| breaker.leave(true).is_ok()).count();
         assert_eq!(repeated(1000), 100);
-        (0..50).for_each(|_| assert!(breaker.objection(false).is_none()));
+        (0..50).for_each(|_| assert!(breaker.leave(false).is_ok()));
         assert_eq!(repeated(1000), 10);
     }
 }

@@ -18,6 +18,7 @@ use hyper::header::{self, HeaderMap};
 use hyper::{Response, Uri};
 use hyper_util::client::legacy;
 
+use super::breaker::Leave;
 use super::{Outgoing, Upstream, redirect};
 use crate::proto::bridge::{Body, End, Refusal, Reply, Verb};
 use crate::proto::{era, json_lines, sse};
@@ -43,6 +44,8 @@ pub struct Call {
     /// Bytes of the body that were taken in this turn.
     taken: usize,
     state: State,
+    /// Until it is over: it may be what everybody waits for.
+    _leave: Option<Leave>,
     /// What is kept to be shown; `None` when nobody wants it.
     heads: Option<Box<Heads>>,
     /// The answer's headers, where they set cookies; taken by the owner of the jar.
@@ -100,7 +103,7 @@ struct Collected {
 impl Call {
     pub(super) fn new(upstream: Arc<Upstream>, outgoing: Outgoing, keep_heads: bool) -> Self {
         let uri = upstream.endpoint();
-        let objection = upstream.breaker.objection(outgoing.repeated);
+        let leave = upstream.breaker.leave(outgoing.repeated);
         let request = upstream.request(&outgoing, &uri);
         let heads = keep_heads.then(|| {
             let sent = Some(Sent {
@@ -111,9 +114,12 @@ impl Call {
             let answered = None;
             Box::new(Heads { sent, answered })
         });
-        let state = match objection {
-            Some(why) => State::NotTried(why),
-            None => State::Sending(upstream.client.request(request)),
+        let (state, leave) = match leave {
+            Err(why) => (State::NotTried(why), None),
+            Ok(leave) => (
+                State::Sending(upstream.client.request(request)),
+                Some(leave),
+            ),
         };
         Self {
             heads,
@@ -125,6 +131,7 @@ impl Call {
             heard: false,
             taken: 0,
             state,
+            _leave: leave,
             cookies: None,
         }
     }

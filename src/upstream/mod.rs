@@ -166,9 +166,7 @@ impl Upstream {
         headers: HeaderMap,
         body: RequestBody,
     ) -> Result<Response<Incoming>, PassError> {
-        if let Some(why) = self.breaker.objection(false) {
-            return Err(PassError::Upstream(why));
-        }
+        let _leave = self.breaker.leave(false).map_err(PassError::Upstream)?;
         let sessionless = !headers.contains_key(era::SESSION_HEADER);
         let mut request = Request::new(body);
         *request.method_mut() = method;

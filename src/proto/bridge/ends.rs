@@ -244,9 +244,7 @@ impl<C: Clone> Bridge<C> {
             Purpose::Listen => self.listen_ended(&end),
             Purpose::Discover(discovery) => self.discover_ended(discovery, &end),
             Purpose::ListTools(_) => self.tools_unanswered(id),
-            Purpose::Subscriptions => {
-                self.subscriptions_lost(id, matches!(end, End::WrongType(_)));
-            }
+            Purpose::Subscriptions => self.subscriptions_lost(id, &end),
             Purpose::Abandoned | Purpose::Farewell => {}
         }
     }

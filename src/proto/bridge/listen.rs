@@ -31,6 +31,8 @@ pub(super) struct Listen {
     worked: bool,
     /// Whether the present stream was asked to go on where the last one ended.
     resumed: bool,
+    /// Whether the last attempt found no connection.
+    unreached: bool,
 }
 
 #[derive(Debug, Default)]
@@ -78,6 +80,7 @@ impl<C: Clone> Bridge<C> {
         self.listen.resumed = self.listen.mark.is_some();
         let call = self.send(Purpose::Listen, verb, context, credential);
         self.listen.began = None;
+        self.listen.unreached = false;
         self.listen.state = State::Open(call);
     }
 
@@ -92,6 +95,15 @@ impl<C: Clone> Bridge<C> {
         if self.listen.due().is_some_and(|at| at <= self.now) {
             self.count(Counted::ListenReopened);
             self.open_listen();
+        }
+    }
+
+    /// The upstream is there: what waits only because it could not be reached waits no longer.
+    pub(super) fn listen_to_who_is_back(&mut self) {
+        if self.listen.unreached && matches!(self.listen.state, State::ReopenAt(_)) {
+            self.listen.failures = 0;
+            self.listen.state = State::ReopenAt(self.now);
+            self.on_listen_due();
         }
     }
 
@@ -161,6 +173,7 @@ impl<C: Clone> Bridge<C> {
         {
             self.listen.failures = 0;
         }
+        self.listen.unreached = matches!(end, End::Unreached(_));
         self.reopen_later();
     }
 

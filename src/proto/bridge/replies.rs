@@ -105,6 +105,8 @@ impl<C: Clone> Bridge<C> {
         }
         self.listen_with(credential);
         self.subscribe_with(credential);
+        self.listen_to_who_is_back();
+        self.subscribe_to_who_is_back();
     }
 
     fn on_mark(&mut self, id: CallId, event_id: Option<Box<str>>, retry: Option<Duration>) {

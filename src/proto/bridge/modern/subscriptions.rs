@@ -14,7 +14,7 @@ use super::super::leave::ClientState;
 use super::super::ledger::Place;
 use super::super::restore::MAX_SUBSCRIPTIONS;
 use super::super::trouble::{Executed, Reason, Trouble};
-use super::super::vocabulary::{About, CallId, Counted, Refusal, Verb};
+use super::super::vocabulary::{About, CallId, Counted, End, Refusal, Verb};
 use super::super::{Bridge, Purpose};
 use super::results::notification_for_client;
 use crate::proto::era;
@@ -45,6 +45,8 @@ pub(in super::super) struct Subscriptions {
     former: Option<CallId>,
     /// When it is tried again.
     again: Option<Instant>,
+    /// Whether the last attempt found no connection.
+    unreached: bool,
     failures: u32,
     /// Something may have been missed since the last stream dropped.
     gap: bool,
@@ -194,6 +196,7 @@ impl<C: Clone> Bridge<C> {
         let purpose = Purpose::Subscriptions;
         let call = self.send_on(&session, purpose, verb, mirrored, context, credential);
         self.limit(call, ACKNOWLEDGE);
+        self.modern.subscriptions.unreached = false;
         let since = self.now;
         self.modern.subscriptions.next = Some(Stream {
             call,
@@ -333,8 +336,20 @@ impl<C: Clone> Bridge<C> {
     }
 
     /// The stream dropped, however.
-    pub(in super::super) fn subscriptions_lost(&mut self, call: CallId, wrong_type: bool) {
-        self.subscriptions_ended(call, wrong_type.then_some(Barred::NotOffered));
+    pub(in super::super) fn subscriptions_lost(&mut self, call: CallId, end: &End) {
+        let barred = matches!(end, End::WrongType(_)).then_some(Barred::NotOffered);
+        self.subscriptions_ended(call, barred);
+        self.modern.subscriptions.unreached = matches!(end, End::Unreached(_));
+    }
+
+    /// The upstream is there: what waits only because it could not be reached waits no longer.
+    pub(in super::super) fn subscribe_to_who_is_back(&mut self) {
+        let streams = &mut self.modern.subscriptions;
+        if std::mem::take(&mut streams.unreached) && streams.again.is_some() {
+            streams.failures = 0;
+            streams.again = Some(self.now);
+            self.on_subscriptions_due();
+        }
     }
 
     fn subscriptions_ended(&mut self, call: CallId, barred: Option<Barred>) {
