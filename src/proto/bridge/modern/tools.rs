@@ -166,7 +166,9 @@ impl<C: Clone> Bridge<C> {
             warnings
                 .iter()
                 .for_each(|warning| self.note_invalid_tool(warning));
-            if let Some(cursor) = cursor.filter(|_| self.modern.tools.pages < MAX_PAGES) {
+            // Nobody needs the rest of it once the client has gone.
+            let goes_on = self.modern.tools.pages < MAX_PAGES && self.leaving.is_none();
+            if let Some(cursor) = cursor.filter(|_| goes_on) {
                 return self.list_tools(Some(&cursor));
             }
         }
