@@ -285,8 +285,6 @@ impl<C: Clone> Bridge<C> {
             }
         } else if !answer.is_error() {
             self.remember(&request.message);
-            // Since it was asked, another upstream may have become the one that tells of changes.
-            self.adjust_subscriptions();
             text = self.downgraded(text, &request.message);
         }
         if answer.id_text() != request.message.id_text() {
@@ -296,6 +294,8 @@ impl<C: Clone> Bridge<C> {
             text = answer.text_with_id(request.message.id_text());
         }
         self.deliver(text, About::Outcome(id.clone()));
+        // Since it was asked, another upstream may have become the one that tells of changes.
+        self.adjust_subscriptions();
         let Some(own) = own else { return };
         if own == via {
             // Its end is at hand, and then the connection is free for the next request; some servers hold it open.
