@@ -72,14 +72,12 @@ pub(super) async fn serve(
 /// Answers what does not simply pass.
 async fn bridge(
     server: &Arc<Server>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
     socket: &Arc<Socket>,
     course: Course,
 ) -> Result<Response<Body>, Refused> {
     let bus = &server.shared.bus;
-    let shown = bus
-        .is_watched()
-        .then(|| Head::of(request.method(), request.uri(), request.headers()));
+    let shown = bus.is_watched().then(|| Head::share(&mut request));
     // Here the ferry is the server, or may become it: it judges the origin, and speaks as servers do.
     let judged = server.guard.origin(request.headers(), socket.local);
     let answered = match (judged, course) {

@@ -406,7 +406,7 @@ enum Route {
 async fn handle(
     server: Arc<Server>,
     socket: Arc<Socket>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<Body>, CloseSocket> {
     #[cfg(test)]
     assert_ne!(request.uri().query(), Some("panic"), "asked for");
@@ -418,9 +418,7 @@ async fn handle(
         None => None,
     };
     let bus = &server.shared.bus;
-    let shown = bus
-        .is_watched()
-        .then(|| Head::of(request.method(), request.uri(), request.headers()));
+    let shown = bus.is_watched().then(|| Head::share(&mut request));
     let answered = match server.route(&request) {
         Ok(Route::Alive) => Ok(respond::text(StatusCode::OK, "ok\n")),
         Ok(Route::Ready) => Ok(server.readiness()),

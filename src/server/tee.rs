@@ -9,58 +9,53 @@ use hyper::http::request;
 
 use super::Server;
 use super::socket::Socket;
-use crate::tap::{Bus, Head, Passing, What};
+use crate::tap::{Head, Pass, Passing, What};
 use crate::upstream::UploadWatch;
 
 /// One passed-through request that is watched. Its end is told when it is dropped.
 #[derive(Debug)]
 pub(super) struct Tee {
-    bus: Arc<Bus>,
-    number: u64,
+    pass: Pass,
     why: Option<String>,
 }
 
 impl Tee {
-    /// A request begins to pass; `None` when nobody watches.
+    /// A request begins to pass; `None` when nobody watches, or it is one too many.
     pub(super) fn begin(server: &Server, head: &request::Parts, socket: &Socket) -> Option<Self> {
-        let bus = &server.shared.bus;
-        let Some(head) = bus.head(head) else {
-            bus.pass_unseen();
-            return None;
-        };
-        let peer = server.forwarding.client(&head.headers, socket.peer);
         let tee = Self {
-            number: bus.next_pass(),
-            bus: Arc::clone(bus),
+            pass: server.shared.bus.pass()?,
             why: Some("the client gave it up".to_owned()),
         };
-        tee.say(Passing::Began { peer, head });
+        tee.pass.say(|_| Passing::Began {
+            peer: server.forwarding.client(&head.headers, socket.peer),
+            head: Head::of_parts(head),
+        });
         Some(tee)
     }
 
     /// What the client's body is shown to.
     pub(super) fn upload(&self) -> UploadWatch {
-        let (bus, number) = (Arc::clone(&self.bus), self.number);
+        let pass = self.pass.clone();
         UploadWatch::new(move |piece| {
-            bus.emit(|keep| {
-                let piece = piece.map(|piece| Passing::Upload(keep.piece(piece)));
-                What::Passing(number, piece.unwrap_or(Passing::Sent))
+            pass.say(|keep| match piece {
+                Some(piece) => Passing::Upload(keep.piece(piece)),
+                None => Passing::Sent,
             });
         })
     }
 
     /// The upstream's answer begins.
     pub(super) fn status(&self, status: u16, headers: &HeaderMap) {
-        let headers = Arc::new(headers.clone());
-        self.say(Passing::Status { status, headers });
+        self.pass.say(|_| Passing::Status {
+            status,
+            headers: Arc::new(headers.clone()),
+        });
     }
 
     /// A piece of the upstream's body.
     pub(super) fn download(&self, piece: &[u8]) {
         if !piece.is_empty() {
-            let piece = |keep: crate::tap::Keep| Passing::Download(keep.piece(piece));
-            self.bus
-                .emit(|keep| What::Passing(self.number, piece(keep)));
+            self.pass.say(|keep| Passing::Download(keep.piece(piece)));
         }
     }
 
@@ -68,16 +63,11 @@ impl Tee {
     pub(super) fn ends(&mut self, why: Option<String>) {
         self.why = why;
     }
-
-    fn say(&self, what: Passing) {
-        self.bus.emit(|_| What::Passing(self.number, what));
-    }
 }
 
 impl Drop for Tee {
     fn drop(&mut self) {
-        let why = self.why.take();
-        self.say(Passing::Ended { why });
+        self.pass.end(self.why.take());
     }
 }
 

@@ -4,6 +4,9 @@
 //! even built. When the recorder cannot keep up, events are dropped and counted. Bounds: [`MAX_QUEUED`] events and
 //! [`MAX_QUEUED_BYTES`] of their texts and headers wait for it. What is on the bus is not redacted yet; it is there for
 //! moments, and nobody but the recorder's task sees it.
+//!
+//! Where only so many events a second are wanted, a request that passes through is shown whole or not at all ([`Bus::pass`]),
+//! and a connection's beginning and end always; of what crosses on it, what comes when there is no room is lost.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -12,7 +15,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::event::{Crossing, Event, Head, Label, Text, What};
+use super::event::{Crossing, Event, Head, Label, Passing, Text, What};
 use crate::proto::jsonrpc::Message;
 
 /// Events that may wait for the recorder.
@@ -21,6 +24,10 @@ pub const MAX_QUEUED: usize = 8192;
 pub const MAX_QUEUED_BYTES: usize = 32 * 1024 * 1024;
 /// Bytes of one message's text that are kept, unless `--tap-max-body` says otherwise.
 pub const DEFAULT_MAX_BODY: usize = 64 * 1024;
+
+/// Events that a request that passes through has room for when it begins to be shown: those of one with a body and an
+/// answer in one piece each. More of them, as of a long stream, must find room as they come.
+const RESERVED: u64 = 6;
 
 /// What an event is built with.
 #[derive(Clone, Copy, Debug)]
@@ -115,13 +122,30 @@ impl Pace {
 struct Waiting {
     bytes: AtomicUsize,
     lost: AtomicU64,
+    unseen: AtomicU64,
+}
+
+/// What the recorder did not get.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lost {
+    /// Events of what it knows: what was open may have ended with them.
+    pub(crate) events: u64,
+    /// Requests that passed and of which it knows nothing.
+    pub(crate) requests: u64,
+}
+
+impl Lost {
+    /// Both.
+    pub(crate) fn count(self) -> u64 {
+        self.events + self.requests
+    }
 }
 
 impl Bus {
     /// Says that something crossed. `what` is only called when somebody watches.
     pub fn emit(&self, what: impl FnOnce(Keep) -> What) {
         let Some(open) = self.opened() else { return };
-        if open.takes() {
+        if open.reserve(1) {
             open.put(what(open.keep));
         } else {
             open.waiting.lost.fetch_add(1, Ordering::Relaxed);
@@ -131,14 +155,8 @@ impl Bus {
     /// Says that a connection began or ended, however much else there is to say: what is open must be known.
     pub fn always(&self, label: Label, crossing: impl FnOnce() -> Crossing) {
         if let Some(open) = self.opened() {
+            open.take(1);
             open.put(What::On(label, crossing()));
-        }
-    }
-
-    /// Something crosses of which nothing is said, because there is no room for it: that is counted, if anybody watches.
-    pub fn pass_unseen(&self) {
-        if let Some(open) = self.opened() {
-            open.waiting.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -158,16 +176,26 @@ impl Bus {
         self.opened().is_some_and(Open::takes)
     }
 
-    /// A number for a request that passes through.
-    pub fn next_pass(&self) -> u64 {
-        self.passes.fetch_add(1, Ordering::Relaxed) + 1
+    /// Begins to show a request that passes through, and then shows it to its end. `None` when nobody watches, or when
+    /// there is no room for it, which is counted.
+    #[must_use]
+    pub fn pass(self: &Arc<Self>) -> Option<Pass> {
+        let open = self.opened()?;
+        if !open.reserve(RESERVED) {
+            open.waiting.unseen.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(Pass {
+            bus: Arc::clone(self),
+            number: self.passes.fetch_add(1, Ordering::Relaxed) + 1,
+            reserved: Arc::new(AtomicU64::new(RESERVED - 1)),
+        })
     }
 
     /// The head of a request, where somebody watches.
     #[must_use]
     pub fn head(&self, head: &hyper::http::request::Parts) -> Option<Arc<Head>> {
-        let of = || Head::of(&head.method, &head.uri, &head.headers);
-        self.is_watched().then(of)
+        self.is_watched().then(|| Head::of_parts(head))
     }
 
     /// Begins to watch; `None` when somebody does already. Of each text at most `max_body` bytes are kept, and in each
@@ -192,10 +220,22 @@ impl Open {
         self.pace.as_ref().is_none_or(Pace::has_room)
     }
 
-    fn put(&self, what: What) {
-        if let Some(pace) = &self.pace {
-            pace.taken.fetch_add(1, Ordering::Relaxed);
+    /// Takes room for so many events, if there is any.
+    fn reserve(&self, events: u64) -> bool {
+        let takes = self.takes();
+        if takes {
+            self.take(events);
         }
+        takes
+    }
+
+    fn take(&self, events: u64) {
+        if let Some(pace) = &self.pace {
+            pace.taken.fetch_add(events, Ordering::Relaxed);
+        }
+    }
+
+    fn put(&self, what: What) {
         let bytes = what.bytes();
         let before = self.waiting.bytes.fetch_add(bytes, Ordering::Relaxed);
         let event = Event {
@@ -210,6 +250,40 @@ impl Open {
     }
 }
 
+/// A request that passes through and is shown.
+#[derive(Clone, Debug)]
+pub struct Pass {
+    bus: Arc<Bus>,
+    number: u64,
+    /// Events that there is room for without asking. The last one is not among them: it always has room.
+    reserved: Arc<AtomicU64>,
+}
+
+impl Pass {
+    /// Says what crosses.
+    pub fn say(&self, what: impl FnOnce(Keep) -> Passing) {
+        let what = |keep| What::Passing(self.number, what(keep));
+        let Some(open) = self.bus.opened() else {
+            return;
+        };
+        let less = |left: u64| left.checked_sub(1);
+        match self
+            .reserved
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
+        {
+            Ok(_) => open.put(what(open.keep)),
+            Err(_) => self.bus.emit(what),
+        }
+    }
+
+    /// Says how it ended; why, unless its answer came whole.
+    pub fn end(&self, why: Option<String>) {
+        if let Some(open) = self.bus.opened() {
+            open.put(What::Passing(self.number, Passing::Ended { why }));
+        }
+    }
+}
+
 /// The recorder's end of the bus.
 #[derive(Debug)]
 pub(crate) struct Incoming {
@@ -218,21 +292,31 @@ pub(crate) struct Incoming {
 }
 
 impl Incoming {
-    /// Waits for events, takes up to `most` of them, and says how many were lost before them. `None` when there is no bus
-    /// any more.
-    pub(crate) async fn next(&mut self, events: &mut Vec<Event>, most: usize) -> Option<u64> {
+    /// Waits for events, takes up to `most` of them, and says what was lost before them. `None` when there is no bus any
+    /// more.
+    pub(crate) async fn next(&mut self, events: &mut Vec<Event>, most: usize) -> Option<Lost> {
         if self.events.recv_many(events, most).await == 0 {
             return None;
         }
         let bytes = events.iter().map(|event| event.what.bytes()).sum();
         self.waiting.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        Some(self.waiting.lost.swap(0, Ordering::Relaxed))
+        Some(Lost {
+            events: self.waiting.lost.swap(0, Ordering::Relaxed),
+            requests: self.waiting.unseen.swap(0, Ordering::Relaxed),
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn lost(events: u64) -> Option<Lost> {
+        Some(Lost {
+            events,
+            requests: 0,
+        })
+    }
 
     fn crossing(keep: Keep) -> What {
         let text = keep.text(&[b'x'; 10]);
@@ -249,14 +333,14 @@ mod tests {
             bus.emit(crossing);
         }
         let mut events = Vec::new();
-        assert_eq!(incoming.next(&mut events, MAX_QUEUED).await, Some(5));
+        assert_eq!(incoming.next(&mut events, MAX_QUEUED).await, lost(5));
         assert_eq!(events.len(), MAX_QUEUED);
         let What::On(_, Crossing::FromUpstream { text, .. }) = &events[0].what else {
             panic!("{events:?}");
         };
         assert_eq!((text.head.len(), text.size), (4, 10), "cut, its size kept");
         bus.emit(crossing);
-        assert_eq!(incoming.next(&mut events, 1).await, Some(0), "told once");
+        assert_eq!(incoming.next(&mut events, 1).await, lost(0), "told once");
     }
 
     #[tokio::test]
@@ -275,11 +359,11 @@ mod tests {
         emit();
         emit();
         let mut events = Vec::new();
-        assert_eq!(incoming.next(&mut events, 2).await, Some(1));
+        assert_eq!(incoming.next(&mut events, 2).await, lost(1));
         emit();
         assert_eq!(
             incoming.next(&mut events, 2).await,
-            Some(0),
+            lost(0),
             "there is room again"
         );
     }
@@ -292,16 +376,57 @@ mod tests {
             bus.emit(crossing);
         }
         assert!(!bus.is_watched(), "nothing more is built in this tenth");
-        bus.pass_unseen();
         bus.always(Label(1), || Crossing::Closed);
         let mut events = Vec::new();
-        assert_eq!(incoming.next(&mut events, 10).await, Some(3));
+        assert_eq!(incoming.next(&mut events, 10).await, lost(2));
         assert_eq!(events.len(), 4, "three of them, and the end");
         tokio::time::advance(std::time::Duration::from_millis(100)).await;
         assert!(bus.is_watched());
         bus.emit(crossing);
         events.clear();
-        assert_eq!(incoming.next(&mut events, 10).await, Some(0));
+        assert_eq!(incoming.next(&mut events, 10).await, lost(0));
         assert_eq!(events.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_passes_is_shown_whole_or_not_at_all() {
+        let bus = Arc::new(Bus::default());
+        assert!(bus.pass().is_none(), "nobody watches");
+        let mut incoming = bus
+            .open(4, Some(10 * (RESERVED + 1)))
+            .expect("nobody watched before");
+        let piece = |keep: Keep| Passing::Download(keep.piece(b"x"));
+        let first = bus.pass().expect("there is room");
+        let second = bus.pass().expect("there is a little room");
+        assert!(bus.pass().is_none(), "there is none");
+        for pass in [&first, &second] {
+            for _ in 1..RESERVED {
+                pass.say(piece);
+            }
+        }
+        first.say(piece);
+        first.end(None);
+        second.end(None);
+        let mut events = Vec::new();
+        let most = 10 * usize::try_from(RESERVED).expect("few");
+        let missed = Lost {
+            events: 1,
+            requests: 1,
+        };
+        assert_eq!(incoming.next(&mut events, most).await, Some(missed));
+        let said = |number| {
+            let of_it = |event: &&Event| matches!(event.what, What::Passing(it, _) if it == number);
+            events.iter().filter(of_it).count() as u64
+        };
+        assert_eq!(
+            (said(1), said(2)),
+            (RESERVED, RESERVED),
+            "one piece was too many"
+        );
+        tokio::time::advance(std::time::Duration::from_millis(100)).await;
+        first.say(piece);
+        events.clear();
+        assert_eq!(incoming.next(&mut events, most).await, lost(0));
+        assert_eq!(events.len(), 1, "a stream goes on when there is room");
     }
 }

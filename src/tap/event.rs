@@ -184,6 +184,23 @@ impl Head {
             headers: headers.clone(),
         })
     }
+
+    /// The head of a request, one copy for all who show it: the first leaves it among the request's extensions.
+    pub fn share<B>(request: &mut hyper::Request<B>) -> Arc<Self> {
+        if let Some(known) = request.extensions().get::<Arc<Self>>() {
+            return Arc::clone(known);
+        }
+        let head = Self::of(request.method(), request.uri(), request.headers());
+        request.extensions_mut().insert(Arc::clone(&head));
+        head
+    }
+
+    /// The same, of what is left of a request without its body.
+    #[must_use]
+    pub fn of_parts(head: &hyper::http::request::Parts) -> Arc<Self> {
+        let known = head.extensions.get::<Arc<Self>>().cloned();
+        known.unwrap_or_else(|| Self::of(&head.method, &head.uri, &head.headers))
+    }
 }
 
 /// The text of a message, or the beginning of a long one.

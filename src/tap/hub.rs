@@ -19,17 +19,20 @@ use super::recorder::{Change, Recorder};
 use super::redact::Redactor;
 pub use super::ring::{Filter, Rows};
 use super::ring::{MAX_BYTES, Ring};
-use super::{Bus, Event, Incoming};
+use super::{Bus, Event, Incoming, Lost};
 
 /// Changes that a watcher may lag behind.
 pub(crate) const MAX_CHANGES: usize = 8192;
 /// Those who may watch at once.
 pub const MAX_WATCHERS: usize = 16;
-/// Events in a second that are recorded where only people look: about two hundred and fifty calls. A process that is
-/// busier than that would do much of its work for them.
+/// Events in a second that are recorded where only people look: some four hundred requests that pass, or three hundred
+/// and fifty calls of old clients. A process that is busier than that would do much of its work for them.
 pub const PACE: u64 = 2_500;
-/// Events that are taken in one turn.
-const TURN: usize = 256;
+/// Events that are taken in one turn; other tasks come between two.
+const TURN: usize = 64;
+/// How long the task rests when it has taken all there was. Events that come meanwhile wake nobody: what wakes the task
+/// runs on the thread of the traffic that said them, before that thread looks at its sockets again.
+const REST: Duration = Duration::from_millis(10);
 /// How often idle clients are looked for.
 const LOOK: Duration = Duration::from_secs(30);
 
@@ -137,10 +140,16 @@ impl Tap {
         loop {
             tokio::select! {
                 biased;
-                lost = incoming.next(&mut events, TURN) => match lost {
-                    Some(lost) => self.record(&mut recorder, &mut events, lost),
-                    None => break,
-                },
+                lost = incoming.next(&mut events, TURN) => {
+                    let Some(lost) = lost else { break };
+                    let more = events.len() == TURN;
+                    self.record(&mut recorder, &mut events, lost);
+                    tokio::select! {
+                        () = tokio::task::yield_now(), if more || stopping => {}
+                        () = tokio::time::sleep(REST), if !(more || stopping) => {}
+                        () = &mut stop, if !stopping => stopping = true,
+                    }
+                }
                 () = &mut stop, if !stopping => stopping = true,
                 // Only when nothing waits: the others go first.
                 () = std::future::ready(()), if stopping => break,
@@ -153,9 +162,9 @@ impl Tap {
         self.kept().changes = None;
     }
 
-    fn record(&self, recorder: &mut Recorder, events: &mut Vec<Event>, lost: u64) {
-        if lost > 0 {
-            self.missed.fetch_add(lost, Ordering::Relaxed);
+    fn record(&self, recorder: &mut Recorder, events: &mut Vec<Event>, lost: Lost) {
+        if lost.count() > 0 {
+            self.missed.fetch_add(lost.count(), Ordering::Relaxed);
             let at = events.first().map_or_else(Instant::now, |event| event.at);
             recorder.missed(at, lost);
         }

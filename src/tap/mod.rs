@@ -25,8 +25,8 @@ mod summary;
 pub mod terminal;
 mod writer;
 
-pub(crate) use bus::Incoming;
-pub use bus::{Bus, DEFAULT_MAX_BODY, Keep, MAX_QUEUED, MAX_QUEUED_BYTES};
+pub use bus::{Bus, DEFAULT_MAX_BODY, Keep, MAX_QUEUED, MAX_QUEUED_BYTES, Pass};
+pub(crate) use bus::{Incoming, Lost};
 pub use event::{Crossing, Event, Head, Label, Passing, Text, What};
 pub use hub::{Filter, MAX_WATCHERS, PACE, Rows, Seen, Settings, State, Tap, Watcher};
 pub use recorder::Change;

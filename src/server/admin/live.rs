@@ -257,11 +257,11 @@ mod tests {
                 head: None,
             });
             if label % 64 == 0 {
-                tokio::task::yield_now().await;
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }
         while tap.rows().connections.len() < usize::try_from(count).expect("few") {
-            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 

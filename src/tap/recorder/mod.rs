@@ -30,7 +30,7 @@ use super::record::{
 };
 use super::redact::Redactor;
 use super::summary::Read;
-use super::{Event, Head, Text, What};
+use super::{Event, Head, Lost, Text, What};
 use hyper::header::HeaderMap;
 use passed::Passages;
 use rows::{Connection, Open};
@@ -140,11 +140,14 @@ impl Recorder {
         self.changes.drain(..)
     }
 
-    /// So many events were lost. What was open may have ended with them: nobody knows, and nothing waits for it.
-    pub(crate) fn missed(&mut self, at: Instant, count: u64) {
+    /// This was lost. What was open may have ended with lost events: nobody knows, and nothing waits for it.
+    pub(crate) fn missed(&mut self, at: Instant, lost: Lost) {
         let mut record = self.record(at, Kind::Missed);
-        record.count = Some(count);
+        record.count = Some(lost.count());
         self.push(record);
+        if lost.events == 0 {
+            return;
+        }
         let open: Vec<u64> = self.open.keys().copied().collect();
         for exchange in open {
             self.settle(at, Some(exchange), Outcome::Missed, None, 0);

@@ -17,7 +17,7 @@ use crate::tap::record::{
     Direction, ExchangeRow, Front, Kind, MessageKind, Outcome, Party, Record,
 };
 use crate::tap::redact::Redactor;
-use crate::tap::{Crossing, DEFAULT_MAX_BODY, Event, Head, Label, Passing, Text, What};
+use crate::tap::{Crossing, DEFAULT_MAX_BODY, Event, Head, Label, Lost, Passing, Text, What};
 
 const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
@@ -423,7 +423,20 @@ fn what_was_open_when_events_were_lost_has_an_unknown_end() {
     story.posts(1, CALL);
     story.sends(1, Cause::Request(Id::Number(5)), CALL);
     let at = story.at;
-    story.recorder.missed(at, 7);
+    let beside = Lost {
+        events: 0,
+        requests: 3,
+    };
+    story.recorder.missed(at, beside);
+    assert!(
+        !story.recorder.open_rows().1.is_empty(),
+        "requests of which nothing is known end nothing"
+    );
+    let lost = Lost {
+        events: 4,
+        requests: 3,
+    };
+    story.recorder.missed(at, lost);
     let changes: Vec<Change> = story.recorder.changes().collect();
     let told = changes.iter().any(
         |it| matches!(it, Change::Record(it) if it.kind == Kind::Missed && it.count == Some(7)),
