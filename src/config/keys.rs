@@ -114,6 +114,14 @@ fn key(line: &str) -> Option<Key> {
     bytes.try_into().ok().map(Key)
 }
 
+/// Bytes in hexadecimal, in small letters.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+    digits
+        .filter_map(|digit| char::from_digit(digit.into(), 16))
+        .collect()
+}
+
 /// Exactly so many bytes in hexadecimal, in capitals or not.
 pub(crate) fn hex<const LENGTH: usize>(text: &str) -> Option<[u8; LENGTH]> {
     if text.len() != 2 * LENGTH {

@@ -28,8 +28,8 @@ use ipnet::IpNet;
 use crate::proto::era::Era;
 
 pub use flags::{command, env_names};
-pub(crate) use keys::hex;
 pub use keys::{Key, Keys};
+pub(crate) use keys::{hex, hexadecimal};
 pub use parse::parse;
 pub use replicas::{ReplicaId, Replicas};
 pub use store::{Meeting, RedisAddress, RedisForm, Secret};

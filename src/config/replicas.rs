@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::Refused;
-use super::keys::{Keys, key_file};
+use super::keys::{Keys, hexadecimal, key_file};
 use super::parse::Names;
 use super::store::{Meeting, RedisForm, prefix, store};
 use super::values::duration;
@@ -107,8 +107,7 @@ impl ReplicaId {
     pub fn random() -> Result<Self, getrandom::Error> {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes)?;
-        let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self(digits.into()))
+        Ok(Self(hexadecimal(&bytes).into()))
     }
 
     /// The name as text.

@@ -8,6 +8,7 @@ use hyper::header::HeaderValue;
 use tracing::{debug, info};
 
 use super::Shared;
+use crate::config::hexadecimal;
 use crate::metrics::Counter;
 use crate::proto::bridge::{CallId, End, Exchange, Reply, Verb};
 use crate::tap::{Crossing, Head, Label};
@@ -34,11 +35,9 @@ impl Exchanges {
         query: Option<Arc<str>>,
         name: &[u8],
     ) -> Self {
-        let name: String = name.iter().map(|byte| format!("{byte:02x}")).collect();
-        let connection_id = shared
-            .upstream
-            .wants_connection_id()
-            .then(|| HeaderValue::try_from(name).ok())
+        let wanted = shared.upstream.wants_connection_id();
+        let connection_id = wanted
+            .then(|| HeaderValue::try_from(hexadecimal(name)).ok())
             .flatten();
         Self {
             shared: Arc::clone(shared),
@@ -192,6 +191,10 @@ impl Exchanges {
                 head: Head::of(&sent.method, &sent.uri, &sent.headers),
                 text: text.map(|text| keep.text(&text)),
             });
+        }
+        if self.calls.is_empty() {
+            // Most connections have one at a time, or a listen stream for hours.
+            self.calls.reserve_exact(1);
         }
         self.calls.push((id, call));
     }

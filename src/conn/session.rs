@@ -70,7 +70,8 @@ pub fn begin<G: Send + 'static>(shared: &Arc<Shared>, beginning: Beginning, guar
         ages: false,
         holds: true,
     };
-    let session = Session {
+    // The task would keep it three times: as what it was given, as what it gives to `run`, and there.
+    let session = Box::new(Session {
         core: Core::new(Arc::clone(shared), origin),
         responses: Responses::default(),
         backlog: Backlog::default(),
@@ -79,7 +80,7 @@ pub fn begin<G: Send + 'static>(shared: &Arc<Shared>, beginning: Beginning, guar
         active: Instant::now(),
         client_gone: false,
         finished: false,
-    };
+    });
     let span = debug_span!("session", %label);
     let task = async move {
         let registration = registration;
@@ -115,7 +116,7 @@ struct Session {
 
 impl Session {
     async fn run(
-        mut self,
+        mut self: Box<Self>,
         first: Post,
         mut deliveries: mpsc::Receiver<Box<Delivery>>,
         registration: &Registration,

@@ -93,13 +93,14 @@ pub fn open<G: Send + 'static>(
     if let Some(carried) = carried {
         core.bridge.recall(carried);
     }
-    let connection = Connection {
+    // The task would keep it three times: as what it was given, as what it gives to `run`, and there.
+    let connection = Box::new(Connection {
         core,
         wire,
         event_id: None,
         client_gone: false,
         finished: false,
-    };
+    });
     let span = debug_span!("connection", %label);
     let task = async move {
         let registration = registration;
@@ -130,7 +131,7 @@ struct Connection {
 
 impl Connection {
     async fn run(
-        mut self,
+        mut self: Box<Self>,
         mut deliveries: mpsc::Receiver<Box<Delivery>>,
         registration: &Registration,
     ) {

@@ -211,13 +211,14 @@ async fn serve_requests(
 ) -> Option<(Granted, TcpStream)> {
     tune(&stream);
     let service = service_fn(|request| {
+        // Counted from here, not from when the future is first polled.
         let serving = socket.serve();
-        let handling = handle(Arc::clone(server), Arc::clone(socket), request);
-        Box::pin(async move {
-            let answer = handling.await;
-            drop(serving);
-            answer
-        })
+        Box::pin(handle(
+            Arc::clone(server),
+            Arc::clone(socket),
+            request,
+            serving,
+        ))
     });
     let mut connection = http1::Builder::new()
         .max_buf_size(SOCKET_BUFFER)

@@ -70,7 +70,7 @@ use peers::{Misses, Streams};
 use remote::answers::Answers;
 use remote::owner;
 use respond::Refused;
-use socket::Socket;
+use socket::{Serving, Socket};
 use watching::Watching;
 
 /// How long the farewell may take once the drain is over: a little more than one connection's own limits.
@@ -407,6 +407,7 @@ async fn handle(
     server: Arc<Server>,
     socket: Arc<Socket>,
     mut request: Request<Incoming>,
+    _serving: Serving,
 ) -> Result<Response<Body>, CloseSocket> {
     #[cfg(test)]
     assert_ne!(request.uri().query(), Some("panic"), "asked for");

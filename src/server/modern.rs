@@ -58,15 +58,16 @@ pub(super) async fn pass(
     answer(server, passed, Bytes::new())
 }
 
-/// Sends a client's request through, as it comes.
-pub(super) async fn begin(
+/// Sends a client's request through, as it comes. No `async fn`, which would keep the request's place beside that of its
+/// parts.
+pub(super) fn begin(
     server: &Arc<Server>,
     request: Request<Incoming>,
     socket: &Arc<Socket>,
-) -> Result<Passed, Refused> {
+) -> impl Future<Output = Result<Passed, Refused>> + Send {
     let (head, body) = request.into_parts();
     let body = Upload::new(Bytes::new(), body, || socket.upload());
-    send(server, head, Sending::Streamed(body), socket).await
+    send(server, head, Sending::Streamed(Box::new(body)), socket)
 }
 
 /// The body of a request that passes.
@@ -74,7 +75,7 @@ pub(super) enum Sending {
     /// It was read already.
     Whole(Bytes),
     /// It is passed on as it comes.
-    Streamed(Upload),
+    Streamed(Box<Upload>),
 }
 
 impl Sending {
@@ -90,7 +91,10 @@ impl Sending {
                 }
                 Either::Left(Full::new(body))
             }
-            Self::Streamed(body) => Either::Right(body.counted(metrics).watched(watch)),
+            Self::Streamed(mut body) => {
+                body.observe(metrics, watch);
+                Either::Right(body)
+            }
         }
     }
 }

@@ -53,7 +53,7 @@ pub(super) async fn try_to_pass(
     let initialize = whole.then(|| Message::parse(first.clone()).ok()).flatten();
     let Some(initialize) = initialize.filter(is_initialize) else {
         let body = Upload::new(first, body, || socket.upload());
-        let passed = modern::send(server, head, Sending::Streamed(body), socket).await?;
+        let passed = modern::send(server, head, Sending::Streamed(Box::new(body)), socket).await?;
         return modern::answer(server, passed, Bytes::new());
     };
     let whole = Sending::Whole(first);

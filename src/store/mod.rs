@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::config::{Keys, Meeting, Replicas, hex};
+use crate::config::{Keys, Meeting, Replicas, hex, hexadecimal};
 use crate::error::{Error, Kind, Side};
 use crate::metrics::Metrics;
 use crate::outlet::Outlet;
@@ -68,7 +68,7 @@ impl ConnectionId {
     /// The id in hexadecimal, for the one client that owns it.
     #[must_use]
     pub fn reveal(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        hexadecimal(&self.0)
     }
 
     /// Some of its bits. They are random, so that they spread in a table without being hashed.

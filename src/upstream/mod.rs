@@ -51,8 +51,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 const PROXY_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("mcp-ferry/", env!("CARGO_PKG_VERSION")));
 
-/// A request body: one message, or what a client sends through.
-pub type RequestBody = Either<http_body_util::Full<bytes::Bytes>, Upload>;
+/// A request body: one message, or what a client sends through. The larger one is boxed: hyper keeps room for 32 requests
+/// with each connection.
+pub type RequestBody = Either<http_body_util::Full<bytes::Bytes>, Box<Upload>>;
 
 /// The configured MCP server.
 #[derive(Debug)]

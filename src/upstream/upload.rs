@@ -72,18 +72,10 @@ impl Upload {
         }
     }
 
-    /// Counts its bytes here.
-    #[must_use]
-    pub fn counted(mut self, metrics: &Arc<Metrics>) -> Self {
+    /// Counts its bytes here, and lets this see the pieces go by.
+    pub fn observe(&mut self, metrics: &Arc<Metrics>, watch: Option<UploadWatch>) {
         self.metrics = Some(Arc::clone(metrics));
-        self
-    }
-
-    /// Lets this see the pieces go by.
-    #[must_use]
-    pub fn watched(mut self, watch: Option<UploadWatch>) -> Self {
         self.watch = watch;
-        self
     }
 
     fn passes(&mut self, piece: &[u8]) {
