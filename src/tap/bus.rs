@@ -300,10 +300,15 @@ impl Incoming {
         }
         let bytes = events.iter().map(|event| event.what.bytes()).sum();
         self.waiting.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        Some(Lost {
+        Some(self.lost())
+    }
+
+    /// What was lost since this was last said.
+    pub(crate) fn lost(&self) -> Lost {
+        Lost {
             events: self.waiting.lost.swap(0, Ordering::Relaxed),
             requests: self.waiting.unseen.swap(0, Ordering::Relaxed),
-        })
+        }
     }
 }
 

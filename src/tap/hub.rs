@@ -154,6 +154,8 @@ impl Tap {
                 // Only when nothing waits: the others go first.
                 () = std::future::ready(()), if stopping => break,
                 _ = look.tick() => {
+                    // What was lost last would else be told with the next event, whenever that is.
+                    self.note(&mut recorder, Instant::now(), incoming.lost());
                     recorder.close_idle(Instant::now());
                     self.publish(recorder.changes());
                 }
@@ -163,15 +165,19 @@ impl Tap {
     }
 
     fn record(&self, recorder: &mut Recorder, events: &mut Vec<Event>, lost: Lost) {
-        if lost.count() > 0 {
-            self.missed.fetch_add(lost.count(), Ordering::Relaxed);
-            let at = events.first().map_or_else(Instant::now, |event| event.at);
-            recorder.missed(at, lost);
-        }
+        let at = events.first().map_or_else(Instant::now, |event| event.at);
+        self.note(recorder, at, lost);
         for event in events.drain(..) {
             recorder.take(event);
         }
         self.publish(recorder.changes());
+    }
+
+    fn note(&self, recorder: &mut Recorder, at: Instant, lost: Lost) {
+        if lost.count() > 0 {
+            self.missed.fetch_add(lost.count(), Ordering::Relaxed);
+            recorder.missed(at, lost);
+        }
     }
 
     fn publish(&self, changes: impl Iterator<Item = Change>) {
@@ -276,5 +282,39 @@ impl Watcher {
             Err(broadcast::error::RecvError::Lagged(missed)) => Some(Seen::Missed(missed)),
             Err(broadcast::error::RecvError::Closed) => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tap::Passing;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_had_no_room_is_counted_though_nothing_follows() {
+        let bus = Arc::new(Bus::default());
+        let settings = Settings {
+            complete: false,
+            ..Settings::default()
+        };
+        let (tap, recording) =
+            Tap::start(&bus, settings, std::future::pending()).expect("the first");
+        let recording = tokio::task::spawn(recording);
+        let mut shown = 0;
+        while let Some(pass) = bus.pass() {
+            pass.say(|_| Passing::Sent);
+            pass.end(None);
+            shown += 1;
+        }
+        assert!(
+            (20..PACE / 10).contains(&shown),
+            "{shown} in a tenth of a second"
+        );
+        tokio::time::sleep(2 * LOOK).await;
+        assert_eq!(tap.state().missed, 1);
+        let records = tap.records(&Filter::default());
+        let told = records.iter().filter(|it| it.count == Some(1)).count();
+        assert_eq!(told, 1, "{records:?}");
+        recording.abort();
     }
 }

@@ -124,6 +124,27 @@ export async function use({ browser, mirror }) {
     await page.locator(ROW, { hasText: 'after-the-loss' }).waitFor();
   });
 
+  await check('what the tap could not record is counted, and the rate is said to be a part', async () => {
+    let missed = 61_913;
+    await page.route('**/api/state', async route => {
+      const response = await route.fetch();
+      await route.fulfill({ response, json: { ...(await response.json()), missed } });
+    });
+    const said = { v: 1, seq: 2, time: '2026-01-01T00:00:00.000000Z', kind: 'missed', count: 5 };
+    const body = `event: hello\ndata: {"seq":1}\n\nevent: record\ndata: ${JSON.stringify(said)}\n\n`;
+    await page.route('**/api/live', route => route.fulfill({ contentType: 'text/event-stream', body }), { times: 1 });
+    await page.reload();
+    await page.locator('#count', { hasText: ', 61,913 not recorded' }).waitFor();
+    assert.match(await page.locator('#count').getAttribute('title'), /--tap-file/);
+    missed += 5;
+    await page.locator('#count', { hasText: ', 61,918 not recorded' }).waitFor();
+    await page.locator('#charts', { hasText: /≥ [\d.]+\/s/ }).waitFor();
+    await page.unrouteAll({ behavior: 'wait' });
+    await page.reload();
+    await page.waitForSelector('#status[data-state=live]');
+    await page.locator('#count', { hasText: /exchanges$/ }).waitFor();
+  });
+
   await check('clear forgets what is over and keeps what is open', async () => {
     await page.click('#clear');
     await shows(['never'], 'the cleared list');

@@ -10,6 +10,7 @@ import { byId, setText } from './dom.js';
 import { fromQuery, isFiltering, matcher, NO_FILTER, toQuery, withWords, words } from './filter.js';
 import { keyboard } from './keys.js';
 import { menu, shownLines } from './exports.js';
+import { STEP } from './series.js';
 
 const SECOND = 1000;
 
@@ -24,6 +25,9 @@ export class App {
   #shown = [];
   #found;
   #missed = 0;
+  // When the tap last said that it could not record all that crossed, and the timer of asking how much that is.
+  #lossAt = -Infinity;
+  #counting;
   #listening = new AbortController();
   #asked;
   #stop;
@@ -69,6 +73,7 @@ export class App {
     this.#stop();
     this.#listening.abort();
     cancelAnimationFrame(this.#frame);
+    clearTimeout(this.#counting);
     this.detail.shut();
   }
 
@@ -109,8 +114,24 @@ export class App {
     } else if (event === 'cleared') void this.#reload();
   }
 
+  // A busy tap says often that it could not record all; how much it was is asked for once a second.
+  #loss() {
+    this.#lossAt = this.now();
+    this.#counting ??= setTimeout(async () => {
+      this.#counting = undefined;
+      try {
+        const { missed } = await this.api.state();
+        this.state = { ...this.state, missed };
+        this.bar.show();
+      } catch {
+        // That the ferry is not reached is said by the stream.
+      }
+    }, SECOND);
+  }
+
   // What is open grows while it is looked at; fetched at most once in a quarter of a second.
   #record(data) {
+    if (data.kind === 'missed') this.#loss();
     const { subject } = this.detail;
     if (!subject || this.paused || this.#refreshing) return;
     if (subject.exchange !== undefined ? subject.exchange !== data.exchange : subject.connection !== data.connection) return;
@@ -168,7 +189,7 @@ export class App {
 
   // Clocks run and charts move without anything happening.
   #tick() {
-    this.charts.show(this.store.rows, this.now());
+    this.charts.show(this.store.rows, this.now(), this.now() - this.#lossAt < 3 * STEP);
     this.bar.suggest(this.store.rows);
     if (this.paused) return;
     if (this.filter.slow) this.refilter();

@@ -43,7 +43,7 @@ export class Bar {
 
   // Brings the fields to what the filter says, and the counts to what there is.
   show() {
-    const { filter, store, shown } = this.app;
+    const { filter, store, shown, state } = this.app;
     for (const id of ['q', 'method', 'name', 'outcome']) {
       if (byId(id).value !== filter[id] && document.activeElement !== byId(id)) byId(id).value = filter[id];
       byId(id).classList.toggle('set', filter[id] !== '');
@@ -58,9 +58,13 @@ export class Bar {
     const filtering = isFiltering(filter);
     byId('reset').hidden = !filtering;
     const all = store.rows.length.toLocaleString('en');
-    setText(byId('count'), filtering ? `${shown.length.toLocaleString('en')} of ${all}` : `${all} exchanges`);
+    const lost = (state.missed ?? 0).toLocaleString('en');
+    const besides = lost === '0' ? '' : `, ${lost} not recorded`;
+    setText(byId('count'), (filtering ? `${shown.length.toLocaleString('en')} of ${all}` : `${all} exchanges`) + besides);
     const dropped = `The page holds ${LIMIT.toLocaleString('en')} exchanges; ${store.dropped} older ones were let go.`;
-    setAttribute(byId('count'), 'title', store.dropped > 0 ? dropped : '');
+    const unrecorded = `More crossed than is recorded for a page: ${lost} requests or parts of them are not shown. With --tap-file the ferry records all.`;
+    const said = [store.dropped > 0 && dropped, besides && unrecorded];
+    setAttribute(byId('count'), 'title', said.filter(Boolean).join('\n'));
     byId('empty').hidden = shown.length > 0;
     setText(byId('empty'), filtering && store.rows.length > 0 ? 'Nothing matches the filter.' : 'Nothing has crossed yet. Point a client at the ferry, and it appears here.');
     const connections = [...store.connections.values()].filter(row => row.closed === undefined).length;

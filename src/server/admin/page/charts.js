@@ -16,12 +16,13 @@ export class Charts {
     };
   }
 
-  show(rows, now) {
+  // With `lossy`, more was begun of late than the rows tell.
+  show(rows, now, lossy) {
     const points = series(rows, now);
     const sums = overall(rows, now);
     const recent = points.slice(-3);
     const rate = recent.reduce((sum, point) => sum + point.rate, 0) / recent.length;
-    draw(this.#charts.rate, `${rate.toFixed(rate < 10 ? 1 : 0)}/s`, { whole: points.map(point => point.rate) });
+    draw(this.#charts.rate, `${lossy ? '≥ ' : ''}${rate.toFixed(rate < 10 ? 1 : 0)}/s`, { whole: points.map(point => point.rate) });
     const share = sums.ended > 0 ? ` · ${((sums.bad / sums.ended) * 100).toFixed(sums.bad * 10 < sums.ended ? 1 : 0)} %` : '';
     draw(this.#charts.errors, `${sums.bad}${share}`, { bad: points.map(point => point.bad) });
     const both = sums.ended > 0 ? `${duration(sums.p50)} / ${duration(sums.p99)}` : '–';

@@ -76,7 +76,7 @@ export const FRONT_MEANS = {
   session: 'Streamable HTTP, with a session of the ferry: translated',
   pass: 'Streamable HTTP, passed through unchanged',
 };
-export const OUTCOMES = ['open', 'result', 'error', 'tool-error', 'cancelled', 'lost', 'sent'];
+export const OUTCOMES = ['open', 'result', 'error', 'tool-error', 'cancelled', 'lost', 'missed', 'sent'];
 
 // Outcomes that a person looking for errors wants to see.
 export const isBad = row => row.outcome === 'error' || row.outcome === 'tool-error' || row.outcome === 'lost';
