@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measures mcp-ferry beside nginx on this machine and prints the table of budgets.
 #
-#   benches/run.sh           the full table, up to ten minutes; also written to benches/RESULTS.md
+#   benches/run.sh           the full table, up to fifteen minutes; also written to benches/RESULTS.md
 #   benches/run.sh --quick   the same table from fewer and shorter windows, up to two minutes; printed only
 #   benches/run.sh --smoke   only whether the rig and the ferry work together, some seconds; judges no times
 #

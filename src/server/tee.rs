@@ -26,7 +26,7 @@ impl Tee {
             pass: server.shared.bus.pass()?,
             why: Some("the client gave it up".to_owned()),
         };
-        tee.pass.say(|_| Passing::Began {
+        tee.pass.say(Passing::Began {
             peer: server.forwarding.client(&head.headers, socket.peer),
             head: Head::of_parts(head),
         });
@@ -36,17 +36,15 @@ impl Tee {
     /// What the client's body is shown to.
     pub(super) fn upload(&self) -> UploadWatch {
         let pass = self.pass.clone();
-        UploadWatch::new(move |piece| {
-            pass.say(|keep| match piece {
-                Some(piece) => Passing::Upload(keep.piece(piece)),
-                None => Passing::Sent,
-            });
+        UploadWatch::new(move |piece| match piece {
+            Some(piece) => pass.piece(|keep| Passing::Upload(keep.piece(piece))),
+            None => pass.say(Passing::Sent),
         })
     }
 
     /// The upstream's answer begins.
     pub(super) fn status(&self, status: u16, headers: &HeaderMap) {
-        self.pass.say(|_| Passing::Status {
+        self.pass.say(Passing::Status {
             status,
             headers: Arc::new(headers.clone()),
         });
@@ -55,7 +53,7 @@ impl Tee {
     /// A piece of the upstream's body.
     pub(super) fn download(&self, piece: &[u8]) {
         if !piece.is_empty() {
-            self.pass.say(|keep| Passing::Download(keep.piece(piece)));
+            self.pass.piece(|keep| Passing::Download(keep.piece(piece)));
         }
     }
 
@@ -67,7 +65,8 @@ impl Tee {
 
 impl Drop for Tee {
     fn drop(&mut self) {
-        self.pass.end(self.why.take());
+        let why = self.why.take();
+        self.pass.say(Passing::Ended { why });
     }
 }
 

@@ -5,8 +5,9 @@
 //! [`MAX_QUEUED_BYTES`] of their texts and headers wait for it. What is on the bus is not redacted yet; it is there for
 //! moments, and nobody but the recorder's task sees it.
 //!
-//! Where only so many events a second are wanted, a request that passes through is shown whole or not at all ([`Bus::pass`]),
-//! and a connection's beginning and end always; of what crosses on it, what comes when there is no room is lost.
+//! Where only so many events a second are wanted, a request that passes through is shown or not ([`Bus::pass`]), but for
+//! pieces of large bodies, whose lack the recorder is told; so are a connection's beginning and end always. Of what crosses
+//! on it, what comes when there is no room is lost.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -25,9 +26,11 @@ pub const MAX_QUEUED_BYTES: usize = 32 * 1024 * 1024;
 /// Bytes of one message's text that are kept, unless `--tap-max-body` says otherwise.
 pub const DEFAULT_MAX_BODY: usize = 64 * 1024;
 
-/// Events that a request that passes through has room for when it begins to be shown: those of one with a body and an
-/// answer in one piece each. More of them, as of a long stream, must find room as they come.
-const RESERVED: u64 = 6;
+/// Events that a request that passes through has room for when it begins to be shown: four that happen once, and
+/// [`RESERVED_PIECES`]. More pieces, as of a long stream, must find room as they come.
+const RESERVED: u64 = 4 + RESERVED_PIECES;
+/// A body and an answer in one piece each.
+const RESERVED_PIECES: u64 = 2;
 
 /// What an event is built with.
 #[derive(Clone, Copy, Debug)]
@@ -130,14 +133,14 @@ struct Waiting {
 pub(crate) struct Lost {
     /// Events of what it knows: what was open may have ended with them.
     pub(crate) events: u64,
-    /// Requests that passed and of which it knows nothing.
-    pub(crate) requests: u64,
+    /// Requests that passed and of which it knows nothing, and pieces of others that it knows to be incomplete.
+    pub(crate) passing: u64,
 }
 
 impl Lost {
     /// Both.
     pub(crate) fn count(self) -> u64 {
-        self.events + self.requests
+        self.events + self.passing
     }
 }
 
@@ -188,7 +191,10 @@ impl Bus {
         Some(Pass {
             bus: Arc::clone(self),
             number: self.passes.fetch_add(1, Ordering::Relaxed) + 1,
-            reserved: Arc::new(AtomicU64::new(RESERVED - 1)),
+            shown: Arc::new(Shown {
+                reserved: AtomicU64::new(RESERVED_PIECES),
+                gap: AtomicBool::new(false),
+            }),
         })
     }
 
@@ -255,32 +261,47 @@ impl Open {
 pub struct Pass {
     bus: Arc<Bus>,
     number: u64,
-    /// Events that there is room for without asking. The last one is not among them: it always has room.
-    reserved: Arc<AtomicU64>,
+    shown: Arc<Shown>,
+}
+
+/// How much of its bodies there was room for.
+#[derive(Debug)]
+struct Shown {
+    /// Pieces that have their room yet.
+    reserved: AtomicU64,
+    /// Pieces were left out since the last event.
+    gap: AtomicBool,
 }
 
 impl Pass {
-    /// Says what crosses.
-    pub fn say(&self, what: impl FnOnce(Keep) -> Passing) {
-        let what = |keep| What::Passing(self.number, what(keep));
+    /// Says what happens once in such a request, for which there always is room.
+    pub fn say(&self, what: Passing) {
+        if let Some(open) = self.bus.opened() {
+            self.put(open, what);
+        }
+    }
+
+    /// Shows a piece of a body, or leaves it out and says so with what comes next.
+    pub fn piece(&self, what: impl FnOnce(Keep) -> Passing) {
         let Some(open) = self.bus.opened() else {
             return;
         };
         let less = |left: u64| left.checked_sub(1);
-        match self
-            .reserved
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
-        {
-            Ok(_) => open.put(what(open.keep)),
-            Err(_) => self.bus.emit(what),
+        let reserved = &self.shown.reserved;
+        let has_room = reserved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        if has_room.is_ok() || open.reserve(1) {
+            self.put(open, what(open.keep));
+        } else {
+            self.shown.gap.store(true, Ordering::Relaxed);
+            open.waiting.unseen.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Says how it ended; why, unless its answer came whole.
-    pub fn end(&self, why: Option<String>) {
-        if let Some(open) = self.bus.opened() {
-            open.put(What::Passing(self.number, Passing::Ended { why }));
+    fn put(&self, open: &Open, what: Passing) {
+        if self.shown.gap.swap(false, Ordering::Relaxed) {
+            open.put(What::Passing(self.number, Passing::Gap));
         }
+        open.put(What::Passing(self.number, what));
     }
 }
 
@@ -307,7 +328,7 @@ impl Incoming {
     pub(crate) fn lost(&self) -> Lost {
         Lost {
             events: self.waiting.lost.swap(0, Ordering::Relaxed),
-            requests: self.waiting.unseen.swap(0, Ordering::Relaxed),
+            passing: self.waiting.unseen.swap(0, Ordering::Relaxed),
         }
     }
 }
@@ -317,10 +338,7 @@ mod tests {
     use super::*;
 
     fn lost(events: u64) -> Option<Lost> {
-        Some(Lost {
-            events,
-            requests: 0,
-        })
+        Some(Lost { events, passing: 0 })
     }
 
     fn crossing(keep: Keep) -> What {
@@ -394,42 +412,46 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_passes_is_shown_whole_or_not_at_all() {
+    async fn what_passes_is_shown_or_not_and_pieces_too_many_leave_a_gap_that_is_told() {
         let bus = Arc::new(Bus::default());
         assert!(bus.pass().is_none(), "nobody watches");
-        let mut incoming = bus
-            .open(4, Some(10 * (RESERVED + 1)))
-            .expect("nobody watched before");
+        let room = 10 * (RESERVED + 1);
+        let mut incoming = bus.open(4, Some(room)).expect("nobody watched before");
         let piece = |keep: Keep| Passing::Download(keep.piece(b"x"));
         let first = bus.pass().expect("there is room");
         let second = bus.pass().expect("there is a little room");
         assert!(bus.pass().is_none(), "there is none");
         for pass in [&first, &second] {
-            for _ in 1..RESERVED {
-                pass.say(piece);
+            for _ in 0..RESERVED_PIECES {
+                pass.piece(piece);
             }
         }
-        first.say(piece);
-        first.end(None);
-        second.end(None);
+        first.piece(piece);
+        first.piece(piece);
+        for pass in [&first, &second] {
+            pass.say(Passing::Ended { why: None });
+        }
         let mut events = Vec::new();
-        let most = 10 * usize::try_from(RESERVED).expect("few");
         let missed = Lost {
-            events: 1,
-            requests: 1,
+            events: 0,
+            passing: 3,
         };
+        let most = usize::try_from(room).expect("few");
         assert_eq!(incoming.next(&mut events, most).await, Some(missed));
-        let said = |number| {
-            let of_it = |event: &&Event| matches!(event.what, What::Passing(it, _) if it == number);
-            events.iter().filter(of_it).count() as u64
+        let of = |number| {
+            let of_it = events.iter().filter_map(move |event| match &event.what {
+                What::Passing(it, passing) if *it == number => Some(passing),
+                _ => None,
+            });
+            of_it.skip(2).collect::<Vec<_>>()
         };
-        assert_eq!(
-            (said(1), said(2)),
-            (RESERVED, RESERVED),
-            "one piece was too many"
+        assert!(
+            matches!(of(1)[..], [Passing::Gap, Passing::Ended { .. }]),
+            "{events:?}"
         );
+        assert!(matches!(of(2)[..], [Passing::Ended { .. }]), "{events:?}");
         tokio::time::advance(std::time::Duration::from_millis(100)).await;
-        first.say(piece);
+        first.piece(piece);
         events.clear();
         assert_eq!(incoming.next(&mut events, most).await, lost(0));
         assert_eq!(events.len(), 1, "a stream goes on when there is room");

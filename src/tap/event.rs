@@ -155,6 +155,8 @@ pub enum Passing {
     },
     /// A piece of the upstream's body.
     Download(Text),
+    /// Pieces are left out: of the upstream's body once that has begun, else of the client's.
+    Gap,
     /// It is over.
     Ended {
         /// Why, unless its answer came whole.

@@ -302,8 +302,8 @@ mod tests {
         let recording = tokio::task::spawn(recording);
         let mut shown = 0;
         while let Some(pass) = bus.pass() {
-            pass.say(|_| Passing::Sent);
-            pass.end(None);
+            pass.say(Passing::Sent);
+            pass.say(Passing::Ended { why: None });
             shown += 1;
         }
         assert!(

@@ -51,6 +51,8 @@ struct Passage {
     exchange: Option<u64>,
     status: Option<u16>,
     answer: Answer,
+    /// Pieces of the answer are left out.
+    gap: bool,
 }
 
 /// What has come of the answer.
@@ -83,6 +85,19 @@ impl Passages {
     }
 }
 
+impl Passage {
+    /// Pieces are left out, of the answer if it has begun.
+    fn skip(&mut self, max_body: usize) {
+        self.gap = self.status.is_some();
+        match &mut self.answer {
+            Answer::Nothing => self.upload.skip(),
+            Answer::Whole(collected) => collected.skip(),
+            // What is left of an event that was cut is no message.
+            Answer::Events(decoder) => **decoder = sse::Decoder::new(max_body),
+        }
+    }
+}
+
 impl Collected {
     fn push(&mut self, piece: &Text, limit: usize) {
         let room = limit.saturating_sub(self.bytes.len());
@@ -92,6 +107,11 @@ impl Collected {
         self.bytes
             .extend_from_slice(kept.filter(|_| whole).unwrap_or_default());
         self.size += piece.size;
+    }
+
+    /// A piece is left out; how large it was is not known.
+    fn skip(&mut self) {
+        self.size += 1;
     }
 
     fn text(&mut self) -> Text {
@@ -110,12 +130,14 @@ impl Recorder {
         let Some(mut passage) = self.passages.open.remove(&number) else {
             return;
         };
-        if !matches!(passing, Passing::Upload(_)) && passage.label.is_none() {
+        let more = matches!(passing, Passing::Upload(_) | Passing::Gap);
+        if !more && passage.label.is_none() {
             self.request_passed(number, &mut passage);
         }
         match passing {
             Passing::Began { .. } | Passing::Sent => {}
             Passing::Upload(piece) => passage.upload.push(&piece, self.max_body),
+            Passing::Gap => passage.skip(self.max_body),
             Passing::Status { status, headers } => {
                 self.passage_status(at, number, &mut passage, status, &headers);
             }
@@ -137,6 +159,7 @@ impl Recorder {
             exchange: None,
             status: None,
             answer: Answer::default(),
+            gap: false,
         };
         self.passages.open.insert(number, passage);
         while self.passages.open.len() > MAX_OPEN {
@@ -387,16 +410,17 @@ impl Recorder {
     fn passage_ended(&mut self, at: Instant, number: u64, mut passage: Passage, why: Option<&str>) {
         if let Answer::Whole(collected) = &mut passage.answer {
             let text = collected.text();
-            if text.size > 0 {
+            let unknown = passage.gap && text.head.is_empty();
+            if text.size > 0 && !unknown {
                 self.server_said(at, number, &passage, &text);
             }
         }
         let status = passage.status.and_then(|it| StatusCode::from_u16(it).ok());
         let refused = status.is_some_and(|it| it.is_client_error() || it.is_server_error());
-        let outcome = if refused {
-            Outcome::Error
-        } else {
-            Outcome::Lost
+        let outcome = match passage.gap {
+            _ if refused => Outcome::Error,
+            true => Outcome::Missed,
+            false => Outcome::Lost,
         };
         self.settle(at, passage.exchange, outcome, None, 0);
         self.ended(at, leg(&passage, number, Party::Server), why);

@@ -370,6 +370,43 @@ fn passing_requests_are_read_from_their_pieces_and_grouped_by_their_session() {
 }
 
 #[test]
+fn what_follows_a_gap_is_read_and_what_fell_into_it_is_not_taken_for_lost() {
+    let mut story = Story::new();
+    let answers = |story: &mut Story, number, kind, pieces: [&str; 2]| {
+        let head = head(Method::POST, "/mcp", &[]);
+        story.passing(number, Passing::Began { peer: PEER, head });
+        story.passing(number, Passing::Upload(text(CALL)));
+        story.passing(number, Passing::Sent);
+        let headers = Arc::new(headers(&[("content-type", kind)]));
+        story.passing(
+            number,
+            Passing::Status {
+                status: 200,
+                headers,
+            },
+        );
+        for (place, piece) in pieces.into_iter().enumerate() {
+            if place > 0 {
+                story.passing(number, Passing::Gap);
+            }
+            story.passing(number, Passing::Download(text(piece)));
+        }
+        story.passing(number, Passing::Ended { why: None });
+        let row = story.rows.last().expect("a row");
+        (row.outcome, row.messages)
+    };
+    let events = "text/event-stream";
+    let result = "\"cut\"}\n\ndata: {\"jsonrpc\":\"2.0\",\"id\":5,\"result\":{}}\n\n";
+    let began = "data: {\"jsonrpc\":\"2.0\",\"id\":5,";
+    let told = answers(&mut story, 1, events, [began, result]);
+    assert_eq!(told, (Outcome::Result, 2), "the call and its result");
+    let told = answers(&mut story, 2, events, [began, "\"result\":{}}\n\n"]);
+    assert_eq!(told, (Outcome::Missed, 1), "the call alone");
+    let told = answers(&mut story, 3, "application/json", ["", ""]);
+    assert_eq!(told, (Outcome::Missed, 1), "the call alone");
+}
+
+#[test]
 fn a_client_of_passing_requests_ends_with_its_session_or_when_it_is_idle() {
     let mut story = Story::new();
     story.passes(1, Some("a"), CALL, (200, "{}"));
@@ -425,7 +462,7 @@ fn what_was_open_when_events_were_lost_has_an_unknown_end() {
     let at = story.at;
     let beside = Lost {
         events: 0,
-        requests: 3,
+        passing: 3,
     };
     story.recorder.missed(at, beside);
     assert!(
@@ -434,7 +471,7 @@ fn what_was_open_when_events_were_lost_has_an_unknown_end() {
     );
     let lost = Lost {
         events: 4,
-        requests: 3,
+        passing: 3,
     };
     story.recorder.missed(at, lost);
     let changes: Vec<Change> = story.recorder.changes().collect();

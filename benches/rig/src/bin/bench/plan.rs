@@ -168,8 +168,8 @@ impl Plan {
         Self {
             loads: vec![ONE, MANY],
             warm_ms: 300,
-            window_ms: 1_500,
-            rounds: 5,
+            window_ms: 1_000,
+            rounds: 9,
             idle: vec![thousand, IDLE_SESSIONLESS, IDLE_LISTENING],
             idle_rounds: 3,
             still_ms: 2_000,

@@ -222,6 +222,8 @@ fn ferry_arguments<'a>(command: &'a mut Command, upstream: &str) -> &'a mut Comm
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("MCP_FERRY_")) {
         command.env_remove(name);
     }
+    // No load balancer has to notice that it leaves.
+    command.args(["--drain-delay", "0s"]);
     command.args(["--upstream", upstream, "--listen", "127.0.0.1:0"])
 }
 
