@@ -3,11 +3,15 @@
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{FromRedisValue, RedisResult};
+use redis::{AsyncConnectionConfig, FromRedisValue, RedisResult};
 
 use super::clock::within;
+
+/// How long a server may take to answer the tests. The library's own half a second is short where all cores are busy.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A server that ends with this value.
 pub(crate) struct Redis {
@@ -72,7 +76,11 @@ impl Redis {
 
     async fn try_connect(&self) -> RedisResult<MultiplexedConnection> {
         let client = redis::Client::open(self.url())?;
-        client.get_multiplexed_async_connection().await
+        let timing = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(PATIENCE))
+            .set_response_timeout(Some(PATIENCE));
+        let connection = client.get_multiplexed_async_connection_with_config(&timing);
+        connection.await
     }
 
     /// Ends it at once, as a crash does.
