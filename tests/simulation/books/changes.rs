@@ -22,7 +22,8 @@ pub struct Filter {
     pub uris: BTreeSet<String>,
 }
 
-/// A change that a client has not heard of, and the exchanges on which it was told.
+/// A change that a client has not heard of, and the exchanges on which it was told, or would have been, had the upstream
+/// not ended them, which is not known here yet.
 #[derive(Clone, Debug, Default)]
 struct Change {
     nonces: BTreeSet<String>,
@@ -120,9 +121,16 @@ impl Books {
     pub fn resource_changes(&mut self, uri: &str, streams: &[CallId]) -> Vec<String> {
         let nonces: Vec<String> = streams.iter().map(|_| self.nonce()).collect();
         if self.changes.owed.contains(uri) {
+            // Who hears of such an end tells of a gap; who drops the stream before that, because another one is in its
+            // place, cannot know that there was one.
+            let ends = self.exchanges.iter().filter(|(_, exchange)| {
+                let honoured = exchange.honoured.as_ref();
+                exchange.kind == Kind::Subscriptions && honoured.is_some_and(|it| it.contains(uri))
+            });
+            let ends = ends.map(|(call, _)| *call);
             let change = Change {
                 nonces: nonces.iter().cloned().collect(),
-                told_on: streams.iter().copied().collect(),
+                told_on: streams.iter().copied().chain(ends).collect(),
             };
             self.changes.unheard.insert(uri.to_owned(), change);
         }
