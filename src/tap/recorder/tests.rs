@@ -465,8 +465,9 @@ fn what_was_open_when_events_were_lost_has_an_unknown_end() {
         passing: 3,
     };
     story.recorder.missed(at, beside);
-    assert!(
-        !story.recorder.open_rows().1.is_empty(),
+    assert_eq!(
+        story.recorder.open_rows().1[0].outcome,
+        Outcome::Open,
         "requests of which nothing is known end nothing"
     );
     let lost = Lost {
