@@ -144,15 +144,21 @@ impl World {
 
     /// Everything changes once more: it reaches everybody who subscribed to it.
     fn changes_in_the_calm(&mut self) -> Check {
-        let heard =
-            |world: &mut Self, number: usize| world.connections[number].books.heard_of_changes();
-        self.until(self.now + ARRIVAL, |_| false)?;
-        self.each(heard)?;
+        self.all_is_heard()?;
         for uri in 0..3 {
             self.resource_changes(uri);
         }
+        self.all_is_heard()
+    }
+
+    /// Everything has arrived. A handshake that nobody waits for any more may take several exchanges, one after the other.
+    fn all_is_heard(&mut self) -> Check {
         self.until(self.now + ARRIVAL, |_| false)?;
-        self.each(heard)
+        self.until(self.now + CALM, |world| {
+            let mut connections = world.connections.iter();
+            connections.all(|it| it.gone || it.books.left_open().is_none())
+        })?;
+        self.each(|world, number| world.connections[number].books.heard_of_changes())
     }
 
     /// Every client leaves, in one way or another.
