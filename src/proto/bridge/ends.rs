@@ -427,6 +427,7 @@ impl<C: Clone> Bridge<C> {
         }
         if let Some(call) = self.calls.remove(&id) {
             self.emit(Output::Abort(id));
+            self.modern.subscriptions.is_read(id);
             self.on_end(id, *call, End::Cut("it took too long".to_owned()));
         }
     }

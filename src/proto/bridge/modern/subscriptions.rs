@@ -4,7 +4,7 @@
 //! client subscribed to. Its filter is fixed, so a changed set is a new stream, and the old one is closed a moment after the
 //! new one is acknowledged: an update may be told twice, never not at all. A `resources/subscribe` is answered when a stream
 //! that has it is acknowledged. A stream that drops is opened again, and the client is told that it may have missed
-//! something (`missed`). Nothing else waits for any of this.
+//! something (`missed`), as it is when an old one drops before it is closed. Nothing else waits for any of this.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -90,6 +90,11 @@ impl Subscriptions {
         let streams = [&self.current, &self.next].into_iter().flatten();
         let mut calls = streams.map(|stream| stream.call).chain(self.former);
         calls.any(|own| own == call)
+    }
+
+    /// A stream that was replaced has been read for long enough, if this is one: that it ends now is no loss.
+    pub(in super::super) fn is_read(&mut self, call: CallId) {
+        self.former.take_if(|former| *former == call);
     }
 }
 
@@ -355,6 +360,10 @@ impl<C: Clone> Bridge<C> {
     fn subscriptions_ended(&mut self, call: CallId, barred: Option<Barred>) {
         let now = self.now;
         let streams = &mut self.modern.subscriptions;
+        if streams.former.take_if(|former| *former == call).is_some() {
+            // It may have ended before the upstream began to tell of changes on the new one.
+            return self.tell_of_changes();
+        }
         let ended = |stream: &mut Stream| stream.call == call;
         let next = streams.next.take_if(ended);
         let current = streams.current.take_if(ended);
