@@ -48,7 +48,7 @@ steps=(
     "drain        | line  | sdk test limits replicas browser | tests/drain.sh"
     # Computes on all cores; it comes when the others, which wait for clocks and peers, are over, but for the benchmarks, which
     # measure nothing here and wait more than they compute.
-    "simulation   | cargo | sdk conformance soak drain replicas carried limits vanish recipes browser admin doc | cd tests/simulation/fast && nice -n 10 env SIMULATION=100000 CARGO_TARGET_DIR=../../../target/simulation cargo test --locked -- --nocapture"
+    "simulation   | cargo | sdk conformance soak drain replicas carried limits vanish recipes browser admin doc | tests/simulation.sh"
 )
 # So many steps at once; most of them wait more than they compute.
 jobs=5

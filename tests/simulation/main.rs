@@ -18,10 +18,11 @@
 //! | `ferry`, `intake` | the shell around one bridge |
 //! | `books` | what is checked |
 //!
-//! `SIMULATION=100000` runs that many seeds, `SIMULATION_SEED=…` one of them, with everything that happened in it
-//! printed (`cargo test --test simulation -- --nocapture`). The crate in `fast/` runs these same sources about ten
-//! times as fast, with the checks of a debug build. A seed is good only for the sources it failed with, so a rule that
-//! it shows broken becomes a transcript (`fixtures/transcripts/`).
+//! `SIMULATION=100000` runs that many seeds, others each time, or those from `SIMULATION_FROM=…` on; `SIMULATION_SEED=…`
+//! one of them, with everything that happened in it printed (`cargo test --test simulation -- --nocapture`). The crate
+//! in `fast/` runs these same sources about ten times as fast, with the checks of a debug build (`tests/simulation.sh`).
+//! A seed is good only for the sources it failed with, so a rule that it shows broken becomes a transcript
+//! (`fixtures/transcripts/`).
 
 #![allow(
     clippy::panic,
@@ -202,7 +203,8 @@ fn the_invariants_hold_in_every_seed() {
         let outcome = run(seed, true, &mut Sum::default());
         return println!("{}", outcome.unwrap_or_else(|why| panic!("{why}")));
     }
-    let (first, seeds) = (random::seed(), number("SIMULATION").unwrap_or(SEEDS));
+    let first = number("SIMULATION_FROM").unwrap_or_else(random::seed);
+    let seeds = number("SIMULATION").unwrap_or(SEEDS);
     println!("{seeds} seeds from {first}");
     let (sum, failures) = run_all(first, seeds);
     println!("{sum:#?}");
