@@ -83,10 +83,9 @@ impl<C: Clone> Bridge<C> {
             self.emit(Output::Answer(post, super::Answer::Accepted));
         }
         self.emit(Output::EndStream);
-        let handshake = self.handshake_call().filter(|call| {
-            let call = self.calls.get(call);
-            !call.is_some_and(|call| matches!(call.purpose, Purpose::Discover(_)))
-        });
+        self.stop_discovering();
+        let call = self.handshake_call();
+        let handshake = call.filter(|call| self.calls.contains_key(call));
         self.queue.clear();
         self.again.retain(|(_, again)| again.is_answer());
         self.close_listen();
@@ -128,6 +127,15 @@ impl<C: Clone> Bridge<C> {
         });
         if let Some(call) = handshake {
             self.set_stage(Stage::Handshake(call));
+        }
+    }
+
+    /// What `server/discover` brings is for the client, and no session is among it.
+    fn stop_discovering(&mut self) {
+        let calls = self.calls.iter();
+        let discovers = calls.filter(|(_, call)| matches!(call.purpose, Purpose::Discover(_)));
+        for call in discovers.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.abort(call);
         }
     }
 

@@ -244,9 +244,6 @@ impl<C: Clone> Bridge<C> {
     }
 
     pub(in super::super) fn discover_ended(&mut self, mut discovery: Box<Discovery<C>>, end: &End) {
-        if self.leaving.is_some() {
-            return;
-        }
         let again = match end {
             End::Unreached(_) => self.next_attempt(&mut discovery.attempts),
             // What took too long would only take as long again.
