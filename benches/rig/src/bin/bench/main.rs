@@ -1,10 +1,12 @@
 //! Runs the plan and prints the table: starts upstreams, nginx and the ferry, lets the load generator loose on each in
 //! turn, and judges the budgets. `benches/run.sh` builds and calls it.
 //!
-//! `bench --ferry FILE --nginx FILE --work FOLDER [--quick | --smoke] [--results FILE] [--command TEXT]`
+//! `bench --ferry FILE --nginx FILE --work FOLDER [--quick | --smoke] [--without-tap FILE] [--results FILE]
+//! [--command TEXT]`
 
 mod calls;
 mod idle;
+mod instructions;
 mod machine;
 mod plan;
 mod processes;
@@ -42,7 +44,10 @@ fn run() -> Result<()> {
         Plan::full()
     };
     let mut quiet = quiet::Quiet::new(plan.patience);
+    let without_tap: Option<std::path::PathBuf> = args.get("without-tap")?;
+    let tap_off = without_tap.map(|file| instructions::tap_off(&tools, &file));
     let measured = report::Measured {
+        tap_off: tap_off.transpose()?,
         calls: calls::run(&tools, &plan, &mut quiet)?,
         idle: idle::run(&tools, &plan, &mut quiet)?,
         start_ms: start::run(&tools, plan.starts)?,

@@ -169,6 +169,18 @@ impl Tools {
         ))
     }
 
+    /// A ferry under valgrind, which counts no instruction before it is told to; what it says goes to `log`.
+    pub fn counted_ferry(&self, ferry: &Path, upstream: &Process, log: &Path) -> Result<Process> {
+        let mut command = tethered(Path::new("valgrind"));
+        command.args(["--tool=callgrind", "--instr-atstart=no"]);
+        command.arg("--callgrind-out-file=/dev/null");
+        command.arg(format!("--log-file={}", log.display()));
+        command.arg(ferry);
+        let (process, mut stderr) = started(ferry_arguments(&mut command, &upstream.url("/mcp")))?;
+        std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
+        Ok(process)
+    }
+
     /// nginx with one listening port per upstream, in the same order.
     pub fn nginx(&self, upstreams: &[Process]) -> Result<(Process, Vec<u16>)> {
         let mut ports = Vec::new();

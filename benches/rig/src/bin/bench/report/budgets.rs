@@ -67,6 +67,13 @@ pub fn table(page: &mut String, plan: &Plan, measured: &Measured) -> Result {
     writeln!(
         page,
         "\n¹ before the upstreams {upstreams}, each against nginx or direct before the same one\n"
+    )?;
+    if measured.tap_off.is_none() {
+        return Ok(());
+    }
+    writeln!(
+        page,
+        "² in user space, counted by valgrind: the difference is far below what a clock can tell\n"
     )
 }
 
@@ -97,6 +104,11 @@ fn calls(page: &mut String, plan: &Plan, measured: &Measured) -> Result {
                 2,
             )?;
         }
+    }
+    if let Some(tap_off) = measured.tap_off {
+        let what = "ferry, tap off, instructions per call: pass-through, translated ²";
+        let budget = Budget::AtMost(1.01, " × built without a tap");
+        line(page, what, &budget, &tap_off, 4)?;
     }
     for (watched, alone) in [
         (Way::PassThroughWatched, Way::PassThrough),

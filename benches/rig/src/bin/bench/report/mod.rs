@@ -16,6 +16,8 @@ pub struct Measured {
     pub calls: Calls,
     pub idle: Holds,
     pub start_ms: Vec<f64>,
+    /// See [`crate::instructions::tap_off`]; not where there is no build to compare with.
+    pub tap_off: Option<[f64; 2]>,
 }
 
 impl Measured {
