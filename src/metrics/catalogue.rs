@@ -245,7 +245,7 @@ fn tap(levels: &Levels) -> Vec<Family> {
 }
 
 /// The plain counters.
-const COUNTERS: [(Counter, &str, &str); 26] = [
+const COUNTERS: [(Counter, &str, &str); 27] = [
     (
         Counter::ConnectionsOpened,
         "mcp_ferry_connections_opened",
@@ -375,5 +375,10 @@ const COUNTERS: [(Counter, &str, &str); 26] = [
         Counter::StoreErrors,
         "mcp_ferry_store_errors",
         "Failures of the store that replicas meet in: connections that broke, answers that did not come",
+    ),
+    (
+        Counter::TapFileLost,
+        "mcp_ferry_tap_file_lost",
+        "Records that could not be written to the tap's file, because the disk was full or its directory gone",
     ),
 ];

@@ -87,9 +87,11 @@ pub enum Counter {
     FerryErrors,
     /// Failures of what replicas meet in: connections that broke or were refused, answers that did not come.
     StoreErrors,
+    /// Records that the tap's file is missing because they could not be written.
+    TapFileLost,
 }
 
-const COUNTERS: usize = Counter::StoreErrors as usize + 1;
+const COUNTERS: usize = Counter::TapFileLost as usize + 1;
 
 /// What one process has counted.
 #[derive(Debug, Default)]

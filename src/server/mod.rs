@@ -154,14 +154,14 @@ impl Bound {
             redact: config.tap.redact.clone(),
             complete: config.tap.file.is_some() || config.tap.terminal != Terminal::Off,
         };
+        let metrics = Arc::new(Metrics::default());
         let asked = Watching::is_asked_for(&config);
         let begin = || Watching::begin(&bus, records.clone());
         let mut watching = asked.then(begin).flatten();
         if let Some(watching) = &mut watching {
-            watching.show(&config)?;
+            watching.show(&config, &metrics)?;
         }
         let admin = Admin::bind(&config)?;
-        let metrics = Arc::new(Metrics::default());
         let store = Store::open(&config.replicas, &metrics).await?;
         let shared = Shared {
             upstream,

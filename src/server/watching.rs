@@ -12,6 +12,7 @@ use tracing::warn;
 
 use crate::config::{Config, Terminal};
 use crate::error::{Error, Kind, Side};
+use crate::metrics::Metrics;
 use crate::tap::file::JsonLines;
 use crate::tap::terminal::{self, Style};
 use crate::tap::{Bus, Settings, Tap};
@@ -52,12 +53,12 @@ impl Watching {
     ///
     /// # Errors
     /// When the file cannot be written, or the machine has no threads for it.
-    pub(super) fn show(&mut self, config: &Config) -> Result<(), Error> {
+    pub(super) fn show(&mut self, config: &Config, metrics: &Arc<Metrics>) -> Result<(), Error> {
         let start = |error| Error::new(Side::Internal, Kind::Start).because(error);
         if let Some(file) = &config.tap.file
             && let Some(watcher) = self.tap.watch()
         {
-            let file = JsonLines::open(file.clone())?;
+            let file = JsonLines::open(file.clone(), Arc::clone(metrics))?;
             self.tasks.push(Box::pin(file.run(watcher).map_err(start)?));
         }
         if config.tap.terminal != Terminal::Off

@@ -4,15 +4,16 @@
 //! A file that has grown to its size becomes `FILE.1`, that one `FILE.2`, and so on. New files can be read by their owner
 //! only.
 //!
-//! When nothing can be written, because the disk is full or the directory has gone, records are counted instead, the log
-//! says so once in a while, and every second it is tried again. When it goes on, a `missed` record stands for those that
-//! are not there. Bounds: [`BUFFER`] bytes, and one record, wait to be written, for a second at most.
+//! When nothing can be written, because the disk is full or the directory has gone, records are counted instead
+//! ([`Counter::TapFileLost`]), the log says so once in a while, and every second it is tried again. When it goes on, a
+//! `missed` record stands for those that are not there. Bounds: [`BUFFER`] bytes, and one record, wait to be written, for a second at most.
 
 use std::fs::{self, File, OpenOptions};
 use std::future::Future;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tokio::time::{Duration, Instant};
 use tracing::{info, warn};
@@ -22,6 +23,7 @@ use super::record::{FORMAT, Kind, Record};
 use super::writer::{self, Gaps, Sink};
 use crate::config::TapFile;
 use crate::error::{self, Error, Side};
+use crate::metrics::{Counter, Metrics};
 
 /// Bytes that are written at once.
 pub const BUFFER: usize = 64 * 1024;
@@ -45,6 +47,7 @@ pub struct JsonLines {
     written: Gaps,
     /// Records lost since writing failed.
     lost: u64,
+    metrics: Arc<Metrics>,
     said: Option<Instant>,
 }
 
@@ -64,7 +67,7 @@ impl JsonLines {
     ///
     /// # Errors
     /// When that is not possible, or it is no regular file; a fault of the configuration.
-    pub fn open(settings: TapFile) -> Result<Self, Error> {
+    pub fn open(settings: TapFile, metrics: Arc<Metrics>) -> Result<Self, Error> {
         let kind = error::Kind::TapFile(settings.path.clone());
         let opened = open(&settings.path);
         let (file, size) = opened.map_err(|error| Error::new(Side::Config, kind).because(error))?;
@@ -77,6 +80,7 @@ impl JsonLines {
             gaps: Gaps::default(),
             written: Gaps::default(),
             lost: 0,
+            metrics,
             said: None,
         })
     }
@@ -109,6 +113,9 @@ impl JsonLines {
     fn write(&mut self) {
         if self.buffer.is_empty() {
             return;
+        }
+        if self.is_gone() {
+            self.reopen();
         }
         let length = u64::try_from(self.buffer.len()).unwrap_or(u64::MAX);
         if self.size > 0 && self.size.saturating_add(length) > self.settings.size {
@@ -155,6 +162,7 @@ impl JsonLines {
     fn lose(&mut self, why: Option<&io::Error>) {
         for _ in self.lines.drain(..).filter(|line| line.is_record) {
             self.lost = self.lost.saturating_add(1);
+            self.metrics.add(Counter::TapFileLost);
         }
         self.buffer.clear();
         self.gaps = self.written;
@@ -173,7 +181,10 @@ impl JsonLines {
     fn reopen(&mut self) {
         match open(&self.settings.path) {
             Ok((file, size)) => (self.file, self.size) = (Some(file), size),
-            Err(error) => self.lose(Some(&error)),
+            Err(error) => {
+                self.file = None;
+                self.lose(Some(&error));
+            }
         }
     }
 
@@ -223,6 +234,7 @@ impl Sink for JsonLines {
     fn put(&mut self, record: &Record) -> ControlFlow<()> {
         if self.file.is_none() {
             self.lost = self.lost.saturating_add(1);
+            self.metrics.add(Counter::TapFileLost);
             self.lose(None);
             return ControlFlow::Continue(());
         }
@@ -246,9 +258,6 @@ impl Sink for JsonLines {
     }
 
     fn flush(&mut self) -> ControlFlow<()> {
-        if self.is_gone() {
-            self.file = None;
-        }
         if self.file.is_none() {
             self.reopen();
         }

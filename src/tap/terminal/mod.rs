@@ -24,6 +24,8 @@ use crate::logging::shown;
 pub const MAX_OPEN: usize = 4096;
 /// Columns where nobody says how many there are.
 const WIDTH: usize = 120;
+/// In fewer columns the two legs do not stand side by side: what is said on them goes first.
+const WIDE: usize = 110;
 /// The least width that a line is cut to.
 const LEAST_WIDTH: usize = 60;
 /// Characters of a name or reason that are shown.
@@ -41,13 +43,15 @@ pub struct Style {
 }
 
 impl Style {
-    /// As it fits this process's stdout: colours on a terminal unless `color` forbids it, the width of `COLUMNS` where
-    /// that says one. Into a pipe or file lines are not cut.
+    /// As it fits this process's stdout: colours on a terminal unless `color` forbids it; the width that `COLUMNS` says, or
+    /// else the terminal, as it is now. Into a pipe or file lines are not cut.
     #[must_use]
     pub fn of_stdout(full: bool, color: bool) -> Self {
         let terminal = io::stdout().is_terminal();
         let columns = std::env::var("COLUMNS").ok();
         let columns = columns.and_then(|columns| columns.parse().ok());
+        let size = || terminal_size::terminal_size_of(io::stdout());
+        let columns = columns.or_else(|| size().map(|(columns, _)| columns.0.into()));
         Self {
             full,
             color: color && terminal,
@@ -165,7 +169,13 @@ impl Printer {
                 Paint::Dim,
                 format!("{:<6} ", label(record.exchange.map(|it| format!("#{it}")))),
             ),
-            (Paint::Dim, format!("{:<29} ", arrows(record))),
+            (
+                Paint::Dim,
+                match self.style.width < WIDE {
+                    true => format!("{:<9} ", arrow(record)),
+                    false => format!("{:<29} ", arrows(record)),
+                },
+            ),
         ];
         pieces.extend(what);
         self.line(&mut text, &pieces);
@@ -270,7 +280,8 @@ impl Printer {
             MessageKind::Batch => (Paint::None, "batch"),
             MessageKind::Unknown => (Paint::Yellow, "not JSON-RPC"),
         };
-        pieces.push((paint, format!("{kind:<12}")));
+        let column = if self.style.width < WIDE { 8 } else { 12 };
+        pieces.push((paint, format!("{kind:<column$}")));
         let words = [message.method.as_deref(), message.name.as_deref()];
         let words: Vec<_> = words.into_iter().flatten().map(short).collect();
         if !words.is_empty() {
@@ -359,6 +370,18 @@ fn arrows(record: &Record) -> &'static str {
         (Some(Server), Some(Ferry)) => "            ferry ◀─── server",
         (Some(Client), Some(Server)) => "client ──────────────▶ server",
         (Some(Server), Some(Client)) => "client ◀────────────── server",
+        _ => "",
+    }
+}
+
+/// The same in few columns: the party that is not the ferry.
+fn arrow(record: &Record) -> &'static str {
+    use Party::{Client, Ferry, Server};
+    match (record.from, record.to) {
+        (Some(Client), Some(Ferry)) => "client ▶",
+        (Some(Ferry), Some(Client)) => "client ◀",
+        (Some(Ferry | Client), Some(Server)) => " ▶ server",
+        (Some(Server), Some(Ferry | Client)) => " ◀ server",
         _ => "",
     }
 }

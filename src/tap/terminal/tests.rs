@@ -132,6 +132,21 @@ fn a_line_is_cut_to_the_width_and_coloured_only_on_demand() {
 }
 
 #[test]
+fn eighty_columns_have_room_for_the_name_of_a_tool() {
+    let request =
+        json!({"type": "request", "id": 5, "method": "tools/call", "name": "create_issue"});
+    for (from, to, arrow) in [
+        (Party::Client, Party::Ferry, "client ▶"),
+        (Party::Ferry, Party::Server, " ▶ server"),
+    ] {
+        let style = Style { width: 80, ..PLAIN };
+        let line = Printer::new(style).text(&record(1, 0, from, to, request.clone()));
+        assert!(line.contains("tools/call create_issue"), "{line}");
+        assert!(line.contains(arrow) && !line.contains('…'), "{line}");
+    }
+}
+
+#[test]
 fn a_message_is_spread_over_lines_without_being_changed() {
     let mut out = String::new();
     pretty::write(
