@@ -10,6 +10,7 @@ use hyper::header::HeaderMap;
 use tokio::time::Instant;
 
 use super::record::Front;
+use super::summary::Read;
 use crate::proto::bridge::{About, Cause};
 use crate::proto::era::Era;
 use crate::proto::jsonrpc::{Id, Kind};
@@ -212,6 +213,8 @@ pub struct Text {
     pub head: Bytes,
     /// The size of the whole.
     pub size: usize,
+    /// What the whole said, where only the beginning is kept of it.
+    pub(super) told: Option<Box<Read>>,
 }
 
 impl Text {
@@ -220,13 +223,17 @@ impl Text {
     pub fn is_cut(&self) -> bool {
         self.head.len() < self.size
     }
+
+    fn bytes(&self) -> usize {
+        self.head.len() + self.told.as_ref().map_or(0, |told| told.bytes())
+    }
 }
 
 impl What {
     /// What it holds of texts and headers.
     pub(super) fn bytes(&self) -> usize {
         let of = |text: Option<&Text>, head: Option<&Arc<Head>>| {
-            text.map_or(0, |text| text.head.len()) + head.map_or(0, |head| size(&head.headers))
+            text.map_or(0, Text::bytes) + head.map_or(0, |head| size(&head.headers))
         };
         match self {
             Self::On(_, Crossing::FromClient { text, head, .. }) => of(Some(text), head.as_ref()),

@@ -10,7 +10,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use hyper::header::{self, HeaderMap};
 use hyper::{Method, StatusCode};
 use tokio::time::Instant;
@@ -93,7 +92,7 @@ impl Passage {
             Answer::Nothing => self.upload.skip(),
             Answer::Whole(collected) => collected.skip(),
             // What is left of an event that was cut is no message.
-            Answer::Events(decoder) => **decoder = sse::Decoder::new(max_body),
+            Answer::Events(decoder) => **decoder = sse::Decoder::keeping_beginnings(max_body),
         }
     }
 }
@@ -118,6 +117,7 @@ impl Collected {
         Text {
             head: std::mem::take(&mut self.bytes).into(),
             size: self.size,
+            told: None,
         }
     }
 }
@@ -301,7 +301,7 @@ impl Recorder {
         let kind = headers.get(header::CONTENT_TYPE);
         let kind = kind.and_then(|it| it.to_str().ok()).unwrap_or_default();
         passage.answer = if kind.trim_start().starts_with("text/event-stream") {
-            Answer::Events(Box::new(sse::Decoder::new(self.max_body)))
+            Answer::Events(Box::new(sse::Decoder::keeping_beginnings(self.max_body)))
         } else {
             Answer::Whole(Collected::default())
         };
@@ -328,26 +328,20 @@ impl Recorder {
             Answer::Nothing => {}
             Answer::Whole(collected) => collected.push(piece, self.max_body),
             Answer::Events(decoder) => decoder.push(&piece.head, |decoded| {
-                found.push(match decoded {
-                    sse::Decoded::Event(event) => Some(event.data),
-                    sse::Decoded::Oversized => None,
+                let (head, size) = match decoded {
+                    sse::Decoded::Event(event) => (event.data.clone(), event.data.len()),
+                    // How large it was is not known any more; more than what is kept.
+                    sse::Decoded::Oversized(beginning) => (beginning, self.max_body + 1),
+                };
+                found.push(Text {
+                    head,
+                    size,
+                    told: None,
                 });
             }),
         }
-        for data in found {
-            let text = match data {
-                Some(data) if data.is_empty() => continue,
-                Some(data) => Text {
-                    size: data.len(),
-                    head: data,
-                },
-                // How large it was is not known any more; more than what is kept.
-                None => Text {
-                    head: Bytes::new(),
-                    size: self.max_body + 1,
-                },
-            };
-            self.server_said(at, number, passage, &text);
+        for text in found.iter().filter(|text| text.size > 0) {
+            self.server_said(at, number, passage, text);
         }
     }
 

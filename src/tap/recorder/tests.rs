@@ -17,7 +17,8 @@ use crate::tap::record::{
     Direction, ExchangeRow, Front, Kind, MessageKind, Outcome, Party, Record,
 };
 use crate::tap::redact::Redactor;
-use crate::tap::{Crossing, DEFAULT_MAX_BODY, Event, Head, Label, Lost, Passing, Text, What};
+use crate::tap::terminal::{Printer, Style};
+use crate::tap::{Crossing, DEFAULT_MAX_BODY, Event, Head, Keep, Label, Lost, Passing, Text, What};
 
 const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
@@ -72,8 +73,9 @@ impl Story {
         });
     }
 
-    fn posts(&mut self, post: u64, message: &'static str) {
-        let message = Message::parse(Bytes::from_static(message.as_bytes())).expect("a message");
+    fn posts(&mut self, post: u64, message: &str) {
+        let message =
+            Message::parse(Bytes::copy_from_slice(message.as_bytes())).expect("a message");
         self.on(Crossing::FromClient {
             post,
             head: Some(head(Method::POST, "/messages", &[])),
@@ -115,7 +117,7 @@ impl Story {
         let given: Vec<_> = session.iter().map(|it| ("mcp-session-id", *it)).collect();
         let head = head(Method::POST, "/mcp", &given);
         self.passing(number, Passing::Began { peer: PEER, head });
-        self.passing(number, Passing::Upload(text(message)));
+        self.passing(number, Passing::Upload(piece(message)));
         self.passing(number, Passing::Sent);
         let kind = if answer.1.starts_with("data") {
             "text/event-stream"
@@ -129,9 +131,9 @@ impl Story {
         let headers = Arc::new(headers(&pairs));
         let status = answer.0;
         self.passing(number, Passing::Status { status, headers });
-        for piece in answer.1.as_bytes().chunks(7) {
-            let piece = String::from_utf8_lossy(piece);
-            self.passing(number, Passing::Download(text(&piece)));
+        for part in answer.1.as_bytes().chunks(7) {
+            let part = String::from_utf8_lossy(part);
+            self.passing(number, Passing::Download(piece(&part)));
         }
         self.passing(number, Passing::Ended { why: None });
     }
@@ -153,10 +155,11 @@ impl Story {
 }
 
 fn text(text: &str) -> Text {
-    Text {
-        head: Bytes::copy_from_slice(text.as_bytes()),
-        size: text.len(),
-    }
+    Keep::new(DEFAULT_MAX_BODY).text(text.as_bytes())
+}
+
+fn piece(text: &str) -> Text {
+    Keep::new(DEFAULT_MAX_BODY).piece(text.as_bytes())
 }
 
 fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
@@ -375,7 +378,7 @@ fn what_follows_a_gap_is_read_and_what_fell_into_it_is_not_taken_for_lost() {
     let answers = |story: &mut Story, number, kind, pieces: [&str; 2]| {
         let head = head(Method::POST, "/mcp", &[]);
         story.passing(number, Passing::Began { peer: PEER, head });
-        story.passing(number, Passing::Upload(text(CALL)));
+        story.passing(number, Passing::Upload(piece(CALL)));
         story.passing(number, Passing::Sent);
         let headers = Arc::new(headers(&[("content-type", kind)]));
         story.passing(
@@ -385,11 +388,11 @@ fn what_follows_a_gap_is_read_and_what_fell_into_it_is_not_taken_for_lost() {
                 headers,
             },
         );
-        for (place, piece) in pieces.into_iter().enumerate() {
+        for (place, part) in pieces.into_iter().enumerate() {
             if place > 0 {
                 story.passing(number, Passing::Gap);
             }
-            story.passing(number, Passing::Download(text(piece)));
+            story.passing(number, Passing::Download(piece(part)));
         }
         story.passing(number, Passing::Ended { why: None });
         let row = story.rows.last().expect("a row");
@@ -487,4 +490,142 @@ fn what_was_open_when_events_were_lost_has_an_unknown_end() {
     story.delivers(About::Outcome(Id::Number(5)), result);
     assert_eq!(story.recorder.open_rows().0[0].in_flight, 0);
     assert!(story.recorder.open_rows().1.is_empty());
+}
+
+/// A text too long to be kept, as the last member of what is told about it.
+fn long() -> String {
+    "x".repeat(DEFAULT_MAX_BODY)
+}
+
+#[test]
+fn a_message_that_is_cut_is_known_for_what_it_is() {
+    let mut story = Story::new();
+    story.opened();
+    let long = long();
+    let answers = [
+        (
+            format!(r#"{{"jsonrpc":"2.0","id":5,"result":{{"content":["{long}"]}}}}"#),
+            (Outcome::Result, None, MessageKind::Result),
+        ),
+        (
+            format!(r#"{{"jsonrpc":"2.0","id":5,"result":{{"x":"{long}","isError":true}}}}"#),
+            (Outcome::ToolError, None, MessageKind::Result),
+        ),
+        (
+            format!(r#"{{"id":5,"error":{{"message":"{long}","code":-32602}},"jsonrpc":"2.0"}}"#),
+            (Outcome::Error, Some(-32602), MessageKind::Error),
+        ),
+    ];
+    for (call, (answer, told)) in (1..).zip(&answers) {
+        story.posts(call, CALL);
+        story.sends(call, Cause::Request(Id::Number(5)), CALL);
+        story.hears(call, answer);
+        story.delivers(About::Outcome(Id::Number(5)), answer);
+        let row = story.rows.last().expect("a row");
+        let record = story.records.last().expect("a record");
+        let message = record.message.as_ref().expect("a message");
+        assert!(record.cut && record.text.is_some());
+        assert_eq!(message.id.as_ref().map(|id| id.get()), Some("5"));
+        assert_eq!((row.outcome, row.code, message.kind), *told);
+        assert!(row.upstream_ms.is_some(), "an answer");
+    }
+    assert_eq!(story.recorder.open_rows().0[0].errors, 2);
+}
+
+#[test]
+fn cut_notifications_and_questions_are_paired_on_both_legs() {
+    let mut story = Story::new();
+    story.opened();
+    let long = long();
+    let notice = format!(
+        r#"{{"jsonrpc":"2.0","params":{{"data":"{long}","level":"info"}},"method":"notifications/message"}}"#
+    );
+    story.hears(1, &notice);
+    story.delivers(About::Nothing, &notice);
+    let row = story.row("notifications/message");
+    assert_eq!(
+        (row.kind, row.outcome),
+        (MessageKind::Notification, Outcome::Sent)
+    );
+    assert_eq!(
+        (row.name.as_deref(), row.direction),
+        (Some("info"), Direction::ToClient)
+    );
+    assert_eq!(story.legs(row.exchange).len(), 2);
+    let question = |id| {
+        format!(
+            r#"{{"jsonrpc":"2.0","params":{{"x":"{long}"}},"id":{id},"method":"sampling/createMessage"}}"#
+        )
+    };
+    story.hears(1, &question("7"));
+    story.delivers(About::Nothing, &question("\"f1\""));
+    let answer = |id| format!(r#"{{"jsonrpc":"2.0","result":{{"x":"{long}"}},"id":{id}}}"#);
+    story.posts(1, &answer("\"f1\""));
+    story.sends(2, Cause::Notice, &answer("7"));
+    let row = story.row("sampling/createMessage");
+    assert_eq!(
+        (row.outcome, story.legs(row.exchange).len()),
+        (Outcome::Result, 4)
+    );
+}
+
+#[test]
+fn of_a_passed_message_that_is_cut_its_beginning_tells_what_it_is() {
+    let mut story = Story::new();
+    let long = long();
+    let error =
+        format!(r#"{{"jsonrpc":"2.0","id":5,"error":{{"code":-32000,"message":"{long}"}}}}"#);
+    let failed = format!(r#"{{"id":5,"result":{{"isError":true,"content":["{long}"]}}}}"#);
+    let result = format!(r#"{{"id":5,"result":{{"content":["{long}"]}}}}"#);
+    for (answer, outcome, code) in [
+        (&error, Outcome::Error, Some(-32000)),
+        (&failed, Outcome::ToolError, None),
+        (&result, Outcome::Result, None),
+    ] {
+        for form in [answer.clone(), format!("data: {answer}\n\n")] {
+            story.passes(1, Some("s"), CALL, (200, &form));
+            let row = story.rows.last().expect("a row");
+            assert_eq!((row.outcome, row.code), (outcome, code));
+            let message = story
+                .records
+                .iter()
+                .rev()
+                .find_map(|it| it.message.as_ref());
+            let kind = message.expect("a message").kind;
+            assert_eq!(
+                kind == MessageKind::Error,
+                outcome == Outcome::Error,
+                "{kind:?}"
+            );
+            assert_ne!(kind, MessageKind::Unknown);
+        }
+    }
+    let notice =
+        format!(r#"{{"jsonrpc":"2.0","method":"notifications/x","params":{{"x":"{long}"}}}}"#);
+    story.passes(2, Some("s"), &notice, (202, ""));
+    let row = story.row("notifications/x");
+    assert_eq!(
+        (row.kind, row.outcome),
+        (MessageKind::Notification, Outcome::Sent)
+    );
+}
+
+#[test]
+fn a_cut_result_is_printed_as_a_result() {
+    let mut story = Story::new();
+    story.opened();
+    story.posts(1, CALL);
+    let result = format!(
+        r#"{{"jsonrpc":"2.0","id":5,"result":{{"content":["{}"]}}}}"#,
+        long()
+    );
+    story.delivers(About::Outcome(Id::Number(5)), &result);
+    let mut printer = Printer::new(Style {
+        full: false,
+        color: false,
+        width: usize::MAX,
+    });
+    let lines: String = story.records.iter().map(|it| printer.text(it)).collect();
+    let last = lines.lines().last().expect("a line");
+    assert!(last.contains(" result       id=5 64 KiB"), "{last}");
 }

@@ -379,10 +379,13 @@ fn serves(connection: &mut Connection, cause: &Cause, read: Option<&Read>) -> Op
 }
 
 pub(super) fn read(text: &Text) -> Read {
-    summary::read(&String::from_utf8_lossy(&text.head), !text.is_cut())
+    match &text.told {
+        Some(told) => told.as_ref().clone(),
+        None => summary::read(&String::from_utf8_lossy(&text.head), !text.is_cut()),
+    }
 }
 
-/// What an answer says of how it went. One that was cut is taken for a result.
+/// What an answer says of how it went. One of which too little has come to be told is taken for a result.
 pub(super) fn outcome(read: &Read) -> Outcome {
     match read.summary.kind {
         MessageKind::Error => Outcome::Error,
