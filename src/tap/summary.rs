@@ -182,7 +182,8 @@ fn batch(text: &str) -> Read {
     read
 }
 
-fn short(text: String) -> String {
+/// A name of a peer's, not too long.
+pub(super) fn short(text: String) -> String {
     match text.char_indices().nth(MAX_NAME) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text,

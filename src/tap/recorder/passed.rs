@@ -3,9 +3,10 @@
 //! Both legs are one, so a message goes from client to server directly. Whose a request is, is a guess where nothing says
 //! it: requests with the same session are one client's; so are those without one from the same address and with the same
 //! `User-Agent`. Bounds: [`MAX_CLIENTS`] clients, of which one that is idle for [`IDLE`] is taken for gone; of each body
-//! that is not read to its end yet, the bytes that the tap keeps of a message.
+//! that is not read to its end yet, the bytes that the tap keeps of a message;
+//! [`MAX_FAILED`] heads of requests that ended without an answer.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +30,9 @@ const MAX_CLIENTS: usize = 2_000;
 /// How long such a client may be quiet before its connection counts as closed.
 const IDLE: Duration = Duration::from_secs(600);
 
+/// Requests that ended without an answer and are remembered until the ferry says why: the next thing that it says of them.
+const MAX_FAILED: usize = 32;
+
 /// The requests that are passing, and whose they are.
 #[derive(Debug, Default)]
 pub(super) struct Passages {
@@ -37,6 +41,16 @@ pub(super) struct Passages {
     by_session: HashMap<String, Arc<str>>,
     by_peer: HashMap<(IpAddr, String), Arc<str>>,
     seen: HashMap<Arc<str>, Instant>,
+    /// Those that ended last without an answer of the upstream. The ferry may have refused them then, and says so.
+    failed: VecDeque<Failed>,
+}
+
+/// A request that ended before it was answered.
+#[derive(Debug)]
+struct Failed {
+    head: Arc<Head>,
+    label: Arc<str>,
+    exchange: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -74,6 +88,27 @@ impl Passages {
     /// What is under way is not known any more.
     pub(super) fn forget(&mut self) {
         self.open.clear();
+        self.failed.clear();
+    }
+
+    /// Whose this request was and its exchange, if it ended just now without an answer. Its head is shared by all who tell
+    /// of it.
+    pub(super) fn failed(&mut self, head: &Arc<Head>) -> Option<(Option<Arc<str>>, Option<u64>)> {
+        let mut failed = self.failed.iter();
+        let place = failed.position(|it| Arc::ptr_eq(&it.head, head))?;
+        let failed = self.failed.remove(place)?;
+        Some((Some(failed.label), failed.exchange))
+    }
+
+    fn fails(&mut self, passage: &Passage, label: &Arc<str>) {
+        if self.failed.len() >= MAX_FAILED {
+            self.failed.pop_front();
+        }
+        self.failed.push_back(Failed {
+            head: Arc::clone(&passage.head),
+            label: Arc::clone(label),
+            exchange: passage.exchange,
+        });
     }
 
     /// Whether nothing is kept of anybody.
@@ -419,6 +454,9 @@ impl Recorder {
         self.settle(at, passage.exchange, outcome, None, 0);
         self.ended(at, leg(&passage, number, Party::Server), why);
         let Some(label) = &passage.label else { return };
+        if passage.status.is_none() {
+            self.passages.fails(&passage, label);
+        }
         self.passages.seen.insert(Arc::clone(label), at);
         let over = passage.head.method == Method::DELETE;
         if over && status.is_some_and(|it| it.is_success()) {

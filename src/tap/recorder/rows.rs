@@ -7,9 +7,11 @@ use tokio::time::Instant;
 
 use super::{Change, MAX_OPEN, Recorder};
 use crate::proto::jsonrpc::Id;
+use crate::tap::Head;
 use crate::tap::record::{
     ConnectionRow, Direction, ExchangeRow, Front, MessageKind, Outcome, Summary,
 };
+use crate::tap::summary::short;
 
 /// Messages of one connection of which the other leg is still to come; of more, the oldest is not paired any more.
 const MAX_UNPAIRED: usize = 256;
@@ -151,25 +153,55 @@ impl Recorder {
         summary: &Summary,
         size: usize,
     ) -> u64 {
+        let outcome = match summary.kind {
+            MessageKind::Request => Outcome::Open,
+            _ => Outcome::Sent,
+        };
+        self.add_row(at, Some(label), direction, summary, size, outcome)
+    }
+
+    /// Begins an exchange that is an HTTP request of which no message could be read, and that has this outcome.
+    pub(super) fn begin_unread(
+        &mut self,
+        at: Instant,
+        label: Option<&Arc<str>>,
+        head: &Head,
+        size: usize,
+        outcome: Outcome,
+    ) -> u64 {
+        let target = self.redactor.target(&head.target);
+        let path = target.split('?').next().unwrap_or_default();
+        let summary = Summary {
+            method: Some(short(format!("{} {path}", head.method))),
+            ..Summary::default()
+        };
+        self.add_row(at, label, Direction::ToServer, &summary, size, outcome)
+    }
+
+    fn add_row(
+        &mut self,
+        at: Instant,
+        label: Option<&Arc<str>>,
+        direction: Direction,
+        summary: &Summary,
+        size: usize,
+        outcome: Outcome,
+    ) -> u64 {
         self.exchanges += 1;
         let number = self.exchanges;
-        let request = summary.kind == MessageKind::Request;
+        let is_open = outcome == Outcome::Open;
         let started = self.millis(at);
         let row = ExchangeRow {
             exchange: number,
-            connection: label.as_ref().to_owned(),
+            connection: label.map(|label| label.as_ref().to_owned()),
             direction,
             kind: summary.kind,
             method: summary.method.clone().unwrap_or_default(),
             name: summary.name.as_ref().map(|name| self.redactor.text(name)),
             id: summary.id.as_ref().map(|id| id.get().to_owned()),
             started,
-            ended: (!request).then_some(started),
-            outcome: if request {
-                Outcome::Open
-            } else {
-                Outcome::Sent
-            },
+            ended: (!is_open).then_some(started),
+            outcome,
             code: None,
             request_bytes: size,
             response_bytes: 0,
@@ -185,7 +217,7 @@ impl Recorder {
         };
         self.open.insert(number, open);
         self.touched.push(number);
-        if request && let Some(row) = self.connection_row(label) {
+        if is_open && let Some(row) = label.and_then(|label| self.connection_row(label)) {
             row.calls += 1;
             row.in_flight += 1;
         }
@@ -265,8 +297,8 @@ impl Recorder {
         row.code = code;
         row.ended = Some(ended);
         row.response_bytes = bytes;
-        let label: Arc<str> = row.connection.as_str().into();
-        if let Some(row) = self.connection_row(&label) {
+        let label: Option<Arc<str>> = row.connection.as_deref().map(Into::into);
+        if let Some(row) = label.and_then(|label| self.connection_row(&label)) {
             row.in_flight = row.in_flight.saturating_sub(1);
             let failed = matches!(outcome, Outcome::Error | Outcome::ToolError | Outcome::Lost);
             row.errors += u64::from(failed);

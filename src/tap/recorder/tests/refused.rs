@@ -1,0 +1,105 @@
+//! HTTP requests of which no message could be read: those that the ferry refused, and broken ones that passed.
+
+use super::*;
+
+#[test]
+fn a_refused_request_has_a_row_of_its_own_and_its_record_belongs_to_it() {
+    let mut story = Story::new();
+    for (target, status) in [
+        ("/messages?sessionId=abc", 400),
+        ("/messages?sessionId=def", 413),
+    ] {
+        story.happens(What::Refused {
+            peer: PEER,
+            head: head(Method::POST, target, &[]),
+            status,
+            why: "the body is too large".to_owned(),
+        });
+        let row = story.rows.last().expect("a row");
+        assert_eq!(
+            (row.outcome, row.kind),
+            (Outcome::Refused, MessageKind::Unknown)
+        );
+        assert_eq!(
+            (row.method.as_str(), row.status),
+            ("POST /messages", Some(status))
+        );
+        assert_eq!(
+            (row.connection.as_ref(), row.direction),
+            (None, Direction::ToServer)
+        );
+        assert_eq!(
+            (row.ended, row.calls, row.request_bytes),
+            (Some(row.started), 0, 0)
+        );
+        assert_eq!(story.legs(row.exchange), [(Kind::Refused, None, None)]);
+        let json = serde_json::to_value(row).expect("JSON");
+        assert_eq!(
+            (&json["outcome"], json.get("connection")),
+            (&"refused".into(), None)
+        );
+    }
+    assert!(story.recorder.open.is_empty(), "nothing stays open");
+    assert_eq!(story.rows.len(), 2);
+}
+
+#[test]
+fn a_request_that_had_begun_to_pass_has_one_row_when_the_ferry_refuses_it() {
+    let mut story = Story::new();
+    let head = head(Method::POST, "/mcp", &[]);
+    let began = Arc::clone(&head);
+    story.passing(
+        1,
+        Passing::Began {
+            peer: PEER,
+            head: began,
+        },
+    );
+    story.passing(1, Passing::Upload(piece(CALL)));
+    story.passing(1, Passing::Sent);
+    let why = "nobody is there".to_owned();
+    story.passing(
+        1,
+        Passing::Ended {
+            why: Some(why.clone()),
+        },
+    );
+    let exchange = story.row("tools/call").exchange;
+    story.happens(What::Refused {
+        peer: PEER,
+        head,
+        status: 502,
+        why,
+    });
+    let record = story.records.last().expect("a record");
+    assert_eq!(
+        (record.exchange, record.connection.as_deref()),
+        (Some(exchange), Some("p1"))
+    );
+    assert_eq!(story.rows.len(), 1);
+}
+
+#[test]
+fn a_refused_request_of_a_known_connection_is_an_error_of_that_connection() {
+    let mut story = Story::new();
+    story.opened();
+    let (mut parts, ()) = hyper::Request::new(()).into_parts();
+    let head = head(Method::POST, "/messages?sessionId=abc", &[]);
+    parts.extensions.insert(Arc::clone(&head));
+    Head::belongs_to(&parts, Label(1));
+    let why = "not JSON".to_owned();
+    story.happens(What::Refused {
+        peer: PEER,
+        head,
+        status: 400,
+        why,
+    });
+    assert_eq!(
+        story.row("POST /messages").connection.as_deref(),
+        Some("c1")
+    );
+    let record = story.records.last().expect("a record");
+    assert_eq!(record.connection.as_deref(), Some("c1"));
+    let (connections, _) = story.recorder.open_rows();
+    assert_eq!((connections[0].errors, connections[0].in_flight), (1, 0));
+}
