@@ -64,6 +64,8 @@ struct Passage {
     exchange: Option<u64>,
     status: Option<u16>,
     answer: Answer,
+    /// Bytes of the answer that have come.
+    came: usize,
     /// Pieces of the answer are left out.
     gap: bool,
 }
@@ -120,6 +122,12 @@ impl Passages {
 }
 
 impl Passage {
+    /// Whether the answer's status says that it failed.
+    fn is_refused(&self) -> bool {
+        let status = self.status.and_then(|it| StatusCode::from_u16(it).ok());
+        status.is_some_and(|it| it.is_client_error() || it.is_server_error())
+    }
+
     /// Pieces are left out, of the answer if it has begun.
     fn skip(&mut self, max_body: usize) {
         self.gap = self.status.is_some();
@@ -194,6 +202,7 @@ impl Recorder {
             exchange: None,
             status: None,
             answer: Answer::default(),
+            came: 0,
             gap: false,
         };
         self.passages.open.insert(number, passage);
@@ -227,7 +236,12 @@ impl Recorder {
                 self.settle(at, asked, outcome(&read), read.summary.code, text.size);
                 asked
             }
-            MessageKind::Unknown => None,
+            // A GET or DELETE has no message and needs none.
+            MessageKind::Unknown if text.size == 0 && passage.head.method != Method::POST => None,
+            MessageKind::Unknown => {
+                let (head, outcome) = (&passage.head, Outcome::Open);
+                Some(self.begin_unread(at, Some(&label), head, text.size, outcome))
+            }
         };
         self.called(at, passage.exchange);
         passage.label = Some(Arc::clone(&label));
@@ -358,6 +372,7 @@ impl Recorder {
     }
 
     fn downloaded(&mut self, at: Instant, number: u64, passage: &mut Passage, piece: &Text) {
+        passage.came = passage.came.saturating_add(piece.size);
         let mut found = Vec::new();
         match &mut passage.answer {
             Answer::Nothing => {}
@@ -396,8 +411,8 @@ impl Recorder {
                 leg.exchange = Some(new);
             }
             MessageKind::Notification => {}
-            // What is no message is no outcome either; the end says how it went.
-            MessageKind::Unknown if !text.is_cut() => {}
+            // What is no message is no outcome either; the end says how it went. Too little may have come to be told.
+            MessageKind::Unknown if !text.is_cut() || passage.is_refused() => {}
             _ => {
                 self.answered(at, leg.exchange);
                 self.learn_of_server(&label, leg.exchange, &read);
@@ -444,14 +459,12 @@ impl Recorder {
                 self.server_said(at, number, &passage, &text);
             }
         }
-        let status = passage.status.and_then(|it| StatusCode::from_u16(it).ok());
-        let refused = status.is_some_and(|it| it.is_client_error() || it.is_server_error());
-        let outcome = match passage.gap {
-            _ if refused => Outcome::Error,
-            true => Outcome::Missed,
-            false => Outcome::Lost,
+        let outcome = self.end_of(&passage);
+        let bytes = match outcome {
+            Outcome::Error | Outcome::Sent => passage.came,
+            _ => 0,
         };
-        self.settle(at, passage.exchange, outcome, None, 0);
+        self.settle(at, passage.exchange, outcome, None, bytes);
         self.ended(at, leg(&passage, number, Party::Server), why);
         let Some(label) = &passage.label else { return };
         if passage.status.is_none() {
@@ -459,9 +472,22 @@ impl Recorder {
         }
         self.passages.seen.insert(Arc::clone(label), at);
         let over = passage.head.method == Method::DELETE;
+        let status = passage.status.and_then(|it| StatusCode::from_u16(it).ok());
         if over && status.is_some_and(|it| it.is_success()) {
             let label = Arc::clone(label);
             self.close_client(at, &label);
+        }
+    }
+
+    /// How a request went whose answer has ended without a message that says so.
+    fn end_of(&self, passage: &Passage) -> Outcome {
+        let row = passage.exchange.and_then(|it| self.open.get(&it));
+        let is_message = row.is_none_or(|open| open.row.kind != MessageKind::Unknown);
+        match passage.gap {
+            _ if passage.is_refused() => Outcome::Error,
+            true => Outcome::Missed,
+            false if is_message || passage.status.is_none() => Outcome::Lost,
+            false => Outcome::Sent,
         }
     }
 

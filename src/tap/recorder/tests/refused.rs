@@ -103,3 +103,62 @@ fn a_refused_request_of_a_known_connection_is_an_error_of_that_connection() {
     let (connections, _) = story.recorder.open_rows();
     assert_eq!((connections[0].errors, connections[0].in_flight), (1, 0));
 }
+
+#[test]
+fn a_passed_body_that_is_no_message_has_a_row_by_its_http_request() {
+    let mut story = Story::new();
+    for (number, body, answer, outcome) in [
+        (1, "\u{0}\u{1}", (400, "no JSON"), Outcome::Error),
+        (2, "{\"id\":5,", (202, ""), Outcome::Sent),
+        (3, "", (500, ""), Outcome::Error),
+    ] {
+        story.passes(number, None, body, answer);
+        let row = story.rows.last().expect("a row");
+        assert_eq!(row.method, "POST /mcp");
+        assert_eq!((row.kind, row.outcome), (MessageKind::Unknown, outcome));
+        assert_eq!((row.status, row.calls), (Some(answer.0), 1));
+        assert_eq!(
+            (row.request_bytes, row.response_bytes),
+            (body.len(), answer.1.len())
+        );
+        assert_eq!(row.connection.as_deref(), Some("p1"));
+    }
+    let error = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":""}}"#;
+    story.passes(4, None, "{", (400, error));
+    let row = story.rows.last().expect("a row");
+    assert_eq!((row.outcome, row.code), (Outcome::Error, Some(-32700)));
+    let (connections, open) = story.recorder.open_rows();
+    assert!(open.is_empty());
+    let row = &connections[0];
+    assert_eq!((row.calls, row.errors, row.in_flight), (4, 3, 0));
+}
+
+#[test]
+fn a_listener_has_no_row() {
+    let mut story = Story::new();
+    let head = head(Method::GET, "/mcp", &[]);
+    story.passing(1, Passing::Began { peer: PEER, head });
+    story.passing(1, Passing::Sent);
+    let headers = Arc::default();
+    story.passing(
+        1,
+        Passing::Status {
+            status: 405,
+            headers,
+        },
+    );
+    story.passing(1, Passing::Ended { why: None });
+    assert!(story.rows.is_empty());
+}
+
+#[test]
+fn a_call_that_passed_and_got_an_http_error_is_an_error_with_its_size() {
+    let mut story = Story::new();
+    let page = format!("<html>{}", "x".repeat(DEFAULT_MAX_BODY));
+    for (number, page) in [(1, "<html>no"), (2, page.as_str())] {
+        story.passes(number, Some("s"), CALL, (500, page));
+        let row = story.rows.last().expect("a row");
+        assert_eq!((row.outcome, row.status), (Outcome::Error, Some(500)));
+        assert_eq!(row.response_bytes, page.len());
+    }
+}
