@@ -26,6 +26,14 @@ pub(super) struct Open {
     pub(super) touched: bool,
 }
 
+impl Open {
+    /// Milliseconds since its first call was begun.
+    fn since_sent(&self, at: Instant) -> Option<f64> {
+        let micros = at.saturating_duration_since(self.sent?).as_micros();
+        u32::try_from(micros).ok().map(|it| f64::from(it) / 1000.0)
+    }
+}
+
 /// A connection that is not over.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -264,16 +272,17 @@ impl Recorder {
         if let Some(open) = self.open_exchange(exchange) {
             open.row.calls += 1;
             open.sent.get_or_insert(at);
+            if open.row.outcome == Outcome::Open {
+                // What was answered so far was not the end of it.
+                open.row.upstream_ms = None;
+            }
         }
     }
 
     /// The server's answer for an exchange has come.
     pub(super) fn answered(&mut self, at: Instant, exchange: Option<u64>) {
-        if let Some(open) = self.open_exchange(exchange)
-            && let Some(sent) = open.sent
-        {
-            let micros = at.saturating_duration_since(sent).as_micros();
-            open.row.upstream_ms = u32::try_from(micros).ok().map(|it| f64::from(it) / 1000.0);
+        if let Some(open) = self.open_exchange(exchange) {
+            open.row.upstream_ms = open.since_sent(at);
         }
     }
 
@@ -287,12 +296,17 @@ impl Recorder {
         bytes: usize,
     ) {
         let ended = self.millis(at);
-        let Some(row) = self.row(exchange) else {
+        let Some(open) = self.open_exchange(exchange) else {
             return;
         };
-        if row.outcome != Outcome::Open {
+        if open.row.outcome != Outcome::Open {
             return;
         }
+        // Where the server never answered, the time went by with waiting for it.
+        if open.row.upstream_ms.is_none() && outcome != Outcome::Missed {
+            open.row.upstream_ms = open.since_sent(at);
+        }
+        let row = &mut open.row;
         row.outcome = outcome;
         row.code = code;
         row.ended = Some(ended);

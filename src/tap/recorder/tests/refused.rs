@@ -152,7 +152,7 @@ fn a_listener_has_no_row() {
 }
 
 #[test]
-fn a_call_that_passed_and_got_an_http_error_is_an_error_with_its_size() {
+fn a_call_that_passed_and_got_an_http_error_is_an_error_with_its_size_and_the_server_s_time() {
     let mut story = Story::new();
     let page = format!("<html>{}", "x".repeat(DEFAULT_MAX_BODY));
     for (number, page) in [(1, "<html>no"), (2, page.as_str())] {
@@ -160,5 +160,30 @@ fn a_call_that_passed_and_got_an_http_error_is_an_error_with_its_size() {
         let row = story.rows.last().expect("a row");
         assert_eq!((row.outcome, row.status), (Outcome::Error, Some(500)));
         assert_eq!(row.response_bytes, page.len());
+        assert_eq!(row.upstream_ms, row.ended.map(|ended| ended - row.started));
+        assert!(row.upstream_ms.is_some_and(|waited| waited > 0.0));
     }
+}
+
+#[test]
+fn a_call_that_the_ferry_gave_up_was_with_the_server_until_then() {
+    let mut story = Story::new();
+    story.opened();
+    story.posts(1, CALL);
+    story.sends(1, Cause::Request(Id::Number(5)), CALL);
+    story.hears(1, "the session is unknown");
+    story.sends(2, Cause::Request(Id::Number(5)), CALL);
+    story.at += Duration::from_millis(100);
+    let error = r#"{"jsonrpc":"2.0","id":5,"error":{"code":-32603,"message":"no answer in time"}}"#;
+    story.delivers(About::Outcome(Id::Number(5)), error);
+    let row = story.row("tools/call");
+    assert_eq!(row.upstream_ms, Some(103.0), "from the first call on");
+    story.posts(2, &CALL.replace('5', "6"));
+    story.delivers(About::Outcome(Id::Number(6)), &error.replace(":5", ":6"));
+    let row = story.rows.last().expect("a row");
+    assert_eq!(
+        (row.calls, row.upstream_ms),
+        (0, None),
+        "never with the server"
+    );
 }
