@@ -102,14 +102,15 @@ impl Passages {
         Some((Some(failed.label), failed.exchange))
     }
 
-    fn fails(&mut self, passage: &Passage, label: &Arc<str>) {
+    /// Remembers a request that ended without an answer.
+    pub(super) fn fails(&mut self, head: Arc<Head>, label: &Arc<str>, exchange: Option<u64>) {
         if self.failed.len() >= MAX_FAILED {
             self.failed.pop_front();
         }
         self.failed.push_back(Failed {
-            head: Arc::clone(&passage.head),
+            head,
             label: Arc::clone(label),
-            exchange: passage.exchange,
+            exchange,
         });
     }
 
@@ -468,7 +469,8 @@ impl Recorder {
         self.ended(at, leg(&passage, number, Party::Server), why);
         let Some(label) = &passage.label else { return };
         if passage.status.is_none() {
-            self.passages.fails(&passage, label);
+            let head = Arc::clone(&passage.head);
+            self.passages.fails(head, label, passage.exchange);
         }
         self.passages.seen.insert(Arc::clone(label), at);
         let over = passage.head.method == Method::DELETE;

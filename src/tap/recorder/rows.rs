@@ -51,8 +51,17 @@ pub(super) struct Connection {
     pub(super) told: VecDeque<Unpaired>,
     /// The exchange of the client's last cancel.
     pub(super) cancelled: Option<u64>,
-    /// The client's POSTs that have no status yet: an exchange, and whether it is a request.
-    pub(super) posts: BTreeMap<u64, (Option<u64>, bool)>,
+    /// The client's POSTs that have no status yet.
+    pub(super) posts: BTreeMap<u64, Unanswered>,
+}
+
+/// A POST of the client: what its first message is, and how it came.
+#[derive(Debug, Default)]
+pub(super) struct Unanswered {
+    pub(super) exchange: Option<u64>,
+    /// It is a request.
+    pub(super) asks: bool,
+    pub(super) head: Option<Arc<Head>>,
 }
 
 /// A request of the server.
@@ -314,7 +323,10 @@ impl Recorder {
         let label: Option<Arc<str>> = row.connection.as_deref().map(Into::into);
         if let Some(row) = label.and_then(|label| self.connection_row(&label)) {
             row.in_flight = row.in_flight.saturating_sub(1);
-            let failed = matches!(outcome, Outcome::Error | Outcome::ToolError | Outcome::Lost);
+            let failed = matches!(
+                outcome,
+                Outcome::Error | Outcome::ToolError | Outcome::Lost | Outcome::Refused
+            );
             row.errors += u64::from(failed);
         }
     }

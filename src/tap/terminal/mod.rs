@@ -268,6 +268,7 @@ impl Printer {
             MessageKind::Result => (Paint::Green, "result"),
             MessageKind::Error => (Paint::Red, "error"),
             MessageKind::Batch => (Paint::None, "batch"),
+            MessageKind::Unknown if record.cut => (Paint::Yellow, "cut"),
             MessageKind::Unknown => (Paint::Yellow, "not JSON-RPC"),
         };
         pieces.push((paint, format!("{kind:<12}")));

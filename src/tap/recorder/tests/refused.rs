@@ -187,3 +187,57 @@ fn a_call_that_the_ferry_gave_up_was_with_the_server_until_then() {
         "never with the server"
     );
 }
+
+#[test]
+fn a_request_that_was_read_before_it_is_refused_has_its_one_row_and_does_not_hang() {
+    let mut story = Story::new();
+    story.opened();
+    story.posts(1, CALL);
+    story.sends(1, Cause::Request(Id::Number(5)), CALL);
+    let head = head(Method::POST, "/messages", &[]);
+    let message = Message::parse(Bytes::from_static(CALL.as_bytes())).expect("a message");
+    let posted = Keep::new(DEFAULT_MAX_BODY).posted(2, Some(&head), &message);
+    story.on(posted);
+    story.on(Crossing::Answered {
+        post: 2,
+        status: 400,
+    });
+    let why = "a request with id 5 is in flight".to_owned();
+    story.happens(What::Refused {
+        peer: PEER,
+        head,
+        status: 400,
+        why,
+    });
+    let row = story.rows.last().expect("a row").clone();
+    assert_eq!((row.outcome, row.status), (Outcome::Refused, Some(400)));
+    let record = story.records.last().expect("a record");
+    assert_eq!(
+        (record.kind, record.exchange),
+        (Kind::Refused, Some(row.exchange))
+    );
+    // The one that was there first has its outcome.
+    let result = r#"{"jsonrpc":"2.0","id":5,"result":{}}"#;
+    story.delivers(About::Outcome(Id::Number(5)), result);
+    let row = story.rows.last().expect("a row");
+    assert_eq!(row.outcome, Outcome::Result);
+    // One that the server refuses by a status is over as well.
+    let other = CALL.replace('5', "6");
+    story.posts(3, &other);
+    story.sends(2, Cause::Request(Id::Number(6)), &other);
+    story.on(Crossing::Status {
+        call: 2,
+        status: 401,
+        headers: Arc::default(),
+    });
+    story.on(Crossing::Answered {
+        post: 3,
+        status: 401,
+    });
+    let row = story.rows.last().expect("a row");
+    assert_eq!((row.outcome, row.status), (Outcome::Error, Some(401)));
+    let (connections, open) = story.recorder.open_rows();
+    assert!(open.is_empty(), "{open:?}");
+    assert_eq!((connections[0].errors, connections[0].in_flight), (2, 0));
+    assert_eq!(story.rows.len(), 3);
+}
