@@ -29,11 +29,11 @@ fn a_server_that_is_away_refuses_nothing() {
         "data": {"ferry": {"reason": "upstream_unreachable"}},
     }});
     let passed = json!({"id": null, "error": {
-        "message": "mcp-ferry: the upstream 127.0.0.1:1 cannot be reached (refused)",
+        "message": "mcp-ferry: the upstream http://127.0.0.1:1/mcp cannot be reached (refused)",
     }});
     for (answer, begins) in [
         (translated, "the server cannot be reached (refused); "),
-        (passed, "the server 127.0.0.1:1 cannot be reached (refused)"),
+        (passed, "the server http://127.0.0.1:1/mcp cannot be reached (refused)"),
     ] {
         for told in [unusable(&answer), unreachable_server(&answer)] {
             assert!(
