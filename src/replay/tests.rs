@@ -33,7 +33,10 @@ fn a_server_that_is_away_refuses_nothing() {
     }});
     for (answer, begins) in [
         (translated, "the server cannot be reached (refused); "),
-        (passed, "the server http://127.0.0.1:1/mcp cannot be reached (refused)"),
+        (
+            passed,
+            "the server http://127.0.0.1:1/mcp cannot be reached (refused)",
+        ),
     ] {
         for told in [unusable(&answer), unreachable_server(&answer)] {
             assert!(
