@@ -114,7 +114,7 @@ impl Registration {
     /// Makes the connection known.
     fn claim(&self, mailbox: Mailbox, binding: Binding, front: Front) {
         let store = &self.shared.store;
-        store.claim(self.id.clone(), mailbox, binding, front);
+        store.claim(self.id.clone(), self.label, mailbox, binding, front);
     }
 
     /// From now on the connection is unknown.

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::jsonrpc::quote;
@@ -29,6 +29,16 @@ impl<'a> Object<'a> {
         for (name, value) in read {
             object.put(name, Cow::Borrowed(value.get()));
         }
+        Some(object)
+    }
+
+    /// Reads an object and keeps those of its members that have one of these names. However many others there are, they
+    /// cost one look each, which [`Self::parse`] does not promise.
+    #[must_use]
+    pub fn pick(text: &'a str, names: &[&str]) -> Option<Self> {
+        let mut reader = serde_json::Deserializer::from_str(text);
+        let object = Pick(names).deserialize(&mut reader).ok()?;
+        reader.end().ok()?;
         Some(object)
     }
 
@@ -135,6 +145,35 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     }
 }
 
+/// Reads the members that have one of these names.
+struct Pick<'n>(&'n [&'n str]);
+
+impl<'de> DeserializeSeed<'de> for Pick<'_> {
+    type Value = Object<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Pick<'_> {
+    type Value = Object<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut object = Object::default();
+        while let Some((Name(name), value)) = map.next_entry::<Name<'_>, &RawValue>()? {
+            if self.0.contains(&name.as_ref()) {
+                object.put(name, Cow::Borrowed(value.get()));
+            }
+        }
+        Ok(object)
+    }
+}
+
 /// A name without a copy, where it has no escapes.
 struct Name<'a>(Cow<'a, str>);
 
@@ -160,6 +199,16 @@ impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_members_that_are_picked_the_last_one_counts_and_others_are_left() {
+        let text = r#"{"a":1,"b":{"a":2},"\u0061":[3]} "#;
+        let object = Object::pick(text, &["a", "c"]).expect("an object");
+        assert_eq!((object.get("a"), object.get("b")), (Some("[3]"), None));
+        for text in ["[]", r#"{"a":1"#, r#"{"a":1} x"#] {
+            assert!(Object::pick(text, &["a"]).is_none(), "{text}");
+        }
+    }
 
     #[test]
     fn members_keep_their_text_and_their_order() {

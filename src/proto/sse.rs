@@ -34,18 +34,24 @@ pub struct Event {
 pub enum Decoded {
     /// A block with data, an id or a retry time.
     Event(Event),
-    /// A block larger than the bound; its content is gone, the stream goes on.
-    Oversized,
+    /// A block larger than the bound; the stream goes on. Its content is gone, but for the beginning of its data where
+    /// the decoder was made to keep that.
+    Oversized(Bytes),
 }
 
 /// Bytes of room that a decoder keeps for its next line; what one large event needed is given back.
 const KEPT: usize = 16 * 1024;
+
+/// What a stream may begin with (§9.2.6).
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// An incremental decoder: push chunks of any size, take out events.
 #[derive(Debug)]
 pub struct Decoder {
     /// The most bytes that one block may hold: 0 <= line.len() + data.len() <= limit.
     limit: usize,
+    /// Whether the beginning of a larger one is kept.
+    keeps_beginning: bool,
     line: Vec<u8>,
     data: Vec<u8>,
     has_data: bool,
@@ -61,6 +67,7 @@ impl Decoder {
     pub fn new(limit: usize) -> Self {
         Self {
             limit,
+            keeps_beginning: false,
             line: Vec::new(),
             data: Vec::new(),
             has_data: false,
@@ -68,6 +75,15 @@ impl Decoder {
             after_cr: false,
             at_start: true,
             oversized: false,
+        }
+    }
+
+    /// The same, but of a larger event the first `limit` bytes of its data are given too.
+    #[must_use]
+    pub fn keeping_beginnings(limit: usize) -> Self {
+        Self {
+            keeps_beginning: true,
+            ..Self::new(limit)
         }
     }
 
@@ -112,14 +128,17 @@ impl Decoder {
     /// Keeps a part of a line for later, unless the block is over its bound: then only the fact that the line is not
     /// empty is kept, for that decides where the block ends.
     fn keep(&mut self, part: &[u8]) {
-        if self.line.len() + self.data.len() + part.len() > self.limit {
-            self.oversized = true;
+        if self.line.len() + self.data.len() + part.len() > self.limit && !self.oversized {
+            let mut line = std::mem::take(&mut self.line);
+            let room = self.limit.saturating_sub(line.len());
+            line.extend_from_slice(part.get(..part.len().min(room)).unwrap_or_default());
+            let mark = if self.at_start { BYTE_ORDER_MARK } else { b"" };
+            self.exceed(line.strip_prefix(mark).unwrap_or(&line));
         }
         if !self.oversized {
             self.line.extend_from_slice(part);
         } else if !part.is_empty() || !self.line.is_empty() {
             self.line = vec![b':'];
-            self.data = Vec::new();
         }
     }
 
@@ -127,26 +146,18 @@ impl Decoder {
         // With its byte order mark, as `keep` counts it: whether a line fits must not depend on how it arrived.
         let fits = self.data.len() + line.len() <= self.limit;
         if std::mem::take(&mut self.at_start) {
-            line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
+            line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
         }
         if line.is_empty() {
             return self.end_block(found);
         }
-        if !fits {
-            self.oversized = true;
-            self.data = Vec::new();
+        if !fits && !self.oversized {
+            self.exceed(line.get(..line.len().min(self.limit)).unwrap_or(line));
         }
         if self.oversized {
             return;
         }
-        let (field, value) = match memchr::memchr(b':', line) {
-            Some(at) => {
-                let (field, value) = line.split_at(at);
-                let value = value.get(1..).unwrap_or_default();
-                (field, value.strip_prefix(b" ").unwrap_or(value))
-            }
-            None => (line, &b""[..]),
-        };
+        let (field, value) = field(line);
         match field {
             b"data" => {
                 if self.has_data {
@@ -168,15 +179,44 @@ impl Decoder {
         }
     }
 
+    /// The block is over its bound with this line, of which no more than the bound is given. The data so far, whose
+    /// place [`Self::data`] is, goes or is all that stays.
+    fn exceed(&mut self, line: &[u8]) {
+        self.oversized = true;
+        if !self.keeps_beginning {
+            self.data = Vec::new();
+            return;
+        }
+        if let (b"data", value) = field(line) {
+            if self.has_data {
+                self.data.push(b'\n');
+            }
+            self.data.extend_from_slice(value);
+        }
+        self.data.truncate(self.limit);
+    }
+
     fn end_block(&mut self, found: &mut impl FnMut(Decoded)) {
         let mut event = std::mem::take(&mut self.event);
         let has_data = std::mem::take(&mut self.has_data);
         event.data = Bytes::from(std::mem::take(&mut self.data));
         if std::mem::take(&mut self.oversized) {
-            found(Decoded::Oversized);
+            found(Decoded::Oversized(event.data));
         } else if has_data || event.id.is_some() || event.retry.is_some() {
             found(Decoded::Event(event));
         }
+    }
+}
+
+/// A line's field and value.
+fn field(line: &[u8]) -> (&[u8], &[u8]) {
+    match memchr::memchr(b':', line) {
+        Some(at) => {
+            let (field, value) = line.split_at(at);
+            let value = value.get(1..).unwrap_or_default();
+            (field, value.strip_prefix(b" ").unwrap_or(value))
+        }
+        None => (line, b""),
     }
 }
 
@@ -275,9 +315,9 @@ mod tests {
     fn an_oversized_event_is_skipped_and_the_stream_goes_on() {
         let text = "data: 12345678901234567890\n\ndata: ok\n\ndata: 123456789\ndata: 123456789\ndata: 123456789\n\ndata: ok\n\n";
         let wanted = vec![
-            Decoded::Oversized,
+            Decoded::Oversized(Bytes::new()),
             event("", "ok", None, None),
-            Decoded::Oversized,
+            Decoded::Oversized(Bytes::new()),
             event("", "ok", None, None),
         ];
         for at in 0..=text.len() {
@@ -289,10 +329,32 @@ mod tests {
     }
 
     #[test]
+    fn the_beginning_of_an_oversized_event_is_kept_where_that_is_wanted_in_any_pieces() {
+        let text = "\u{feff}data: 12345678901234567890\n\ndata: 1234\nid: 5678\ndata:123456789\ndata: 1\n\ndata: ok\n\n";
+        let cut = |beginning: &'static str| Decoded::Oversized(Bytes::from(beginning));
+        for at in 0..=text.len() {
+            let (head, tail) = text.as_bytes().split_at(at);
+            let mut decoder = Decoder::keeping_beginnings(17);
+            let mut found = Vec::new();
+            for chunk in [head, tail] {
+                decoder.push(chunk, |decoded| found.push(decoded));
+                assert!(decoder.held() <= 17 + 1, "split at byte {at}");
+            }
+            let [Decoded::Oversized(first), second, third] = &found[..] else {
+                panic!("split at byte {at}: {found:?}");
+            };
+            // How much of it depends on the pieces; that something is there does not.
+            assert!(b"12345678901234567".starts_with(first) && first.len() >= 8);
+            assert_eq!(*second, cut("1234\n123456789"), "split at byte {at}");
+            assert_eq!(*third, event("", "ok", None, None));
+        }
+    }
+
+    #[test]
     fn the_byte_order_mark_counts_in_any_pieces() {
         let text = b"\xef\xbb\xbfdata: 12345678901\n\ndata: ok\n\n";
         for (limit, first) in [
-            (19, Decoded::Oversized),
+            (19, Decoded::Oversized(Bytes::new())),
             (20, event("", "12345678901", None, None)),
         ] {
             let wanted = vec![first, event("", "ok", None, None)];

@@ -45,6 +45,8 @@ use report::{Report, Skipped, Told};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How much longer the client waits, so that the ferry in between is the one who says that it took too long.
 const GRACE: Duration = Duration::from_secs(15);
+/// Why a request is not played whose outcome could not be compared with anything.
+const CUT: &str = "its recorded outcome was cut or not kept";
 /// Bytes of one message.
 const LARGEST_MESSAGE: usize = 64 * 1024 * 1024;
 
@@ -111,6 +113,9 @@ async fn play_connection(
     let mut direct = modern::Player::new(address);
     for call in &modern {
         let answer = direct.request(call).await?;
+        if let Some(why) = away(&answer) {
+            return Err(why);
+        }
         report.compare(&connection, call, &answer, rules);
     }
     if playable.is_empty() {
@@ -172,7 +177,7 @@ fn reason_not_to(call: &Call, all: bool) -> Option<&'static str> {
     }
     match call.outcome {
         None => Some("has no recorded outcome"),
-        Some(Outcome::Unreadable) => Some("its recorded outcome was cut or not kept"),
+        Some(Outcome::Unreadable) => Some(CUT),
         Some(_) => None,
     }
 }
@@ -202,15 +207,33 @@ fn unusable(answer: &Value) -> Option<String> {
         .pointer("/error/message")?
         .as_str()
         .unwrap_or_default();
-    Some(format!("the server refuses the handshake: {message}"))
+    let refused = || format!("the server refuses the handshake: {message}");
+    Some(away(answer).unwrap_or_else(refused))
 }
 
 /// The error of the ferry in between when it cannot reach the server, or may not.
 fn unreachable_server(answer: &Value) -> Option<String> {
-    let reason = answer.pointer("/error/data/ferry/reason")?.as_str()?;
+    let reason = answer.pointer("/error/data/ferry/reason");
     let message = answer.pointer("/error/message").and_then(Value::as_str);
-    matches!(reason, "upstream_unreachable" | "unauthorized")
-        .then(|| message.unwrap_or(reason).to_owned())
+    let unauthorized = || {
+        let reason = reason.and_then(Value::as_str);
+        let reason = reason.filter(|reason| *reason == "unauthorized")?;
+        Some(message.unwrap_or(reason).to_owned())
+    };
+    away(answer).or_else(unauthorized)
+}
+
+/// The error of the ferry in between when nobody listens where the server should be. To what passes through it says so
+/// in words only. Its upstream is the server here.
+fn away(answer: &Value) -> Option<String> {
+    let message = answer.pointer("/error/message")?.as_str()?;
+    let rest = message.strip_prefix("mcp-ferry: the upstream ")?;
+    let reason = answer.pointer("/error/data/ferry/reason");
+    let is_away = match reason.and_then(Value::as_str) {
+        Some(reason) => reason == "upstream_unreachable",
+        None => rest.contains("cannot be reached") && answer.get("id") == Some(&Value::Null),
+    };
+    is_away.then(|| format!("the server {rest}"))
 }
 
 /// One client in the place of a recorded one.
@@ -326,3 +349,6 @@ impl Ferry {
         let _ = self.serving.await;
     }
 }
+
+#[cfg(test)]
+mod tests;

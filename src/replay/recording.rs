@@ -233,6 +233,8 @@ impl Builder {
             MessageKind::Result | MessageKind::Error if from_client => {
                 self.answer(exchange, &record)
             }
+            // The tap could not tell what it is; an outcome, unless one that can be told comes after it.
+            MessageKind::Unknown if to_client && record.cut => self.outcome(exchange, &record),
             MessageKind::Batch if from_client => self.request(at, exchange, &record),
             _ => {}
         }
@@ -306,7 +308,7 @@ impl Builder {
             self.connections.get_mut(connection)?.calls.get_mut(call)
         });
         if let Some(call) = call
-            && call.outcome.is_none()
+            && !matches!(call.outcome, Some(Outcome::Message(_)))
         {
             call.outcome = Some(value(record).map_or(Outcome::Unreadable, Outcome::Message));
         }

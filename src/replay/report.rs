@@ -168,6 +168,11 @@ impl Report {
         self.differ.is_empty()
     }
 
+    /// Whether something was skipped that would have been compared, had its outcome been recorded whole.
+    fn has_gaps(&self) -> bool {
+        self.skipped.iter().any(|skipped| skipped.why == super::CUT)
+    }
+
     pub(super) fn nothing_played(&self) -> String {
         match self.skipped.is_empty() {
             true => "the recording has no request of a client".to_owned(),
@@ -225,6 +230,7 @@ impl Report {
         let differ = self.differ.len();
         let verdict = match (self.played, differ) {
             (0, _) => "nothing played",
+            (_, 0) if self.has_gaps() => "agrees as far as it was played",
             (_, 0) => "agrees",
             _ => "differs",
         };

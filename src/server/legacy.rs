@@ -27,6 +27,7 @@ use crate::proto::era;
 use crate::proto::jsonrpc::Message;
 use crate::proto::sse;
 use crate::store::{Binding, ConnectionId, Front, Place, Post, Recipient};
+use crate::tap::Head;
 
 /// The parameter that names the connection, first as the ferry writes it, then as other servers do.
 const ID_PARAMETERS: [&str; 3] = ["sessionId", "session_id", "sessionid"];
@@ -140,6 +141,7 @@ pub(super) async fn post(
             recipient.binding.admits(claim)
         })
         .ok_or_else(|| intake::missed(server, &head.headers, socket, Refused::UnknownConnection))?;
+    Head::belongs_to(&head, recipient.label);
     intake::check_content_type(&head.headers)?;
     let (body, share) = intake::collect(server, body).await?;
     let messages = intake::parse(body)?;

@@ -30,6 +30,7 @@ use crate::proto::bridge::Answer;
 use crate::proto::era;
 use crate::proto::jsonrpc::{Kind, Message};
 use crate::store::{Binding, ConnectionId, Delivery, Front, Listener, Place, Post, Recipient};
+use crate::tap::Head;
 
 /// Answers a request that names a session of the ferry's.
 pub(super) async fn serve(
@@ -52,6 +53,7 @@ pub(super) async fn serve(
     let (id, recipient) = found
         .filter(|(_, recipient)| recipient.binding.admits(claim))
         .ok_or_else(|| intake::missed(server, &head.headers, socket, Refused::UnknownSession))?;
+    Head::belongs_to(&head, recipient.label);
     check_version(&head.headers)?;
     match head.method {
         Method::POST => post(server, socket, &recipient, head, body).await,

@@ -23,7 +23,7 @@ use crate::metrics::Metrics;
 use crate::outlet::Outlet;
 use crate::proto::bridge::Answer;
 use crate::proto::jsonrpc::Message;
-use crate::tap::Head;
+use crate::tap::{Head, Label};
 use crate::upstream::Forwarded;
 use memory::Memory;
 use names::{Name, Names};
@@ -149,6 +149,8 @@ pub struct Recipient {
     mailbox: Mailbox,
     /// Who may post on it.
     pub binding: Arc<Binding>,
+    /// What people call it.
+    pub label: Label,
     front: Front,
 }
 
@@ -248,10 +250,18 @@ impl Store {
     }
 
     /// Registers a connection with its owner's mailbox, and who may use it.
-    pub fn claim(&self, id: ConnectionId, mailbox: Mailbox, binding: Binding, front: Front) {
+    pub fn claim(
+        &self,
+        id: ConnectionId,
+        label: Label,
+        mailbox: Mailbox,
+        binding: Binding,
+        front: Front,
+    ) {
         let recipient = Recipient {
             mailbox,
             binding: Arc::new(binding),
+            label,
             front,
         };
         self.here.claim(id, recipient);

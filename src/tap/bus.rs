@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::event::{Crossing, Event, Head, Label, Passing, Text, What};
+use super::summary;
 use crate::proto::jsonrpc::Message;
 
 /// Events that may wait for the recorder.
@@ -43,13 +44,21 @@ pub struct Keep {
 }
 
 impl Keep {
-    /// Keeps a text, or the beginning of it. It is copied, so that an event does not pin a read buffer.
+    /// Of each text so many bytes.
+    pub(crate) fn new(max_body: usize) -> Self {
+        Self { max_body }
+    }
+
+    /// Keeps a text, or the beginning of it. It is copied, so that an event does not pin a read buffer. What a longer
+    /// one is has to be found out now, for its beginning alone may not say.
     #[must_use]
     pub fn text(self, text: &[u8]) -> Text {
         let head = text.get(..text.len().min(self.max_body));
+        let cut = text.len() > self.max_body;
         Text {
             head: Bytes::copy_from_slice(head.unwrap_or_default()),
             size: text.len(),
+            told: cut.then(|| Box::new(summary::of_cut(text))),
         }
     }
 
@@ -59,6 +68,7 @@ impl Keep {
         Text {
             head: Bytes::copy_from_slice(piece),
             size: piece.len(),
+            told: None,
         }
     }
 
@@ -216,7 +226,7 @@ impl Bus {
         let open = Open {
             queue,
             waiting: Arc::clone(&waiting),
-            keep: Keep { max_body },
+            keep: Keep::new(max_body),
             pace: pace.map(Pace::new),
         };
         self.open.set(open).ok()?;

@@ -3,13 +3,14 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use hyper::header::HeaderMap;
 use tokio::time::Instant;
 
 use super::record::Front;
+use super::summary::Read;
 use crate::proto::bridge::{About, Cause};
 use crate::proto::era::Era;
 use crate::proto::jsonrpc::{Id, Kind};
@@ -173,18 +174,44 @@ pub struct Head {
     pub target: String,
     /// The headers.
     pub headers: HeaderMap,
+    /// The connection that it turned out to be for, where the ferry has one and looked so far.
+    connection: OnceLock<Label>,
 }
 
 impl Head {
+    /// The head of a request with these parts.
+    pub(super) fn new(method: hyper::Method, target: String, headers: HeaderMap) -> Self {
+        Self {
+            method,
+            target,
+            headers,
+            connection: OnceLock::new(),
+        }
+    }
+
+    /// The request is one for this connection, for whoever shows it later.
+    pub fn belongs_to(parts: &hyper::http::request::Parts, connection: Label) {
+        if let Some(shared) = parts.extensions.get::<Arc<Self>>() {
+            // It is for one alone.
+            let _ = shared.connection.set(connection);
+        }
+    }
+
+    /// Which connection it is for, if that is known.
+    #[must_use]
+    pub fn connection(&self) -> Option<Label> {
+        self.connection.get().copied()
+    }
+
     /// The head of a request.
     #[must_use]
     pub fn of(method: &hyper::Method, uri: &hyper::Uri, headers: &HeaderMap) -> Arc<Self> {
         let target = uri.path_and_query().map_or("/", |target| target.as_str());
-        Arc::new(Self {
-            method: method.clone(),
-            target: target.to_owned(),
-            headers: headers.clone(),
-        })
+        Arc::new(Self::new(
+            method.clone(),
+            target.to_owned(),
+            headers.clone(),
+        ))
     }
 
     /// The head of a request, one copy for all who show it: the first leaves it among the request's extensions.
@@ -212,6 +239,8 @@ pub struct Text {
     pub head: Bytes,
     /// The size of the whole.
     pub size: usize,
+    /// What the whole said, where only the beginning is kept of it.
+    pub(super) told: Option<Box<Read>>,
 }
 
 impl Text {
@@ -220,13 +249,17 @@ impl Text {
     pub fn is_cut(&self) -> bool {
         self.head.len() < self.size
     }
+
+    fn bytes(&self) -> usize {
+        self.head.len() + self.told.as_ref().map_or(0, |told| told.bytes())
+    }
 }
 
 impl What {
     /// What it holds of texts and headers.
     pub(super) fn bytes(&self) -> usize {
         let of = |text: Option<&Text>, head: Option<&Arc<Head>>| {
-            text.map_or(0, |text| text.head.len()) + head.map_or(0, |head| size(&head.headers))
+            text.map_or(0, Text::bytes) + head.map_or(0, |head| size(&head.headers))
         };
         match self {
             Self::On(_, Crossing::FromClient { text, head, .. }) => of(Some(text), head.as_ref()),

@@ -19,7 +19,7 @@ pub struct Record {
     pub seq: u64,
     /// When, as RFC 3339 in UTC with microseconds.
     pub time: String,
-    /// The connection's label, `c3`. None for a request that the ferry refused.
+    /// The connection's label, `c3`. None for a request that the ferry refused, unless it knew whose it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection: Option<String>,
     /// The exchange that it belongs to.
@@ -183,14 +183,15 @@ pub enum MessageKind {
 pub struct ExchangeRow {
     /// Its number.
     pub exchange: u64,
-    /// The connection's label.
-    pub connection: String,
+    /// The connection's label. None for a request that the ferry refused, unless it knew whose it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connection: Option<String>,
     /// Who asks whom.
     pub direction: Direction,
-    /// A request or a notification.
+    /// A request or a notification; unknown for an HTTP request of which no message could be read.
     #[serde(rename = "type")]
     pub kind: MessageKind,
-    /// The method.
+    /// The method. Of an HTTP request without a message its own, and its path: `POST /mcp`.
     pub method: String,
     /// The tool, prompt or resource.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -216,10 +217,11 @@ pub struct ExchangeRow {
     pub messages: u32,
     /// Calls to the server that were made for it.
     pub calls: u32,
-    /// From its first call's beginning to the outcome's arrival from the server, in milliseconds.
+    /// From its first call's beginning to the outcome's arrival from the server, or, where the server never answered, to
+    /// the outcome, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream_ms: Option<f64>,
-    /// The last HTTP status of the server.
+    /// The last HTTP status of the server, or the one that the ferry refused with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
 }
@@ -252,8 +254,10 @@ pub enum Outcome {
     Lost,
     /// Events were lost, its outcome perhaps among them.
     Missed,
-    /// A notification: it has no outcome.
+    /// A notification, or what is no message: it has no outcome.
     Sent,
+    /// The ferry refused the HTTP request itself.
+    Refused,
 }
 
 /// A row of the list of connections.

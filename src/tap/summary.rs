@@ -1,6 +1,10 @@
 //! What a message is, read from its text: kind, id, method, and the thing that it names. Pure.
 //!
-//! A text that was cut is read as far as it goes. Nothing here fails: what cannot be read is unknown.
+//! A text of which only the beginning is there is read as far as it goes (`beginning`). Nothing here fails: what cannot be
+//! read is unknown. Texts of any size are read here, on the way of the traffic where the tap keeps their beginnings only, so
+//! that only the members that are named are looked at, each once.
+
+mod beginning;
 
 use serde_json::value::RawValue;
 
@@ -10,9 +14,16 @@ use crate::proto::object::{Object, elements};
 
 /// Characters of a method or a name that are kept.
 const MAX_NAME: usize = 200;
+/// Bytes of an id that is kept of a text whose beginning alone is.
+const MAX_ID: usize = 1024;
+
+/// Members of `_meta` of a modern request, and of a result.
+const CLIENT: &str = "io.modelcontextprotocol/clientInfo";
+const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
+const SERVER: &str = "io.modelcontextprotocol/serverInfo";
 
 /// A message, taken apart as far as the tap needs it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Read {
     /// What is shown of it.
     pub(super) summary: Summary,
@@ -26,15 +37,43 @@ pub(super) struct Read {
     pub(super) version: Option<String>,
 }
 
+impl Read {
+    /// Bytes of the texts in it.
+    pub(super) fn bytes(&self) -> usize {
+        let of = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let speaker = self.speaker.as_ref();
+        // Its id is in it twice, and what it cancels may be as long.
+        let id = self.summary.id.as_ref().map_or(0, |id| id.get().len());
+        let cancels = if self.cancels.is_some() { MAX_ID } else { 0 };
+        of(&self.summary.method)
+            + of(&self.summary.name)
+            + of(&self.version)
+            + speaker.map_or(0, |it| it.name.len() + it.version.len())
+            + 2 * id
+            + cancels
+    }
+}
+
+/// Reads a whole message of which only the beginning is going to be kept. What comes of it is small.
+pub(super) fn of_cut(text: &[u8]) -> Read {
+    let mut read = read(&String::from_utf8_lossy(text), true);
+    let long = |id: &Id| matches!(id, Id::String(text) | Id::Other(text) if text.len() > MAX_ID);
+    read.cancels = read.cancels.filter(|id| !long(id));
+    read.id = read.id.filter(|id| !long(id));
+    read.summary.id = read.summary.id.filter(|id| id.get().len() <= MAX_ID);
+    read
+}
+
 /// Reads a message; `whole` says that nothing of it is missing.
 pub(super) fn read(text: &str, whole: bool) -> Read {
     if !whole {
-        return beginning(text);
+        return beginning::read(text);
     }
     if jsonrpc::is_array(text.as_bytes()) {
         return batch(text);
     }
-    let Some(message) = Object::parse(text) else {
+    let members = ["id", "method", "params", "error", "result"];
+    let Some(message) = Object::pick(text, &members) else {
         return Read::default();
     };
     let mut read = Read {
@@ -53,7 +92,7 @@ pub(super) fn read(text: &str, whole: bool) -> Read {
         read.summary.method = Some(short(method));
     } else if let Some(error) = message.get("error") {
         read.summary.kind = MessageKind::Error;
-        let code = Object::parse(error).and_then(|error| error.get("code")?.parse().ok());
+        let code = Object::pick(error, &["code"]).and_then(|error| error.get("code")?.parse().ok());
         read.summary.code = code;
     } else if let Some(result) = message.get("result") {
         read.summary.kind = MessageKind::Result;
@@ -63,7 +102,17 @@ pub(super) fn read(text: &str, whole: bool) -> Read {
 }
 
 fn params(read: &mut Read, method: &str, params: Option<&str>) {
-    let Some(params) = params.and_then(Object::parse) else {
+    let members = [
+        "name",
+        "uri",
+        "ref",
+        "level",
+        "requestId",
+        "clientInfo",
+        "protocolVersion",
+        "_meta",
+    ];
+    let Some(params) = params.and_then(|it| Object::pick(it, &members)) else {
         return;
     };
     let named = match method {
@@ -72,7 +121,8 @@ fn params(read: &mut Read, method: &str, params: Option<&str>) {
         | "resources/subscribe"
         | "resources/unsubscribe"
         | "notifications/resources/updated" => params.string("uri"),
-        "completion/complete" => params.get("ref").and_then(Object::parse).and_then(|it| {
+        "completion/complete" => params.get("ref").and_then(|it| {
+            let it = Object::pick(it, &["name", "uri"])?;
             let name = it.string("name");
             name.or_else(|| it.string("uri"))
         }),
@@ -89,33 +139,33 @@ fn params(read: &mut Read, method: &str, params: Option<&str>) {
             read.version = params.string("protocolVersion").map(short);
         }
         _ => {
-            let meta = params.get("_meta").and_then(Object::parse);
+            let members = [CLIENT, VERSION];
+            let meta = params.get("_meta");
+            let meta = meta.and_then(|meta| Object::pick(meta, &members));
             read.speaker = meta
                 .as_ref()
-                .and_then(|meta| implementation(meta.get("io.modelcontextprotocol/clientInfo")?));
-            read.version = meta
-                .and_then(|meta| meta.string("io.modelcontextprotocol/protocolVersion"))
-                .map(short);
+                .and_then(|meta| implementation(meta.get(CLIENT)?));
+            read.version = meta.and_then(|meta| meta.string(VERSION)).map(short);
         }
     }
 }
 
 fn result_members(read: &mut Read, result: &str) {
-    let Some(result) = Object::parse(result) else {
+    let members = ["isError", "_meta", "serverInfo", "protocolVersion"];
+    let Some(result) = Object::pick(result, &members) else {
         return;
     };
     read.summary.tool_error = result.get("isError") == Some("true");
-    let meta = result.get("_meta").and_then(Object::parse);
-    let modern = meta
-        .as_ref()
-        .and_then(|meta| meta.get("io.modelcontextprotocol/serverInfo"));
+    let meta = result.get("_meta");
+    let meta = meta.and_then(|meta| Object::pick(meta, &[SERVER]));
+    let modern = meta.as_ref().and_then(|meta| meta.get(SERVER));
     let server = result.get("serverInfo").or(modern);
     read.speaker = server.and_then(implementation);
     read.version = result.string("protocolVersion").map(short);
 }
 
 fn implementation(text: &str) -> Option<Implementation> {
-    let it = Object::parse(text)?;
+    let it = Object::pick(text, &["name", "version"])?;
     Some(Implementation {
         name: short(it.string("name")?),
         version: short(it.string("version").unwrap_or_default()),
@@ -132,85 +182,12 @@ fn batch(text: &str) -> Read {
     read
 }
 
-fn short(text: String) -> String {
+/// A name of a peer's, not too long.
+pub(super) fn short(text: String) -> String {
     match text.char_indices().nth(MAX_NAME) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text,
     }
-}
-
-/// The beginning of a message: its members as far as they are there whole.
-fn beginning(text: &str) -> Read {
-    let mut read = Read::default();
-    let id = member(text, "id", 1).and_then(|id| RawValue::from_string(id.to_owned()).ok());
-    read.id = id.as_ref().and_then(|id| Id::from_json(id.get()));
-    let string = |name, depth| {
-        let found = member(text, name, depth)?;
-        serde_json::from_str::<String>(found).ok().map(short)
-    };
-    read.summary.method = string("method", 1);
-    read.summary.name = match read.summary.method.as_deref() {
-        Some("tools/call" | "prompts/get") => string("name", 2),
-        Some("resources/read") => string("uri", 2),
-        _ => None,
-    };
-    read.summary.kind = match (&read.summary.method, &id) {
-        (Some(_), Some(_)) => MessageKind::Request,
-        _ => MessageKind::Unknown,
-    };
-    read.summary.id = id;
-    read
-}
-
-/// The first string or number that is a member of this name at this depth, of a text that may end anywhere.
-fn member<'a>(text: &'a str, name: &str, wanted: usize) -> Option<&'a str> {
-    let (mut depth, mut at) = (0_usize, 0_usize);
-    let mut key: Option<&str> = None;
-    while let Some(byte) = text.as_bytes().get(at) {
-        let rest = text.get(at..)?;
-        let length = match byte {
-            b'"' => string_length(rest)?,
-            b'-' | b'0'..=b'9' => {
-                rest.find(|c: char| !matches!(c, '-' | '+' | '.' | '0'..='9' | 'e' | 'E'))?
-            }
-            _ => 1,
-        };
-        let token = rest.get(..length)?;
-        match byte {
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            b'"' if rest.get(length..)?.trim_start().starts_with(':') => {
-                key = token.get(1..length.saturating_sub(1));
-            }
-            b'"' | b'-' | b'0'..=b'9' => {
-                if depth == wanted && key == Some(name) {
-                    return Some(token);
-                }
-                key = None;
-            }
-            b',' => key = None,
-            _ => {}
-        }
-        at += length.max(1);
-        while !text.is_char_boundary(at) {
-            at += 1;
-        }
-    }
-    None
-}
-
-/// The length of the string that a text begins with, quotes included, if it ends.
-fn string_length(text: &str) -> Option<usize> {
-    let mut escaped = false;
-    for (at, byte) in text.bytes().enumerate().skip(1) {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => return Some(at + 1),
-            _ => {}
-        }
-    }
-    None
 }
 
 #[cfg(test)]
@@ -284,5 +261,92 @@ mod tests {
         let first = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"x"#;
         assert_eq!(read(first, false).id, Some(Id::Number(7)));
         assert_eq!(read(first, false).summary.kind, MessageKind::Request);
+    }
+
+    #[test]
+    fn of_a_cut_message_its_first_members_tell_what_it_is() {
+        for (text, kind, code, tool_error) in [
+            (
+                r#"{"id":1,"result":{"content":[{"error":{"#,
+                MessageKind::Result,
+                None,
+                false,
+            ),
+            (
+                r#"{"result":{"isError":true,"content":["#,
+                MessageKind::Result,
+                None,
+                true,
+            ),
+            (
+                r#"{"id":1,"result":{"x":{"isError":true},"y"#,
+                MessageKind::Result,
+                None,
+                false,
+            ),
+            (
+                r#"{"id":1,"error":{"code":-32602,"data":{"result":"#,
+                MessageKind::Error,
+                Some(-32602),
+                false,
+            ),
+            (
+                r#"{"id":1,"error":{"data":{"code":1},"code":-326"#,
+                MessageKind::Error,
+                None,
+                false,
+            ),
+            (
+                r#"{"method":"notifications/message","params":{"id":1,"#,
+                MessageKind::Notification,
+                None,
+                false,
+            ),
+            (
+                r#"{"method":"tools/call","params":{"arguments":"#,
+                MessageKind::Request,
+                None,
+                false,
+            ),
+            (
+                r#"{"id":null,"method":"notifications/x","params":{"#,
+                MessageKind::Notification,
+                None,
+                false,
+            ),
+            (
+                r#" [{"id":1,"method":"x"},{"#,
+                MessageKind::Batch,
+                None,
+                false,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"re"#,
+                MessageKind::Unknown,
+                None,
+                false,
+            ),
+            ("<html><body>", MessageKind::Unknown, None, false),
+        ] {
+            let seen = read(text, false).summary;
+            let told = (seen.kind, seen.code, seen.tool_error);
+            assert_eq!(told, (kind, code, tool_error), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_kept_of_a_message_of_any_size_is_small() {
+        let long = "x".repeat(100_000);
+        let info = format!(r#"{{"name":"{long}","version":"{long}"}}"#);
+        let text = format!(
+            r#"{{"id":"{long}","method":"initialize","params":{{"protocolVersion":"{long}","clientInfo":{info}}}}}"#
+        );
+        let seen = of_cut(text.as_bytes());
+        assert_eq!(seen.summary.kind, MessageKind::Request);
+        assert!(seen.id.is_none() && seen.summary.id.is_none());
+        assert!((1..2000).contains(&seen.bytes()), "{}", seen.bytes());
+        let text =
+            format!(r#"{{"method":"notifications/cancelled","params":{{"requestId":"{long}"}}}}"#);
+        assert!(of_cut(text.as_bytes()).cancels.is_none());
     }
 }

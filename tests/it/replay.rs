@@ -241,7 +241,11 @@ async fn what_cannot_be_done_is_said_in_one_line_with_exit_code_2() {
 "#;
     let call = good.replace("\"ping\"", "\"tools/call\"");
     for (content, complaint) in [
-        (good, "error: cannot replay: "),
+        (good, "error: cannot replay: the server cannot be reached ("),
+        (
+            &good.replace(r#"{"method":"ping"}"#, r#"{"method":"ping","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}"#),
+            "error: cannot replay: the server http://127.0.0.1:",
+        ),
         ("", "error: cannot replay: the files are empty\n"),
         (
             "\u{0}\n{}\n{\"v\"",

@@ -212,3 +212,49 @@ fn requests_that_cannot_be_sent_again_say_why() {
         ]
     );
 }
+
+#[test]
+fn an_outcome_that_was_cut_is_there_though_nobody_can_read_it() {
+    let request = |exchange| {
+        let body = json!({"method": "tools/list"});
+        line(exchange, "client", "ferry", exchange, "request", body)
+    };
+    let cut = |seq, exchange, kind| {
+        let mut line = line(seq, "ferry", "client", exchange, kind, Value::Null);
+        line["cut"] = json!(true);
+        line
+    };
+    let lines = lines(&[
+        request(1),
+        request(2),
+        request(3),
+        cut(4, 1, "result"),
+        // So older files have it; and what comes during a call may be cut too.
+        cut(5, 2, "unknown"),
+        cut(6, 3, "unknown"),
+        line(
+            7,
+            "ferry",
+            "client",
+            3,
+            "result",
+            json!({"result": {"a": 1}}),
+        ),
+    ]);
+    let recording = read(&[lines]).unwrap();
+    let [connection] = &recording.connections[..] else {
+        panic!("{recording:?}")
+    };
+    let outcomes: Vec<_> = connection.calls.iter().map(|it| &it.outcome).collect();
+    assert!(
+        matches!(
+            outcomes[..],
+            [
+                Some(Outcome::Unreadable),
+                Some(Outcome::Unreadable),
+                Some(Outcome::Message(_))
+            ]
+        ),
+        "{outcomes:?}"
+    );
+}

@@ -17,6 +17,7 @@ mod tests;
 mod translated;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::num::NonZero;
 use std::sync::Arc;
 
@@ -123,15 +124,36 @@ impl Recorder {
                 head,
                 status,
                 why,
-            } => {
-                let mut record = self.record(at, Kind::Refused);
-                record.peer = Some(peer.to_string());
-                record.http = Some(self.head(&head));
-                record.status = Some(status);
-                record.why = Some(self.redactor.text(&why));
-                self.push(record);
-            }
+            } => self.refused(at, peer, &head, status, &why),
         }
+    }
+
+    /// Gives a refused request a row. One that had begun to pass has its row already.
+    fn refused(&mut self, at: Instant, peer: IpAddr, head: &Arc<Head>, status: u16, why: &str) {
+        let (label, exchange) = self.passages.failed(head).unwrap_or_else(|| {
+            let label = head.connection().map(|label| label.to_string().into());
+            let exchange = self.refusal(at, label.as_ref(), head, status);
+            (label, Some(exchange))
+        });
+        let mut record = self.record(at, Kind::Refused);
+        record.connection = label.map(|label| label.as_ref().to_owned());
+        record.exchange = exchange;
+        record.peer = Some(peer.to_string());
+        record.http = Some(self.head(head));
+        record.status = Some(status);
+        record.why = Some(self.redactor.text(why));
+        self.push(record);
+    }
+
+    fn refusal(&mut self, at: Instant, label: Option<&Arc<str>>, head: &Head, status: u16) -> u64 {
+        let exchange = self.begin_unread(at, label, head, 0, Outcome::Refused);
+        if let Some(row) = self.row(Some(exchange)) {
+            row.status = Some(status);
+        }
+        if let Some(row) = label.and_then(|label| self.connection_row(label)) {
+            row.errors += 1;
+        }
+        exchange
     }
 
     /// What has changed since the last time: records in their order, then each row that they touched, once.

@@ -3,14 +3,14 @@
 //! Both legs are one, so a message goes from client to server directly. Whose a request is, is a guess where nothing says
 //! it: requests with the same session are one client's; so are those without one from the same address and with the same
 //! `User-Agent`. Bounds: [`MAX_CLIENTS`] clients, of which one that is idle for [`IDLE`] is taken for gone; of each body
-//! that is not read to its end yet, the bytes that the tap keeps of a message.
+//! that is not read to its end yet, the bytes that the tap keeps of a message;
+//! [`MAX_FAILED`] heads of requests that ended without an answer.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use hyper::header::{self, HeaderMap};
 use hyper::{Method, StatusCode};
 use tokio::time::Instant;
@@ -30,6 +30,9 @@ const MAX_CLIENTS: usize = 2_000;
 /// How long such a client may be quiet before its connection counts as closed.
 const IDLE: Duration = Duration::from_secs(600);
 
+/// Requests that ended without an answer and are remembered until the ferry says why: the next thing that it says of them.
+const MAX_FAILED: usize = 32;
+
 /// The requests that are passing, and whose they are.
 #[derive(Debug, Default)]
 pub(super) struct Passages {
@@ -38,6 +41,16 @@ pub(super) struct Passages {
     by_session: HashMap<String, Arc<str>>,
     by_peer: HashMap<(IpAddr, String), Arc<str>>,
     seen: HashMap<Arc<str>, Instant>,
+    /// Those that ended last without an answer of the upstream. The ferry may have refused them then, and says so.
+    failed: VecDeque<Failed>,
+}
+
+/// A request that ended before it was answered.
+#[derive(Debug)]
+struct Failed {
+    head: Arc<Head>,
+    label: Arc<str>,
+    exchange: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -51,6 +64,8 @@ struct Passage {
     exchange: Option<u64>,
     status: Option<u16>,
     answer: Answer,
+    /// Bytes of the answer that have come.
+    came: usize,
     /// Pieces of the answer are left out.
     gap: bool,
 }
@@ -75,6 +90,28 @@ impl Passages {
     /// What is under way is not known any more.
     pub(super) fn forget(&mut self) {
         self.open.clear();
+        self.failed.clear();
+    }
+
+    /// Whose this request was and its exchange, if it ended just now without an answer. Its head is shared by all who tell
+    /// of it.
+    pub(super) fn failed(&mut self, head: &Arc<Head>) -> Option<(Option<Arc<str>>, Option<u64>)> {
+        let mut failed = self.failed.iter();
+        let place = failed.position(|it| Arc::ptr_eq(&it.head, head))?;
+        let failed = self.failed.remove(place)?;
+        Some((Some(failed.label), failed.exchange))
+    }
+
+    /// Remembers a request that ended without an answer.
+    pub(super) fn fails(&mut self, head: Arc<Head>, label: &Arc<str>, exchange: Option<u64>) {
+        if self.failed.len() >= MAX_FAILED {
+            self.failed.pop_front();
+        }
+        self.failed.push_back(Failed {
+            head,
+            label: Arc::clone(label),
+            exchange,
+        });
     }
 
     /// Whether nothing is kept of anybody.
@@ -86,6 +123,12 @@ impl Passages {
 }
 
 impl Passage {
+    /// Whether the answer's status says that it failed.
+    fn is_refused(&self) -> bool {
+        let status = self.status.and_then(|it| StatusCode::from_u16(it).ok());
+        status.is_some_and(|it| it.is_client_error() || it.is_server_error())
+    }
+
     /// Pieces are left out, of the answer if it has begun.
     fn skip(&mut self, max_body: usize) {
         self.gap = self.status.is_some();
@@ -93,7 +136,7 @@ impl Passage {
             Answer::Nothing => self.upload.skip(),
             Answer::Whole(collected) => collected.skip(),
             // What is left of an event that was cut is no message.
-            Answer::Events(decoder) => **decoder = sse::Decoder::new(max_body),
+            Answer::Events(decoder) => **decoder = sse::Decoder::keeping_beginnings(max_body),
         }
     }
 }
@@ -118,6 +161,7 @@ impl Collected {
         Text {
             head: std::mem::take(&mut self.bytes).into(),
             size: self.size,
+            told: None,
         }
     }
 }
@@ -159,6 +203,7 @@ impl Recorder {
             exchange: None,
             status: None,
             answer: Answer::default(),
+            came: 0,
             gap: false,
         };
         self.passages.open.insert(number, passage);
@@ -192,7 +237,12 @@ impl Recorder {
                 self.settle(at, asked, outcome(&read), read.summary.code, text.size);
                 asked
             }
-            MessageKind::Unknown => None,
+            // A GET or DELETE has no message and needs none.
+            MessageKind::Unknown if text.size == 0 && passage.head.method != Method::POST => None,
+            MessageKind::Unknown => {
+                let (head, outcome) = (&passage.head, Outcome::Open);
+                Some(self.begin_unread(at, Some(&label), head, text.size, outcome))
+            }
         };
         self.called(at, passage.exchange);
         passage.label = Some(Arc::clone(&label));
@@ -301,7 +351,7 @@ impl Recorder {
         let kind = headers.get(header::CONTENT_TYPE);
         let kind = kind.and_then(|it| it.to_str().ok()).unwrap_or_default();
         passage.answer = if kind.trim_start().starts_with("text/event-stream") {
-            Answer::Events(Box::new(sse::Decoder::new(self.max_body)))
+            Answer::Events(Box::new(sse::Decoder::keeping_beginnings(self.max_body)))
         } else {
             Answer::Whole(Collected::default())
         };
@@ -323,31 +373,26 @@ impl Recorder {
     }
 
     fn downloaded(&mut self, at: Instant, number: u64, passage: &mut Passage, piece: &Text) {
+        passage.came = passage.came.saturating_add(piece.size);
         let mut found = Vec::new();
         match &mut passage.answer {
             Answer::Nothing => {}
             Answer::Whole(collected) => collected.push(piece, self.max_body),
             Answer::Events(decoder) => decoder.push(&piece.head, |decoded| {
-                found.push(match decoded {
-                    sse::Decoded::Event(event) => Some(event.data),
-                    sse::Decoded::Oversized => None,
+                let (head, size) = match decoded {
+                    sse::Decoded::Event(event) => (event.data.clone(), event.data.len()),
+                    // How large it was is not known any more; more than what is kept.
+                    sse::Decoded::Oversized(beginning) => (beginning, self.max_body + 1),
+                };
+                found.push(Text {
+                    head,
+                    size,
+                    told: None,
                 });
             }),
         }
-        for data in found {
-            let text = match data {
-                Some(data) if data.is_empty() => continue,
-                Some(data) => Text {
-                    size: data.len(),
-                    head: data,
-                },
-                // How large it was is not known any more; more than what is kept.
-                None => Text {
-                    head: Bytes::new(),
-                    size: self.max_body + 1,
-                },
-            };
-            self.server_said(at, number, passage, &text);
+        for text in found.iter().filter(|text| text.size > 0) {
+            self.server_said(at, number, passage, text);
         }
     }
 
@@ -367,8 +412,8 @@ impl Recorder {
                 leg.exchange = Some(new);
             }
             MessageKind::Notification => {}
-            // What is no message is no outcome either; the end says how it went.
-            MessageKind::Unknown if !text.is_cut() => {}
+            // What is no message is no outcome either; the end says how it went. Too little may have come to be told.
+            MessageKind::Unknown if !text.is_cut() || passage.is_refused() => {}
             _ => {
                 self.answered(at, leg.exchange);
                 self.learn_of_server(&label, leg.exchange, &read);
@@ -415,21 +460,36 @@ impl Recorder {
                 self.server_said(at, number, &passage, &text);
             }
         }
-        let status = passage.status.and_then(|it| StatusCode::from_u16(it).ok());
-        let refused = status.is_some_and(|it| it.is_client_error() || it.is_server_error());
-        let outcome = match passage.gap {
-            _ if refused => Outcome::Error,
-            true => Outcome::Missed,
-            false => Outcome::Lost,
+        let outcome = self.end_of(&passage);
+        let bytes = match outcome {
+            Outcome::Error | Outcome::Sent => passage.came,
+            _ => 0,
         };
-        self.settle(at, passage.exchange, outcome, None, 0);
+        self.settle(at, passage.exchange, outcome, None, bytes);
         self.ended(at, leg(&passage, number, Party::Server), why);
         let Some(label) = &passage.label else { return };
+        if passage.status.is_none() {
+            let head = Arc::clone(&passage.head);
+            self.passages.fails(head, label, passage.exchange);
+        }
         self.passages.seen.insert(Arc::clone(label), at);
         let over = passage.head.method == Method::DELETE;
+        let status = passage.status.and_then(|it| StatusCode::from_u16(it).ok());
         if over && status.is_some_and(|it| it.is_success()) {
             let label = Arc::clone(label);
             self.close_client(at, &label);
+        }
+    }
+
+    /// How a request went whose answer has ended without a message that says so.
+    fn end_of(&self, passage: &Passage) -> Outcome {
+        let row = passage.exchange.and_then(|it| self.open.get(&it));
+        let is_message = row.is_none_or(|open| open.row.kind != MessageKind::Unknown);
+        match passage.gap {
+            _ if passage.is_refused() => Outcome::Error,
+            true => Outcome::Missed,
+            false if is_message || passage.status.is_none() => Outcome::Lost,
+            false => Outcome::Sent,
         }
     }
 

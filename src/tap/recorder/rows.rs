@@ -7,9 +7,11 @@ use tokio::time::Instant;
 
 use super::{Change, MAX_OPEN, Recorder};
 use crate::proto::jsonrpc::Id;
+use crate::tap::Head;
 use crate::tap::record::{
     ConnectionRow, Direction, ExchangeRow, Front, MessageKind, Outcome, Summary,
 };
+use crate::tap::summary::short;
 
 /// Messages of one connection of which the other leg is still to come; of more, the oldest is not paired any more.
 const MAX_UNPAIRED: usize = 256;
@@ -22,6 +24,14 @@ pub(super) struct Open {
     pub(super) sent: Option<Instant>,
     /// Its row has changed.
     pub(super) touched: bool,
+}
+
+impl Open {
+    /// Milliseconds since its first call was begun.
+    fn since_sent(&self, at: Instant) -> Option<f64> {
+        let micros = at.saturating_duration_since(self.sent?).as_micros();
+        u32::try_from(micros).ok().map(|it| f64::from(it) / 1000.0)
+    }
 }
 
 /// A connection that is not over.
@@ -41,8 +51,17 @@ pub(super) struct Connection {
     pub(super) told: VecDeque<Unpaired>,
     /// The exchange of the client's last cancel.
     pub(super) cancelled: Option<u64>,
-    /// The client's POSTs that have no status yet: an exchange, and whether it is a request.
-    pub(super) posts: BTreeMap<u64, (Option<u64>, bool)>,
+    /// The client's POSTs that have no status yet.
+    pub(super) posts: BTreeMap<u64, Unanswered>,
+}
+
+/// A POST of the client: what its first message is, and how it came.
+#[derive(Debug, Default)]
+pub(super) struct Unanswered {
+    pub(super) exchange: Option<u64>,
+    /// It is a request.
+    pub(super) asks: bool,
+    pub(super) head: Option<Arc<Head>>,
 }
 
 /// A request of the server.
@@ -151,25 +170,55 @@ impl Recorder {
         summary: &Summary,
         size: usize,
     ) -> u64 {
+        let outcome = match summary.kind {
+            MessageKind::Request => Outcome::Open,
+            _ => Outcome::Sent,
+        };
+        self.add_row(at, Some(label), direction, summary, size, outcome)
+    }
+
+    /// Begins an exchange that is an HTTP request of which no message could be read, and that has this outcome.
+    pub(super) fn begin_unread(
+        &mut self,
+        at: Instant,
+        label: Option<&Arc<str>>,
+        head: &Head,
+        size: usize,
+        outcome: Outcome,
+    ) -> u64 {
+        let target = self.redactor.target(&head.target);
+        let path = target.split('?').next().unwrap_or_default();
+        let summary = Summary {
+            method: Some(short(format!("{} {path}", head.method))),
+            ..Summary::default()
+        };
+        self.add_row(at, label, Direction::ToServer, &summary, size, outcome)
+    }
+
+    fn add_row(
+        &mut self,
+        at: Instant,
+        label: Option<&Arc<str>>,
+        direction: Direction,
+        summary: &Summary,
+        size: usize,
+        outcome: Outcome,
+    ) -> u64 {
         self.exchanges += 1;
         let number = self.exchanges;
-        let request = summary.kind == MessageKind::Request;
+        let is_open = outcome == Outcome::Open;
         let started = self.millis(at);
         let row = ExchangeRow {
             exchange: number,
-            connection: label.as_ref().to_owned(),
+            connection: label.map(|label| label.as_ref().to_owned()),
             direction,
             kind: summary.kind,
             method: summary.method.clone().unwrap_or_default(),
             name: summary.name.as_ref().map(|name| self.redactor.text(name)),
             id: summary.id.as_ref().map(|id| id.get().to_owned()),
             started,
-            ended: (!request).then_some(started),
-            outcome: if request {
-                Outcome::Open
-            } else {
-                Outcome::Sent
-            },
+            ended: (!is_open).then_some(started),
+            outcome,
             code: None,
             request_bytes: size,
             response_bytes: 0,
@@ -185,7 +234,7 @@ impl Recorder {
         };
         self.open.insert(number, open);
         self.touched.push(number);
-        if request && let Some(row) = self.connection_row(label) {
+        if is_open && let Some(row) = label.and_then(|label| self.connection_row(label)) {
             row.calls += 1;
             row.in_flight += 1;
         }
@@ -232,16 +281,17 @@ impl Recorder {
         if let Some(open) = self.open_exchange(exchange) {
             open.row.calls += 1;
             open.sent.get_or_insert(at);
+            if open.row.outcome == Outcome::Open {
+                // What was answered so far was not the end of it.
+                open.row.upstream_ms = None;
+            }
         }
     }
 
     /// The server's answer for an exchange has come.
     pub(super) fn answered(&mut self, at: Instant, exchange: Option<u64>) {
-        if let Some(open) = self.open_exchange(exchange)
-            && let Some(sent) = open.sent
-        {
-            let micros = at.saturating_duration_since(sent).as_micros();
-            open.row.upstream_ms = u32::try_from(micros).ok().map(|it| f64::from(it) / 1000.0);
+        if let Some(open) = self.open_exchange(exchange) {
+            open.row.upstream_ms = open.since_sent(at);
         }
     }
 
@@ -255,20 +305,28 @@ impl Recorder {
         bytes: usize,
     ) {
         let ended = self.millis(at);
-        let Some(row) = self.row(exchange) else {
+        let Some(open) = self.open_exchange(exchange) else {
             return;
         };
-        if row.outcome != Outcome::Open {
+        if open.row.outcome != Outcome::Open {
             return;
         }
+        // Where the server never answered, the time went by with waiting for it.
+        if open.row.upstream_ms.is_none() && outcome != Outcome::Missed {
+            open.row.upstream_ms = open.since_sent(at);
+        }
+        let row = &mut open.row;
         row.outcome = outcome;
         row.code = code;
         row.ended = Some(ended);
         row.response_bytes = bytes;
-        let label: Arc<str> = row.connection.as_str().into();
-        if let Some(row) = self.connection_row(&label) {
+        let label: Option<Arc<str>> = row.connection.as_deref().map(Into::into);
+        if let Some(row) = label.and_then(|label| self.connection_row(&label)) {
             row.in_flight = row.in_flight.saturating_sub(1);
-            let failed = matches!(outcome, Outcome::Error | Outcome::ToolError | Outcome::Lost);
+            let failed = matches!(
+                outcome,
+                Outcome::Error | Outcome::ToolError | Outcome::Lost | Outcome::Refused
+            );
             row.errors += u64::from(failed);
         }
     }

@@ -1,5 +1,8 @@
 //! Little stories of what crosses, and what the recorder makes of them.
 
+mod cut;
+mod refused;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +20,7 @@ use crate::tap::record::{
     Direction, ExchangeRow, Front, Kind, MessageKind, Outcome, Party, Record,
 };
 use crate::tap::redact::Redactor;
-use crate::tap::{Crossing, DEFAULT_MAX_BODY, Event, Head, Label, Lost, Passing, Text, What};
+use crate::tap::{Crossing, DEFAULT_MAX_BODY, Event, Head, Keep, Label, Lost, Passing, Text, What};
 
 const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
@@ -72,8 +75,9 @@ impl Story {
         });
     }
 
-    fn posts(&mut self, post: u64, message: &'static str) {
-        let message = Message::parse(Bytes::from_static(message.as_bytes())).expect("a message");
+    fn posts(&mut self, post: u64, message: &str) {
+        let message =
+            Message::parse(Bytes::copy_from_slice(message.as_bytes())).expect("a message");
         self.on(Crossing::FromClient {
             post,
             head: Some(head(Method::POST, "/messages", &[])),
@@ -115,7 +119,7 @@ impl Story {
         let given: Vec<_> = session.iter().map(|it| ("mcp-session-id", *it)).collect();
         let head = head(Method::POST, "/mcp", &given);
         self.passing(number, Passing::Began { peer: PEER, head });
-        self.passing(number, Passing::Upload(text(message)));
+        self.passing(number, Passing::Upload(piece(message)));
         self.passing(number, Passing::Sent);
         let kind = if answer.1.starts_with("data") {
             "text/event-stream"
@@ -129,9 +133,9 @@ impl Story {
         let headers = Arc::new(headers(&pairs));
         let status = answer.0;
         self.passing(number, Passing::Status { status, headers });
-        for piece in answer.1.as_bytes().chunks(7) {
-            let piece = String::from_utf8_lossy(piece);
-            self.passing(number, Passing::Download(text(&piece)));
+        for part in answer.1.as_bytes().chunks(7) {
+            let part = String::from_utf8_lossy(part);
+            self.passing(number, Passing::Download(piece(&part)));
         }
         self.passing(number, Passing::Ended { why: None });
     }
@@ -153,10 +157,11 @@ impl Story {
 }
 
 fn text(text: &str) -> Text {
-    Text {
-        head: Bytes::copy_from_slice(text.as_bytes()),
-        size: text.len(),
-    }
+    Keep::new(DEFAULT_MAX_BODY).text(text.as_bytes())
+}
+
+fn piece(text: &str) -> Text {
+    Keep::new(DEFAULT_MAX_BODY).piece(text.as_bytes())
 }
 
 fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
@@ -170,11 +175,7 @@ fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
 }
 
 fn head(method: Method, target: &str, pairs: &[(&'static str, &str)]) -> Arc<Head> {
-    Arc::new(Head {
-        method,
-        target: target.to_owned(),
-        headers: headers(pairs),
-    })
+    Arc::new(Head::new(method, target.to_owned(), headers(pairs)))
 }
 
 const CALL: &str = r#"{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{"name":"ask"}}"#;
@@ -375,7 +376,7 @@ fn what_follows_a_gap_is_read_and_what_fell_into_it_is_not_taken_for_lost() {
     let answers = |story: &mut Story, number, kind, pieces: [&str; 2]| {
         let head = head(Method::POST, "/mcp", &[]);
         story.passing(number, Passing::Began { peer: PEER, head });
-        story.passing(number, Passing::Upload(text(CALL)));
+        story.passing(number, Passing::Upload(piece(CALL)));
         story.passing(number, Passing::Sent);
         let headers = Arc::new(headers(&[("content-type", kind)]));
         story.passing(
@@ -385,11 +386,11 @@ fn what_follows_a_gap_is_read_and_what_fell_into_it_is_not_taken_for_lost() {
                 headers,
             },
         );
-        for (place, piece) in pieces.into_iter().enumerate() {
+        for (place, part) in pieces.into_iter().enumerate() {
             if place > 0 {
                 story.passing(number, Passing::Gap);
             }
-            story.passing(number, Passing::Download(text(piece)));
+            story.passing(number, Passing::Download(piece(part)));
         }
         story.passing(number, Passing::Ended { why: None });
         let row = story.rows.last().expect("a row");

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::rows::{Asked, Connection, Unpaired, add, pair};
+use super::rows::{Asked, Connection, Unanswered, Unpaired, add, pair};
 use super::{Kind, Leg, Recorder};
 use crate::proto::bridge::{About, Cause};
 use crate::proto::era::{SESSION_HEADER, VERSION_HEADER, is_handshake_version};
@@ -44,7 +44,7 @@ impl Recorder {
                 kind,
                 id,
                 text,
-            } => self.client_posted(at, label, post, head.as_deref(), kind, id, &text),
+            } => self.client_posted(at, label, post, head, kind, id, &text),
             Crossing::Answered { post, status } => self.post_answered(at, label, post, status),
             Crossing::ToClient { about, text } => self.delivered(at, label, &about, &text),
             Crossing::ToUpstream {
@@ -98,7 +98,7 @@ impl Recorder {
         at: Instant,
         label: &Arc<str>,
         post: u64,
-        head: Option<&Head>,
+        head: Option<Arc<Head>>,
         kind: Rpc,
         id: Option<Id>,
         text: &Text,
@@ -118,12 +118,16 @@ impl Recorder {
         let first = connection.is_some_and(|connection| {
             let asks = kind == Rpc::Request;
             let first = !connection.posts.contains_key(&post);
-            connection.posts.entry(post).or_insert((exchange, asks));
+            connection.posts.entry(post).or_insert(Unanswered {
+                exchange,
+                asks,
+                head: head.clone(),
+            });
             first
         });
         let leg = client_leg(label, exchange, Party::Client, Party::Ferry);
         let mut record = self.message(at, leg, text, read);
-        record.http = head.filter(|_| first).map(|head| self.head(head));
+        record.http = head.filter(|_| first).map(|head| self.head(&head));
         self.push(record);
     }
 
@@ -132,7 +136,8 @@ impl Recorder {
         if let Some(connection) = self.connections.get_mut(label)
             && connection.requests.len() < MAX_REQUESTS
         {
-            connection.requests.insert(id, exchange);
+            // A second one with the same id is going to be refused.
+            connection.requests.entry(id).or_insert(exchange);
         }
         if read.summary.method.as_deref() == Some("initialize")
             && let Some(row) = self.connection_row(label)
@@ -183,7 +188,11 @@ impl Recorder {
         let Some(connection) = self.connections.get_mut(label) else {
             return;
         };
-        let (exchange, asks) = connection.posts.remove(&post).unwrap_or_default();
+        let Unanswered {
+            exchange,
+            asks,
+            head,
+        } = connection.posts.remove(&post).unwrap_or_default();
         let own_answer = asks && connection.row.front == Front::Session;
         // A session's POST with a request is answered by what follows, not by 202.
         let status = if own_answer && status == 202 {
@@ -193,6 +202,33 @@ impl Recorder {
         };
         let leg = client_leg(label, exchange, Party::Ferry, Party::Client);
         self.status(at, leg, status, None);
+        if status >= 400 {
+            self.post_refused(at, label, exchange, status);
+            if let Some(head) = head {
+                // Where it is the ferry that refuses, it says why next.
+                self.passages.fails(head, label, exchange);
+            }
+        }
+    }
+
+    /// A request whose POST got an HTTP error gets no other answer. The error is the server's where that was asked.
+    fn post_refused(&mut self, at: Instant, label: &Arc<str>, exchange: Option<u64>, status: u16) {
+        let Some(row) = self.row(exchange) else {
+            return;
+        };
+        let own = row.calls == 0 && row.outcome == Outcome::Open;
+        if own {
+            row.status = Some(status);
+        }
+        let outcome = if own {
+            Outcome::Refused
+        } else {
+            Outcome::Error
+        };
+        self.settle(at, exchange, outcome, None, 0);
+        if let Some(connection) = self.connections.get_mut(label) {
+            connection.requests.retain(|_, it| Some(*it) != exchange);
+        }
     }
 
     fn call_begun(
@@ -379,10 +415,13 @@ fn serves(connection: &mut Connection, cause: &Cause, read: Option<&Read>) -> Op
 }
 
 pub(super) fn read(text: &Text) -> Read {
-    summary::read(&String::from_utf8_lossy(&text.head), !text.is_cut())
+    match &text.told {
+        Some(told) => told.as_ref().clone(),
+        None => summary::read(&String::from_utf8_lossy(&text.head), !text.is_cut()),
+    }
 }
 
-/// What an answer says of how it went. One that was cut is taken for a result.
+/// What an answer says of how it went. One of which too little has come to be told is taken for a result.
 pub(super) fn outcome(read: &Read) -> Outcome {
     match read.summary.kind {
         MessageKind::Error => Outcome::Error,

@@ -278,6 +278,7 @@ impl Printer {
             MessageKind::Result => (Paint::Green, "result"),
             MessageKind::Error => (Paint::Red, "error"),
             MessageKind::Batch => (Paint::None, "batch"),
+            MessageKind::Unknown if record.cut => (Paint::Yellow, "cut"),
             MessageKind::Unknown => (Paint::Yellow, "not JSON-RPC"),
         };
         let column = if self.style.width < WIDE { 8 } else { 12 };

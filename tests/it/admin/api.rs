@@ -237,3 +237,30 @@ async fn sixteen_may_watch_and_their_streams_end_with_the_ferry() {
         while viewer.next().await.is_some() {}
     }
 }
+
+#[tokio::test]
+async fn what_the_ferry_refuses_has_a_row_with_its_connection_where_that_is_known() {
+    let upstream = Upstream::echo().await;
+    let ferry = start(&upstream).await;
+    let mut viewer = Viewer::open(&ferry, "/api/live").await;
+    let client = Client::ready(ferry.address).await;
+    assert_eq!(client.post("no JSON").await.status(), 400);
+    let refused = |row: &Value| row["outcome"] == "refused";
+    let row = viewer.until("exchange", refused).await;
+    assert_eq!(
+        (&row["method"], &row["status"], &row["connection"]),
+        (&json!("POST /messages"), &json!(400), &json!("c1"))
+    );
+    let own = records(&ferry, &format!("?exchange={}", row["exchange"])).await;
+    assert_eq!((own.len(), &own[0]["kind"]), (1, &json!("refused")));
+    let headers = [("Content-Type", "application/json")];
+    let target = "/messages?sessionId=unknown";
+    exchange(ferry.address, "POST", target, &headers, "{}").await;
+    let row = viewer.until("exchange", refused).await;
+    assert_eq!(
+        (&row["status"], row.get("connection")),
+        (&json!(404), None),
+        "{row}"
+    );
+    ferry.stop_after(client).await;
+}

@@ -4,6 +4,7 @@
 //! arrives, the same events come out, they are those of the standard, and what is over the bound is reported and not
 //! kept.
 
+use bytes::Bytes;
 use mcp_ferry::proto::sse::{Decoded, Decoder};
 
 use super::event_stream::{Block, blocks};
@@ -49,7 +50,7 @@ fn decode(limit: usize, pieces: &[&[u8]]) -> Vec<Decoded> {
 /// What the decoder is to make of a block.
 fn reported(limit: usize, block: &Block) -> Option<Decoded> {
     if block.size > limit {
-        return Some(Decoded::Oversized);
+        return Some(Decoded::Oversized(Bytes::new()));
     }
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned().into_boxed_str();
     let number = |digits: &Vec<u8>| std::str::from_utf8(digits).ok()?.parse().ok();

@@ -9,6 +9,7 @@ use mcp_ferry::store::{
     Binding, Claim, ConnectionId, Delivery, Front, HandOverError, Place, ReplicaId, Store,
     StoreHealth,
 };
+use mcp_ferry::tap::Label;
 use tokio::sync::mpsc;
 
 use super::{Replica, keys, replicas, request};
@@ -24,7 +25,7 @@ fn claim(store: &Store, front: Front) -> (ConnectionId, mpsc::Receiver<Box<Deliv
         address: [127, 0, 0, 1].into(),
     };
     let binding = Binding::new(CredentialBinding::Strict, nobody);
-    store.claim(id.clone(), mailbox, binding, front);
+    store.claim(id.clone(), Label(1), mailbox, binding, front);
     (id, deliveries)
 }
 
