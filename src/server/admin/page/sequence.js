@@ -56,18 +56,18 @@ function look(record) {
   return `${thin ? 'thin' : record.message.type}${bad ? ' bad' : ''}${record.purpose ? ' own' : ''}`;
 }
 
-// Lays out records. `width` is the whole drawing's, `margin` what the times take at the left. Gives
-// { height, lifelines: [{ party, x }], items: [{ record, y, from, to, text, look, offset, pause }] }:
-// x values of an arrow's ends (from equals to for what is noted on one lifeline), milliseconds since the first record, and
-// the pause before, where it is worth telling.
-export function layout(records, width, margin) {
+// Lays out the records from `start` to before `end`. `width` is the whole drawing's, `margin` what the times take at the left.
+// Gives { height, lifelines: [{ party, x }], items: [{ record, y, from, to, text, look, offset, pause }] }:
+// x values of an arrow's ends (from equals to for what is noted on one lifeline), milliseconds since the first of all
+// records, whichever are laid out, and the pause before, where it is worth telling.
+export function layout(records, width, margin, { start = 0, end = records.length } = {}) {
   const inner = width - margin;
   const xs = (inner < 500 ? [0.1, 0.5, 0.9] : [0.12, 0.5, 0.88]).map(share => Math.round(margin + inner * share));
   const x = Object.fromEntries(PARTIES.map((party, i) => [party, xs[i]]));
   const begin = records.length > 0 ? moment(records[0].time) : 0;
   let y = HEAD;
-  let before = begin;
-  const items = records.map(record => {
+  let before = start > 0 ? moment(records[start - 1].time) : begin;
+  const items = records.slice(start, end).map(record => {
     const at = moment(record.time);
     const pause = Math.max(0, at - before);
     y += LINE + gap(pause);
