@@ -88,3 +88,10 @@ test('the sequence has an arrow for every record, later ones lower, pauses told'
   assert.ok(items[4].y - items[3].y > items[1].y - items[0].y);
   assert.deepEqual(layout([], 800, 60).items, []);
 });
+
+test('a part of a sequence counts from the beginning of the whole', () => {
+  const records = translated();
+  records[2].time = '2026-11-21T16:40:04.001250Z';
+  const { items } = layout(records, 800, 60, { start: 2, end: 4 });
+  assert.deepEqual(items.map(item => [item.record.seq, item.offset, item.pause]), [[3, 4000, 3999], [4, 3, undefined]]);
+});

@@ -83,6 +83,32 @@ export async function pane({ browser, mirror }) {
     await page.getByText(`${tap.records.length} records`).waitFor();
   });
 
+  await check('a long sequence has one time base, and its window waits for the reader', async () => {
+    tap.connection('c2');
+    const long = i => tap.record(i * 1000, { ...progress(undefined), connection: 'c2' });
+    for (let i = 0; i < 450; i++) long(i);
+    await page.goto(`${tap.tap}/?connection=c2&view=sequence`);
+    const where = text => page.locator('.pages', { hasText: text }).waitFor();
+    await where('51 to 450 of 450');
+    assert.equal(await page.locator('g.arrow .offset').first().textContent(), '+50.000 s');
+    await page.locator('g.arrow').first().click();
+    await page.locator('.picked .card time', { hasText: '+50.0 s' }).waitFor();
+    long(450);
+    await where('51 to 450 of 451');
+    assert.equal(await page.locator('g.arrow.selected').count(), 1);
+    await page.getByRole('button', { name: 'Close the message' }).click();
+    await where('52 to 451 of 451');
+    // So does a page that was turned to.
+    await page.getByRole('button', { name: 'earlier' }).click();
+    await where('1 to 400 of 451');
+    long(451);
+    await where('1 to 400 of 452');
+    await page.getByRole('button', { name: 'later' }).click();
+    await where('53 to 452 of 452');
+    long(452);
+    await where('54 to 453 of 453');
+  });
+
   await check('all of that without an error or a report of the policy', async () => innocent(page));
   await page.close();
   tap.close();
