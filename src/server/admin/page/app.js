@@ -94,12 +94,13 @@ export class App {
     this.waiting.take();
     this.store.load(rows);
     this.bar.suggest(this.store.rows);
+    // What is asked for can only be shown among rows that are there.
+    this.refilter();
     const asked = this.#asked;
     this.#asked = undefined;
     if (asked?.exchange !== undefined) this.openExchange(asked.exchange, asked.pane || 'legs');
     else if (asked?.pane && this.filter.connection) this.openConnection(asked.pane);
     else if (this.detail.subject) void this.detail.refresh();
-    this.refilter();
     this.#tick();
   }
 
@@ -253,8 +254,12 @@ export class App {
     void this.detail.open({ exchange }, tab);
     document.body.classList.add('open');
     this.remember();
-    const index = this.#shown.findIndex(row => row.exchange === exchange);
-    requestAnimationFrame(() => (index >= 0 ? this.list.reveal(index) : this.list.draw()));
+    this.list.draw();
+    // The pane takes room from the list; only then is it known what is in sight.
+    requestAnimationFrame(() => {
+      const index = this.#shown.findIndex(row => row.exchange === exchange);
+      if (index >= 0) this.list.reveal(index);
+    });
   }
 
   // The whole of the selected connection, or of the one that the open exchange belongs to.
@@ -285,7 +290,6 @@ export class App {
     if (this.detail.subject) return this.openExchange(exchange);
     this.list.selected = exchange;
     this.list.reveal(index);
-    this.list.draw();
   }
 
   toEnd() {

@@ -65,12 +65,13 @@ export class List {
     setAttribute(this.box, 'aria-activedescendant', active);
   }
 
-  // Brings a row into sight.
+  // Brings a row into sight, and draws: what is selected may have become another.
   reveal(index) {
     const { scrollTop, clientHeight } = this.box;
     if (index * HEIGHT < scrollTop) this.#scrollTo(index * HEIGHT);
     else if ((index + 1) * HEIGHT > scrollTop + clientHeight) this.#scrollTo((index + 1) * HEIGHT - clientHeight);
     this.follow = this.#atEnd();
+    this.draw();
   }
 
   #atEnd() {
