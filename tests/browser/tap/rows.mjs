@@ -42,6 +42,38 @@ export async function rows({ browser, mirror }) {
     assert.deepEqual(await selected(), ['tool-9']);
   });
 
+  await check('what the ferry refused is a row without a connection, red, with its status and its reason', async () => {
+    const now = Date.now();
+    const unknown = { connection: undefined, type: 'unknown', name: undefined, id: undefined, method: 'POST /messages', started: now, ended: now };
+    tap.exchange(102, { ...unknown, outcome: 'refused', status: 413, response_bytes: undefined, messages: undefined, calls: undefined });
+    tap.exchange(103, { ...unknown, outcome: 'error', status: 400 });
+    tap.exchange(104, { ...unknown, outcome: 'sent', direction: undefined, request_bytes: undefined });
+    const http = { method: 'POST', target: '/messages', headers: [['content-length', '99999999']] };
+    tap.record(9000, { kind: 'refused', exchange: 102, connection: undefined, peer: '127.0.0.1:9', http, status: 413, why: 'the body is larger than it may be' });
+    await page.check('#errors');
+    await until('both errors', async () => (await page.locator(`${ROW} .outcome`).allTextContents()).join() === 'refused 413,error', 5);
+    await page.selectOption('#outcome', 'refused');
+    const row = page.locator(ROW, { hasText: 'refused 413' });
+    await until('the refusal alone', async () => (await page.locator(ROW).count()) === 1, 5);
+    const colour = locator => locator.evaluate(element => getComputedStyle(element).color);
+    const plain = await colour(page.locator('#count'));
+    assert.notEqual(await colour(row.locator('.outcome')), plain);
+    await row.click();
+    await page.locator('.card.bad', { hasText: 'the body is larger than it may be' }).waitFor();
+    await page.locator('.card.bad strong', { hasText: 'refused 413' }).waitFor();
+    assert.equal(await colour(page.locator('#detail h2 small')), await colour(row.locator('.outcome')));
+    assert.equal(await page.locator('#detail h2').innerText(), 'POST /messages\nrefused 413 · #102');
+    assert.equal(await page.getByRole('button', { name: 'whole connection' }).count(), 0);
+    for (const tab of ['sequence', 'raw', 'both legs']) {
+      await page.getByRole('tab', { name: tab }).click();
+      assert.doesNotMatch(await page.locator('#detail').innerText(), /undefined|NaN/);
+    }
+    await page.locator('#charts', { hasText: /errors2 · / }).waitFor();
+    await page.click('#reset');
+    await page.locator(ROW, { hasText: 'sent' }).click();
+    assert.doesNotMatch(await page.locator('#app').innerText(), /undefined|NaN/);
+  });
+
   await check('all of that without an error or a report of the policy', async () => innocent(page));
   await page.close();
   tap.close();

@@ -1,6 +1,6 @@
 // The view of one exchange with both legs side by side. It grows while it is read: a card stays the same element as long as it
 // says the same, so that what was folded, focused or selected stays so.
-import { arrange, changes, isPassed, marksText, origins } from './legs.js';
+import { arrange, changes, isPassed, legOf, marksText, origins } from './legs.js';
 import { card } from './cards.js';
 import { h } from './dom.js';
 import { moment } from './format.js';
@@ -8,7 +8,7 @@ import { moment } from './format.js';
 export class BothLegs {
   // By sequence number: a card's element, and what decides how it looks.
   #cards = new Map();
-  #passed;
+  #way;
 
   // `front()` tells how the client came, once that is known.
   constructor(box, { front }) {
@@ -22,7 +22,7 @@ export class BothLegs {
     const records = lines.map(({ record }) => record);
     const from = origins(records);
     const { marks, count } = changes(records, from);
-    this.#head(isPassed(records), count);
+    this.#head(wayOf(records), count);
     const front = this.front(records[0].connection);
     const begin = moment(records[0].time);
     for (const { record, leg, row } of arrange(records, from)) {
@@ -40,16 +40,28 @@ export class BothLegs {
     }
   }
 
-  #head(passed, count) {
-    if (!passed) this.legend.replaceChildren(...legend(count));
-    this.legend.hidden = passed;
-    if (passed === this.#passed) return;
-    this.#passed = passed;
-    this.columns.classList.toggle('passed', passed);
+  #head(way, count) {
+    if (way === 'translated') this.legend.replaceChildren(...legend(count));
+    this.legend.hidden = way !== 'translated';
+    if (way === this.#way) return;
+    this.#way = way;
+    this.columns.classList.toggle('passed', way !== 'translated');
     for (const heading of this.columns.querySelectorAll('h3')) heading.remove();
-    if (passed) this.columns.prepend(h('h3', { class: 'through' }, 'client ↔ server, passed through unchanged'));
-    else this.columns.prepend(h('h3', { class: 'client' }, 'client ↔ ferry'), h('h3', { class: 'server' }, 'ferry ↔ server'));
+    this.columns.prepend(...HEADINGS[way].map(([leg, text]) => h('h3', { class: leg }, text)));
   }
+}
+
+const HEADINGS = {
+  translated: [['client', 'client ↔ ferry'], ['server', 'ferry ↔ server']],
+  passed: [['through', 'client ↔ server, passed through unchanged']],
+  refused: [['through', 'client → ferry, refused: nothing of it went to the server']],
+};
+
+// Two columns, or one of what there is only one leg of.
+function wayOf(records) {
+  if (isPassed(records)) return 'passed';
+  const refused = records.some(record => record.kind === 'refused') && records.every(record => legOf(record) !== 'server');
+  return refused ? 'refused' : 'translated';
 }
 
 function legend(count) {

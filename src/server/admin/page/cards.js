@@ -45,6 +45,8 @@ function title(record, front) {
   const { message } = record;
   if (message) return label(record);
   if (record.kind === 'status') return `HTTP ${record.status}`;
+  // The reason has a line of its own.
+  if (record.kind === 'refused') return `refused ${record.status ?? ''}`.trim();
   if (record.kind === 'ended') return legOf(record) === 'client' && front === 'sse' ? 'answer over' : 'call over';
   return label(record);
 }

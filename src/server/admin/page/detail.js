@@ -107,8 +107,9 @@ export class Detail {
     }
     const row = store.exchange(this.subject.exchange);
     if (!row) return this.#title('', [`exchange ${this.subject.exchange}`]);
-    const took = row.outcome === 'sent' ? '' : ` · ${duration(elapsed(row, this.app.now()))}`;
-    this.#title(row.outcome, [row.method, row.name, `${outcomeText(row)}${took} · ${row.connection} · #${row.exchange}`]);
+    const took = row.outcome === 'sent' || row.outcome === 'refused' ? undefined : duration(elapsed(row, this.app.now()));
+    const faint = [outcomeText(row), took, row.connection, `#${row.exchange}`].filter(text => text !== undefined);
+    this.#title(row.outcome, [row.method ?? row.type, row.name, faint.join(' · ')]);
   }
 
   #title(kind, texts) {
@@ -129,7 +130,9 @@ export class Detail {
     const name = () => `mcp-ferry-${one ? `exchange-${subject.exchange}` : subject.connection}`;
     const lines = () => Promise.resolve(this.lines);
     const made = menu({ lines, about: () => app.about(), name, one, say: text => this.#say(text) });
-    const parent = one && button('whole connection', 'The sequence of the whole connection', () => app.openConnection());
+    // A request that was refused belongs to none, as far as the ferry can tell.
+    const within = one && app.store.exchange(subject.exchange)?.connection !== undefined;
+    const parent = within && button('whole connection', 'The sequence of the whole connection', () => app.openConnection());
     this.actions.replaceChildren(...[parent, made].filter(Boolean));
   }
 

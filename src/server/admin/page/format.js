@@ -76,14 +76,19 @@ export const FRONT_MEANS = {
   session: 'Streamable HTTP, with a session of the ferry: translated',
   pass: 'Streamable HTTP, passed through unchanged',
 };
-export const OUTCOMES = ['open', 'result', 'error', 'tool-error', 'cancelled', 'lost', 'missed', 'sent'];
+export const OUTCOMES = ['open', 'result', 'error', 'tool-error', 'refused', 'cancelled', 'lost', 'missed', 'sent'];
 
 // Outcomes that a person looking for errors wants to see.
-export const isBad = row => row.outcome === 'error' || row.outcome === 'tool-error' || row.outcome === 'lost';
+const BAD = new Set(['error', 'tool-error', 'refused', 'lost']);
+export const isBad = row => BAD.has(row.outcome);
+
+// What asked for an answer: requests, and what ended badly though nobody could tell what it was (a broken body).
+export const isAsking = row => row.type === 'request' || isBad(row);
 
 export function outcomeText(row) {
   if (row.outcome === 'error' && row.code !== undefined) return `error ${row.code}`;
   if (row.outcome === 'tool-error') return 'tool error';
+  if (row.outcome === 'refused' && row.status !== undefined) return `refused ${row.status}`;
   return String(row.outcome);
 }
 
