@@ -42,6 +42,24 @@ export async function rows({ browser, mirror }) {
     assert.deepEqual(await selected(), ['tool-9']);
   });
 
+  await check('the clock of a call that hangs can be read, however long it has', async () => {
+    const minute = 60_000;
+    tap.exchange(98, { started: Date.now() - 59 * minute - 59_000 });
+    tap.exchange(99, { started: Date.now() - 23 * 60 * minute - 59 * minute });
+    tap.exchange(100, { outcome: 'error', code: -32000, started: Date.now() - 20 * minute, ended: Date.now() - 5 * minute });
+    for (const width of [1280, 400]) {
+      const view = await openTap(browser, tap, '', { width });
+      await view.locator(`${ROW}.hung`).first().waitFor();
+      const rows = view.locator(`${ROW}.hung, ${ROW}.error`);
+      assert.equal(await rows.count(), 3);
+      const clipped = await rows.locator('.took').evaluateAll(cells => cells.filter(cell => cell.scrollWidth > cell.clientWidth).map(cell => cell.textContent));
+      assert.deepEqual(clipped, [], `at ${width}`);
+      assert.equal(await view.locator(`${ROW}.error .took`).textContent(), '15:00 min');
+      await view.close();
+    }
+    for (const i of [98, 99, 100]) tap.exchange(i, { outcome: 'result', started: Date.now() - 5000, ended: Date.now() - 4000, upstream_ms: 900 });
+  });
+
   await check('what the ferry refused is a row without a connection, red, with its status and its reason', async () => {
     const now = Date.now();
     const unknown = { connection: undefined, type: 'unknown', name: undefined, id: undefined, method: 'POST /messages', started: now, ended: now };

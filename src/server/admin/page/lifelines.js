@@ -3,7 +3,8 @@ import { MOST, layout, since } from './sequence.js';
 import { button, h, s, setText } from './dom.js';
 import { duration, shorten } from './format.js';
 
-const marginOf = width => (width < 500 ? 62 : 78);
+// Wide enough for the longest time, which ends a little before it.
+const marginOf = width => (width < 500 ? 70 : 78);
 
 // Draws records into `box`. An arrow stays the same element as long as it is shown, so that it keeps the focus while others
 // come; `open(record)` is called for the one that is chosen.
@@ -125,9 +126,9 @@ function arrow(item, margin, open) {
   group.append(
     s('title', {}, said),
     s('rect', { class: 'hit', x: 0, y: -17, width: right + 60, height: 25 }),
-    s('text', { class: 'offset', x: margin - 12, y: 3, 'text-anchor': 'end' }, `+${since(offset)}`),
+    s('text', { class: 'offset', x: margin - 4, y: 3, 'text-anchor': 'end' }, `+${since(offset)}`),
   );
-  if (pause !== undefined) group.append(s('text', { class: 'pause', x: margin - 12, y: -12, 'text-anchor': 'end' }, `⋮ ${duration(pause)}`));
+  if (pause !== undefined) group.append(s('text', { class: 'pause', x: margin - 4, y: -12, 'text-anchor': 'end' }, `⋮ ${duration(pause)}`));
   if (from === to) {
     group.append(s('circle', { cx: from, cy: 0, r: 4 }), s('text', { x: from + 9, y: 4 }, shorten(text, 44)));
   } else {

@@ -42,7 +42,12 @@ function messageLabel(message) {
 }
 
 // The time since the first record, exact to the millisecond where that is short enough to read.
-export const since = ms => (ms >= 1000 && ms < 60_000 ? `${(ms / 1000).toFixed(3)} s` : duration(ms));
+export function since(ms) {
+  if (ms < 1000 || ms >= 3_600_000) return duration(ms);
+  const seconds = Math.floor(ms) / 1000;
+  if (seconds < 60) return `${seconds.toFixed(3)} s`;
+  return `${Math.floor(seconds / 60)}:${(seconds % 60).toFixed(3).padStart(6, '0')}`;
+}
 
 // How an arrow looks: what it carries, and whether it went badly.
 function look(record) {
