@@ -32,7 +32,8 @@ export function label(record) {
 const path = target => (target ?? '').split('?')[0];
 
 function messageLabel(message) {
-  const id = message.id === undefined ? '' : ` #${message.id}`;
+  // `#9` is an exchange.
+  const id = message.id === undefined ? '' : ` id ${message.id}`;
   if (message.type === 'result') return `${message.tool_error ? 'result (tool error)' : 'result'}${id}`;
   if (message.type === 'error') return `error ${message.code ?? ''}${id}`;
   if (message.type === 'request' || message.type === 'notification') {
