@@ -60,6 +60,18 @@ export async function rows({ browser, mirror }) {
     for (const i of [98, 99, 100]) tap.exchange(i, { outcome: 'result', started: Date.now() - 5000, ended: Date.now() - 4000, upstream_ms: 900 });
   });
 
+  await check('a bar whose share of the server nobody knows is of one shade', async () => {
+    tap.exchange(98, { outcome: 'result', started: Date.now() - 900, ended: Date.now() });
+    // With the pane open there is no room for bars.
+    await page.keyboard.press('Escape');
+    await page.keyboard.press('End');
+    const shade = name => page.locator(ROW, { hasText: name }).locator('.whole').evaluate(bar => [parseFloat(bar.firstChild.style.width) > 0, getComputedStyle(bar).backgroundColor]);
+    await page.locator(ROW, { hasText: 'tool-98' }).locator('.took', { hasText: '900 ms' }).waitFor();
+    const [unknown, known, open] = [await shade('tool-98'), await shade('tool-97'), await shade('tool-101')];
+    assert.deepEqual([unknown[0], known[0]], [false, true]);
+    assert.ok(unknown[1] !== known[1] && unknown[1] !== open[1], `${unknown} ${known} ${open}`);
+  });
+
   await check('what the ferry refused is a row without a connection, red, with its status and its reason', async () => {
     const now = Date.now();
     const unknown = { connection: undefined, type: 'unknown', name: undefined, id: undefined, method: 'POST /messages', started: now, ended: now };

@@ -131,10 +131,12 @@ export class List {
     this.#bar(element.bar, row, ms, alone);
   }
 
-  // The bar's whole is the time that the client waited; the strong part is the server's share of it.
+  // The bar's whole is the time that the client waited; the strong part is the server's share of it. Where nobody knows the
+  // share, the whole has a shade of its own.
   #bar(bar, row, ms, alone) {
     bar.hidden = alone;
     if (alone) return;
+    bar.classList.toggle('unshared', row.upstream_ms === undefined && row.outcome !== 'open');
     const share = row.upstream_ms === undefined ? 0 : Math.min(1, row.upstream_ms / Math.max(ms, 0.001));
     const width = `${(length(ms) * 100).toFixed(1)}%`;
     if (bar.style.width !== width) bar.style.width = width;
