@@ -83,6 +83,24 @@ export async function pane({ browser, mirror }) {
     await page.getByText(`${tap.records.length} records`).waitFor();
   });
 
+  await check('labels stand out from the lines that they cross, also where the mouse is', async () => {
+    tap.connection('c3', { front: 'pass' });
+    tap.record(0, { ...progress(undefined, 'client', 'server'), connection: 'c3' });
+    await page.goto(`${tap.tap}/?connection=c3&view=sequence`);
+    const label = page.locator('g.arrow .label');
+    const seen = () =>
+      label.evaluate(text => {
+        const { paintOrder, stroke, strokeWidth } = getComputedStyle(text);
+        const line = document.querySelector('.life.ferry').getBoundingClientRect();
+        const box = text.getBoundingClientRect();
+        const crossed = line.left > box.left && line.right < box.right;
+        return { crossed, paintOrder, wide: parseFloat(strokeWidth) > 6, ground: stroke === getComputedStyle(document.querySelector('.content')).backgroundColor };
+      });
+    assert.deepEqual(await seen(), { crossed: true, paintOrder: 'stroke', wide: true, ground: true });
+    await page.locator('g.arrow').hover();
+    assert.deepEqual(await seen(), { crossed: true, paintOrder: 'stroke', wide: true, ground: false });
+  });
+
   await check('a long sequence has one time base, and its window waits for the reader', async () => {
     tap.connection('c2');
     const long = i => tap.record(i * 1000, { ...progress(undefined), connection: 'c2' });

@@ -130,14 +130,15 @@ function arrow(item, margin, open) {
   );
   if (pause !== undefined) group.append(s('text', { class: 'pause', x: margin - 4, y: -12, 'text-anchor': 'end' }, `⋮ ${duration(pause)}`));
   if (from === to) {
-    group.append(s('circle', { cx: from, cy: 0, r: 4 }), s('text', { x: from + 9, y: 4 }, shorten(text, 44)));
+    group.append(s('circle', { cx: from, cy: 0, r: 4 }), s('text', { class: 'label', x: from + 9, y: 4 }, shorten(text, 44)));
   } else {
     const way = to > from ? 1 : -1;
     group.append(
+      // Below the arrow, which the text's ground would cover. A character of this size is about 6.3 wide; a label stays
+      // between its lines.
+      s('text', { class: 'label', x: (left + right) / 2, y: -5, 'text-anchor': 'middle' }, shorten(text, Math.floor((right - left - 12) / 6.3))),
       s('line', { class: 'shaft', x1: from, x2: to - way * 5, y1: 0, y2: 0 }),
       s('path', { class: 'tip', d: `M${to} 0l${-way * 8} -4v8z` }),
-      // A character of this size is about 6.3 wide; a label stays between its lines.
-      s('text', { x: (left + right) / 2, y: -5, 'text-anchor': 'middle' }, shorten(text, Math.floor((right - left - 12) / 6.3))),
     );
   }
   group.addEventListener('click', () => open(record));
