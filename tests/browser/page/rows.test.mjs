@@ -60,7 +60,7 @@ test('a filter and what is selected survive the way through the address', () => 
 });
 
 test('an address that makes no sense is no filter', () => {
-  assert.deepEqual(fromQuery('?slow=-1&errors=yes&exchange=1e99&view=%3Cscript%3E&__proto__=x'), { filter: NO_FILTER, exchange: undefined, pane: '' });
+  assert.deepEqual(fromQuery('?slow=-1&errors=yes&exchange=1e99&view=%3Cscript%3E&__proto__=x&outcome=bogus&front=toString'), { filter: NO_FILTER, exchange: undefined, pane: '' });
 });
 
 test('each part of the filter lets through what it names', () => {

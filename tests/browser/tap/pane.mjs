@@ -48,6 +48,15 @@ export async function pane({ browser, mirror }) {
     await page.locator('.card.server .removed').first().waitFor();
   });
 
+  await check('a message is called an event only where it surely is one', async () => {
+    await page.locator('.card.client .badge', { hasText: 'event' }).waitFor();
+    assert.equal(await page.locator('.badge', { hasText: /^event$/ }).count(), 1);
+    tap.connection('c1', { front: 'session' });
+    await grown('.card', more);
+    assert.equal(await page.locator('.badge', { hasText: /^event$/ }).count(), 0);
+    tap.connection('c1');
+  });
+
   await check('an arrow keeps the focus, and its record what was folded, while the sequence grows', async () => {
     await page.getByRole('tab', { name: 'sequence' }).click();
     await page.locator('g.arrow').nth(2).focus();

@@ -61,7 +61,8 @@ export async function rows({ browser, mirror }) {
   });
 
   await check('a bar whose share of the server nobody knows is of one shade', async () => {
-    tap.exchange(98, { outcome: 'result', started: Date.now() - 900, ended: Date.now() });
+    const now = Date.now();
+    tap.exchange(98, { outcome: 'result', started: now - 900, ended: now });
     // With the pane open there is no room for bars.
     await page.keyboard.press('Escape');
     await page.keyboard.press('End');
@@ -70,6 +71,16 @@ export async function rows({ browser, mirror }) {
     const [unknown, known, open] = [await shade('tool-98'), await shade('tool-97'), await shade('tool-101')];
     assert.deepEqual([unknown[0], known[0]], [false, true]);
     assert.ok(unknown[1] !== known[1] && unknown[1] !== open[1], `${unknown} ${known} ${open}`);
+  });
+
+  await check('what is in no list is not said to have been there', async () => {
+    const stranger = await openTap(browser, tap, '?exchange=999999');
+    await stranger.getByText('There is no such exchange, or its records').waitFor();
+    await stranger.goto(`${tap.tap}/?exchange=50`);
+    await stranger.locator('.card').first().waitFor();
+    await stranger.goto(`${tap.tap}/?connection=c999&view=sequence`);
+    await stranger.getByText('There is no such connection, or its records').waitFor();
+    await stranger.close();
   });
 
   await check('what the ferry refused is a row without a connection, red, with its status and its reason', async () => {
@@ -102,6 +113,32 @@ export async function rows({ browser, mirror }) {
     await page.click('#reset');
     await page.locator(ROW, { hasText: 'sent' }).click();
     assert.doesNotMatch(await page.locator('#app').innerText(), /undefined|NaN/);
+  });
+
+  await check('heads that are too long end in an ellipsis, and a lost connection does not squeeze the page', async () => {
+    tap.connection('c2', { client: { name: 'a-client-whose-name-is-long', version: '1.0.0-beta.12' }, protocol: '2024-11-05', upstream_protocol: '2025-11-25', era: 'handshake' });
+    tap.record(0, { ...called(undefined), connection: 'c2' });
+    const small = await openTap(browser, tap, '?connection=c2&view=sequence', { width: 400 });
+    await small.waitForSelector('g.arrow');
+    const room = await small.locator('#detail h2').evaluate(head => head.getBoundingClientRect().right);
+    for (const part of await small.locator('#detail h2 > *:not([hidden])').all()) {
+      const { right, overflow } = await part.evaluate(element => ({ right: element.getBoundingClientRect().right, overflow: getComputedStyle(element).textOverflow }));
+      assert.ok(right <= room && overflow === 'ellipsis', `${await part.textContent()} ends at ${right} of ${room}`);
+    }
+    await small.close();
+    for (const width of [400, 900, 1280]) {
+      const view = await openTap(browser, tap, '', { width });
+      const height = () => view.locator('#top').evaluate(head => head.getBoundingClientRect().height);
+      const fits = async () => assert.ok((await view.locator('#help-button').evaluate(button => button.getBoundingClientRect().right)) <= width, `a button sticks out at ${width}`);
+      const before = await height();
+      await fits();
+      await view.route('**/api/live', route => route.abort());
+      await view.reload();
+      await view.locator('#status', { hasText: 'disconnected: the ferry cannot be reached' }).waitFor();
+      assert.ok((await height()) <= before + 50, `at ${width} it is ${await height()} high instead of ${before}`);
+      await fits();
+      await view.close();
+    }
   });
 
   await check('all of that without an error or a report of the policy', async () => innocent(page));

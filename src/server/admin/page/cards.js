@@ -22,7 +22,7 @@ export function card(record, { begin, found = {}, front, wordy } = {}) {
     h('header', {},
       h('span', { class: 'way', title: ways(record) }, wordy || !record.from ? ways(record) : arrow(record)),
       h('strong', {}, title(record, front)),
-      badges(record),
+      badges(record, front),
       h('span', { class: 'spacer' }),
       tools,
       h('time', { title: record.time }, begin === undefined ? clock(at) : `+${duration(at - begin)}`),
@@ -51,13 +51,14 @@ function title(record, front) {
   return label(record);
 }
 
-function badges(record) {
+function badges(record, front) {
   const list = [];
   const badge = (text, tip, kind = '') => list.push(h('span', { class: `badge ${kind}`, title: tip }, text));
   if (record.call !== undefined) badge(`call ${record.call}`, 'Number of the HTTP request to the server on this connection');
   if (record.purpose) badge('ferry’s own', `A call that the ferry makes by itself: ${record.purpose}`, 'own');
-  if (record.kind === 'message' && record.message && !record.http && record.to === 'client') {
-    badge('event', 'A message of an event stream, or the answer’s body');
+  // Elsewhere it may be an event or the answer's body.
+  if (record.kind === 'message' && record.message && !record.http && record.to === 'client' && front === 'sse') {
+    badge('event', 'A message of the client’s event stream');
   }
   if (record.cut) badge('cut', 'Only the beginning was kept, see --tap-max-body', 'warn');
   if (record.size !== undefined) list.push(h('span', { class: 'size' }, bytes(record.size)));

@@ -76,7 +76,7 @@ export class Detail {
     this.#tabs();
     this.#say('');
     if (this.lines.length === 0) {
-      this.content.replaceChildren(h('p', { class: 'none' }, 'Its records are no longer stored: newer traffic has taken their place.'));
+      this.content.replaceChildren(h('p', { class: 'none' }, this.#nothing()));
       return;
     }
     this.#view ??= new VIEWS[this.tab](this.content, {
@@ -85,6 +85,15 @@ export class Detail {
       openExchange: number => this.app.openExchange(number, 'legs'),
     });
     this.#view.show(this.lines);
+  }
+
+  // Why there is nothing to show. Of what no list has, it is not known whether it ever was.
+  #nothing() {
+    const { exchange, connection } = this.subject;
+    const { store } = this.app;
+    const known = exchange !== undefined ? store.exchange(exchange) : store.connection(connection);
+    const what = known ? 'Its' : `There is no such ${exchange !== undefined ? 'exchange' : 'connection'}, or its`;
+    return `${what} records are no longer stored: newer traffic has taken their place.`;
   }
 
   choose(tab) {
