@@ -119,7 +119,7 @@ export async function pane({ browser, mirror }) {
     await where('51 to 450 of 450');
     assert.equal(await page.locator('g.arrow .offset').first().textContent(), '+50.000 s');
     await page.locator('g.arrow').first().click();
-    await page.locator('.picked .card time', { hasText: '+50.0 s' }).waitFor();
+    await page.locator('.picked .card time', { hasText: '+50.000 s' }).waitFor();
     long(450);
     await where('51 to 450 of 451');
     assert.equal(await page.locator('g.arrow.selected').count(), 1);

@@ -1,7 +1,7 @@
 // One record as a card: what crossed, with its HTTP head, its body, and what the ferry changed of it.
-import { bytes, clock, duration, moment, shorten, visible } from './format.js';
+import { bytes, clock, moment, shorten, visible } from './format.js';
 import { button, copy, h, withSecrets } from './dom.js';
-import { label } from './sequence.js';
+import { label, since } from './sequence.js';
 import { legOf } from './legs.js';
 import { tree } from './tree.js';
 import { write } from './json.js';
@@ -20,12 +20,12 @@ export function card(record, { begin, found = {}, front, wordy } = {}) {
   const tools = h('span', { class: 'tools' });
   box.append(
     h('header', {},
-      h('span', { class: 'way', title: ways(record) }, wordy || !record.from ? ways(record) : arrow(record)),
+      record.from && h('span', { class: 'way', title: ways(record) }, wordy ? ways(record) : arrow(record)),
       h('strong', {}, title(record, front)),
       badges(record, front),
       h('span', { class: 'spacer' }),
       tools,
-      h('time', { title: record.time }, begin === undefined ? clock(at) : `+${duration(at - begin)}`),
+      h('time', { title: record.time }, begin === undefined ? clock(at) : `+${since(at - begin)}`),
     ),
   );
   if (record.http) box.append(requestLine(record.http), headers(record.http.headers, found.headers, 'Request headers'));
