@@ -7,7 +7,9 @@ import { opener } from '../sdk/clients/ts-peers.mjs';
 import { files } from './tap/files.mjs';
 import { hostile } from './tap/hostile.mjs';
 import { many } from './tap/many.mjs';
+import { pane } from './tap/pane.mjs';
 import { check, counts, launch, startFerry, startMirror, startSdkServer } from './tap/rig.mjs';
+import { rows } from './tap/rows.mjs';
 import { use } from './tap/use.mjs';
 import { views } from './tap/views.mjs';
 
@@ -32,6 +34,8 @@ await check('the rig', async () => {
     await server.end();
   }
   if (runs('use')) await use({ browser, mirror });
+  if (runs('pane')) await pane({ browser, mirror });
+  if (runs('rows')) await rows({ browser, mirror });
   if (runs('hostile')) await hostile({ browser, mirror });
   if (runs('many')) await many({ browser, mirror });
   await browser.close();

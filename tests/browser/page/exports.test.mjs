@@ -92,6 +92,21 @@ test('an archive has an entry for each call, with both legs told', () => {
   assert.equal(second._clientLeg.length, 0);
 });
 
+test('an archive says of each body how much of it was kept', () => {
+  const cut = { body: undefined, text: '{"é', cut: true, size: 1_048_650 };
+  const comments = records => {
+    const [{ request, response }] = har(records, { upstream: UPSTREAM }).log.entries;
+    return [request.postData.comment, response.content.comment];
+  };
+  const records = translated();
+  assert.deepEqual(comments(records), [undefined, undefined]);
+  for (const i of [1, 4]) Object.assign(records[i], cut);
+  const said = 'only the first 4 of 1048650 bytes were kept';
+  assert.deepEqual(comments(records), [said, said]);
+  records.splice(4, 0, { ...records[4], body: {}, cut: false });
+  assert.deepEqual(comments(records), [said, `message 2: ${said}`]);
+});
+
 test('a call without an answer is in the archive too', () => {
   const [entry] = har(translated().slice(0, 2), { upstream: UPSTREAM }).log.entries;
   assert.deepEqual([entry.response.status, entry.response.comment], [0, 'no answer']);

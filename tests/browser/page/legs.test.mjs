@@ -5,7 +5,7 @@ import { module, passed, translated } from './page.mjs';
 
 const { difference, headerDifference } = await module('diff');
 const { arrange, changes, isPassed, origins } = await module('legs');
-const { layout } = await module('sequence');
+const { label, layout } = await module('sequence');
 const { Exact, parse, same, write } = await module('json');
 
 test('numbers are written as they came', () => {
@@ -87,4 +87,15 @@ test('the sequence has an arrow for every record, later ones lower, pauses told'
   assert.deepEqual(items.map(item => item.pause !== undefined), [false, false, false, false, true, false, false]);
   assert.ok(items[4].y - items[3].y > items[1].y - items[0].y);
   assert.deepEqual(layout([], 800, 60).items, []);
+});
+
+test('an id is not taken for the number of an exchange', () => {
+  assert.deepEqual([translated()[0], translated()[4]].map(label), ['tools/call echo id 5', 'result id 5']);
+});
+
+test('a part of a sequence counts from the beginning of the whole', () => {
+  const records = translated();
+  records[2].time = '2026-11-21T16:40:04.001250Z';
+  const { items } = layout(records, 800, 60, { start: 2, end: 4 });
+  assert.deepEqual(items.map(item => [item.record.seq, item.offset, item.pause]), [[3, 4000, 3999], [4, 3, undefined]]);
 });

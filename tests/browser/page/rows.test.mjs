@@ -5,6 +5,7 @@ import { module } from './page.mjs';
 
 const { LIMIT, Store, Waiting } = await module('store');
 const { NO_FILTER, fromQuery, isFiltering, matcher, toQuery, withWords, words } = await module('filter');
+const { OUTCOMES, outcomeText } = await module('format');
 const { SPAN, STEP, overall, series } = await module('series');
 
 const row = (exchange, more = {}) => ({
@@ -59,7 +60,7 @@ test('a filter and what is selected survive the way through the address', () => 
 });
 
 test('an address that makes no sense is no filter', () => {
-  assert.deepEqual(fromQuery('?slow=-1&errors=yes&exchange=1e99&view=%3Cscript%3E&__proto__=x'), { filter: NO_FILTER, exchange: undefined, pane: '' });
+  assert.deepEqual(fromQuery('?slow=-1&errors=yes&exchange=1e99&view=%3Cscript%3E&__proto__=x&outcome=bogus&front=toString'), { filter: NO_FILTER, exchange: undefined, pane: '' });
 });
 
 test('each part of the filter lets through what it names', () => {
@@ -100,4 +101,23 @@ test('the charts count what began, what went wrong, and how long it took', () =>
   assert.equal(points.reduce((sum, point) => sum + point.rate * (STEP / 1000), 0), 100);
   assert.deepEqual(overall(rows, now), { begun: 100, bad: 1, p50: 10, p99: 10, ended: 100 });
   assert.equal(points[points.length - 1].p50, undefined);
+});
+
+test('a request that the ferry refused is an error without a connection, and no measure of the server', () => {
+  const refused = { exchange: 3, direction: 'to-server', type: 'unknown', method: 'POST /messages', started: 1000, ended: 1000, outcome: 'refused', status: 413, request_bytes: 9 };
+  const match = (change, tested = refused) => matcher({ ...NO_FILTER, ...change }, label => new Map([['c1', { front: 'sse' }]]).get(label), () => 3000)(tested);
+  for (const change of [{ errors: true }, { outcome: 'refused' }, { q: 'refused 413' }, { method: 'messages' }, {}]) {
+    assert.equal(match(change), true, JSON.stringify(change));
+  }
+  for (const change of [{ connection: 'c1' }, { front: 'sse' }, { q: 'undefined' }, { outcome: 'error' }]) {
+    assert.equal(match(change), false, JSON.stringify(change));
+  }
+  assert.equal(outcomeText(refused), 'refused 413');
+  assert.equal(outcomeText({ outcome: 'refused' }), 'refused');
+  assert.ok(OUTCOMES.includes('refused'));
+  const broken = { ...refused, outcome: 'error', ended: 1500 };
+  const unanswered = { ...refused, outcome: 'sent' };
+  assert.deepEqual(overall([refused, broken, unanswered], 2000), { begun: 2, bad: 2, ended: 2, p50: 500, p99: 500 });
+  const { bad, ended, p50 } = series([refused, broken, unanswered], 2000).at(-1);
+  assert.deepEqual([bad, ended, p50], [2, 2, 500]);
 });

@@ -4,6 +4,7 @@ import test from 'node:test';
 import { module } from './page.mjs';
 
 const { age, bytes, duration, isHung, moment, shorten, visible } = await module('format');
+const { since } = await module('sequence');
 const { eventReader } = await module('sse');
 
 test('characters that cannot be seen, or that reorder others, become escapes', () => {
@@ -31,8 +32,12 @@ test('a text is cut between characters', () => {
 test('sizes and durations have about three digits', () => {
   assert.deepEqual([0, 999, 1000, 20_480, 16 * 1024 * 1024].map(bytes), ['0 B', '999 B', '1.0 KiB', '20 KiB', '16.0 MiB']);
   assert.deepEqual(
-    [0, 0.25, 3.21, 45.6, 999, 1234, 12_345, 65_000, 3_700_000].map(duration),
-    ['0 ms', '0.25 ms', '3.2 ms', '46 ms', '999 ms', '1.23 s', '12.3 s', '1 min 5 s', '1 h 1 min'],
+    [0, 0.25, 3.21, 45.6, 999, 1234, 12_345, 65_000, 903_900, 3_700_000, 90_061_000].map(duration),
+    ['0 ms', '0.25 ms', '3.2 ms', '46 ms', '999 ms', '1.23 s', '12.3 s', '1:05 min', '15:03 min', '1:01 h', '1 d 1 h'],
+  );
+  assert.deepEqual(
+    [999, 1234.9, 59_999.9, 60_000, 243_005, 3_600_000].map(since),
+    ['999 ms', '1.234 s', '59.999 s', '1:00.000', '4:03.005', '1:00 h'],
   );
   assert.equal(age(90_061_000), '1 d 1 h');
   assert.equal(duration(undefined), '');

@@ -63,6 +63,12 @@ export async function use({ browser, mirror }) {
     await page.check('#slow-on');
     await shows(['never']);
     assert.match(page.url(), /slow=1500/);
+    await page.fill('#slow', '-5');
+    assert.equal(new URL(page.url()).search, '');
+    await page.fill('#slow', '1500');
+    await page.check('#slow-on');
+    await page.click('#reset');
+    assert.deepEqual([await page.inputValue('#slow'), await page.isChecked('#slow-on')], ['1000', false]);
   });
 
   await check('the old transport alone, by a click', async () => {
@@ -106,11 +112,13 @@ export async function use({ browser, mirror }) {
 
   await check('a pause holds the lists still and says how much waits', async () => {
     await page.keyboard.press('p');
+    await page.locator('#status', { hasText: 'paused' }).waitFor();
     const before = await names();
     await client.call('while-paused');
     await page.locator('#pause', { hasText: /go on \(\d+ waiting\)/ }).waitFor();
     assert.deepEqual(await names(), before);
     await page.keyboard.press('p');
+    await page.locator('#status', { hasText: 'live' }).waitFor();
     await page.locator(ROW, { hasText: 'while-paused' }).waitFor();
   });
 

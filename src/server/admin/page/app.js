@@ -6,7 +6,7 @@ import { Connections } from './connections.js';
 import { Detail } from './detail.js';
 import { List } from './list.js';
 import { Store, Waiting } from './store.js';
-import { byId, setText } from './dom.js';
+import { byId, setAttribute, setText } from './dom.js';
 import { fromQuery, isFiltering, matcher, NO_FILTER, toQuery, withWords, words } from './filter.js';
 import { keyboard } from './keys.js';
 import { menu, shownLines } from './exports.js';
@@ -33,6 +33,8 @@ export class App {
   #stop;
   #refreshing;
   #noticed;
+  // What was last said of the stream: its state, and more about it.
+  #said = ['connecting', ''];
 
   constructor(token, { denied }) {
     this.api = new Api(token);
@@ -94,12 +96,13 @@ export class App {
     this.waiting.take();
     this.store.load(rows);
     this.bar.suggest(this.store.rows);
+    // What is asked for can only be shown among rows that are there.
+    this.refilter();
     const asked = this.#asked;
     this.#asked = undefined;
     if (asked?.exchange !== undefined) this.openExchange(asked.exchange, asked.pane || 'legs');
     else if (asked?.pane && this.filter.connection) this.openConnection(asked.pane);
     else if (this.detail.subject) void this.detail.refresh();
-    this.refilter();
     this.#tick();
   }
 
@@ -201,10 +204,19 @@ export class App {
   }
 
   #status(state, text) {
-    byId('status').className = this.paused && state === 'live' ? 'paused' : state;
-    byId('status').dataset.state = state;
-    setText(byId('status-text'), text ? `${state}: ${text}` : state);
+    this.#said = [state, text];
+    this.#showStatus();
     if (state === 'live' && this.#missed === 0) this.notice('');
+  }
+
+  // Whether the stream is there, and whether the reader lets it in.
+  #showStatus() {
+    const [state, text] = this.#said;
+    const shown = this.paused && state === 'live' ? 'paused' : state;
+    byId('status').className = shown;
+    byId('status').dataset.state = state;
+    setText(byId('status-text'), text ? `${shown}: ${text}` : shown);
+    setAttribute(byId('status'), 'title', text);
   }
 
   notice(text) {
@@ -227,7 +239,10 @@ export class App {
     if (index >= 0 && this.detail.subject) this.list.reveal(index);
   }
 
-  reset = () => this.setFilter({ ...NO_FILTER });
+  reset() {
+    this.setFilter({ ...NO_FILTER });
+    this.bar.reset();
+  }
 
   // Looks for the words in all that is stored, not only in the lists.
   async searchBodies() {
@@ -253,8 +268,12 @@ export class App {
     void this.detail.open({ exchange }, tab);
     document.body.classList.add('open');
     this.remember();
-    const index = this.#shown.findIndex(row => row.exchange === exchange);
-    requestAnimationFrame(() => (index >= 0 ? this.list.reveal(index) : this.list.draw()));
+    this.list.draw();
+    // The pane takes room from the list; only then is it known what is in sight.
+    requestAnimationFrame(() => {
+      const index = this.#shown.findIndex(row => row.exchange === exchange);
+      if (index >= 0) this.list.reveal(index);
+    });
   }
 
   // The whole of the selected connection, or of the one that the open exchange belongs to.
@@ -285,7 +304,6 @@ export class App {
     if (this.detail.subject) return this.openExchange(exchange);
     this.list.selected = exchange;
     this.list.reveal(index);
-    this.list.draw();
   }
 
   toEnd() {
@@ -302,6 +320,7 @@ export class App {
 
   pause() {
     this.paused = !this.paused;
+    this.#showStatus();
     this.bar.paused(this.waiting.size);
     if (!this.paused) {
       this.#flush();

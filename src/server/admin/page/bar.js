@@ -17,7 +17,8 @@ export class Bar {
     for (const id of ['q', 'method', 'name']) on(id, 'input', ({ target }) => app.setFilter({ [id]: target.value }));
     on('outcome', 'change', ({ target }) => app.setFilter({ outcome: target.value }));
     on('errors', 'change', ({ target }) => app.setFilter({ errors: target.checked }));
-    const slow = () => app.setFilter({ slow: byId('slow-on').checked ? Number(byId('slow').value) || SLOW : 0 });
+    // An empty field means the usual duration; what is less than nothing filters nothing.
+    const slow = () => app.setFilter({ slow: byId('slow-on').checked ? Math.max(0, Number(byId('slow').value) || SLOW) : 0 });
     on('slow-on', 'change', slow);
     on('slow', 'input', slow);
     on('filters', 'submit', event => event.preventDefault());
@@ -39,6 +40,11 @@ export class Bar {
     for (const button of document.querySelectorAll('#places button')) {
       setAttribute(button, 'aria-pressed', String(button.dataset.place === name));
     }
+  }
+
+  // A duration stays in its field while it is switched off, but not when all filters go.
+  reset() {
+    byId('slow').value = byId('slow').defaultValue;
   }
 
   // Brings the fields to what the filter says, and the counts to what there is.
@@ -91,6 +97,5 @@ export class Bar {
     const button = byId('pause');
     button.setAttribute('aria-pressed', String(paused));
     setText(button, paused ? `go on${waiting > 0 ? ` (${waiting} waiting)` : ''}` : 'pause');
-    byId('status').classList.toggle('paused', paused);
   }
 }

@@ -1,7 +1,7 @@
 // One record as a card: what crossed, with its HTTP head, its body, and what the ferry changed of it.
-import { bytes, clock, duration, moment, shorten, visible } from './format.js';
+import { bytes, clock, moment, shorten, visible } from './format.js';
 import { button, copy, h, withSecrets } from './dom.js';
-import { label } from './sequence.js';
+import { label, since } from './sequence.js';
 import { legOf } from './legs.js';
 import { tree } from './tree.js';
 import { write } from './json.js';
@@ -20,12 +20,12 @@ export function card(record, { begin, found = {}, front, wordy } = {}) {
   const tools = h('span', { class: 'tools' });
   box.append(
     h('header', {},
-      h('span', { class: 'way', title: ways(record) }, wordy || !record.from ? ways(record) : arrow(record)),
+      record.from && h('span', { class: 'way', title: ways(record) }, wordy ? ways(record) : arrow(record)),
       h('strong', {}, title(record, front)),
-      badges(record),
+      badges(record, front),
       h('span', { class: 'spacer' }),
       tools,
-      h('time', { title: record.time }, begin === undefined ? clock(at) : `+${duration(at - begin)}`),
+      h('time', { title: record.time }, begin === undefined ? clock(at) : `+${since(at - begin)}`),
     ),
   );
   if (record.http) box.append(requestLine(record.http), headers(record.http.headers, found.headers, 'Request headers'));
@@ -45,17 +45,20 @@ function title(record, front) {
   const { message } = record;
   if (message) return label(record);
   if (record.kind === 'status') return `HTTP ${record.status}`;
+  // The reason has a line of its own.
+  if (record.kind === 'refused') return `refused ${record.status ?? ''}`.trim();
   if (record.kind === 'ended') return legOf(record) === 'client' && front === 'sse' ? 'answer over' : 'call over';
   return label(record);
 }
 
-function badges(record) {
+function badges(record, front) {
   const list = [];
   const badge = (text, tip, kind = '') => list.push(h('span', { class: `badge ${kind}`, title: tip }, text));
   if (record.call !== undefined) badge(`call ${record.call}`, 'Number of the HTTP request to the server on this connection');
   if (record.purpose) badge('ferry’s own', `A call that the ferry makes by itself: ${record.purpose}`, 'own');
-  if (record.kind === 'message' && record.message && !record.http && record.to === 'client') {
-    badge('event', 'A message of an event stream, or the answer’s body');
+  // Elsewhere it may be an event or the answer's body.
+  if (record.kind === 'message' && record.message && !record.http && record.to === 'client' && front === 'sse') {
+    badge('event', 'A message of the client’s event stream');
   }
   if (record.cut) badge('cut', 'Only the beginning was kept, see --tap-max-body', 'warn');
   if (record.size !== undefined) list.push(h('span', { class: 'size' }, bytes(record.size)));

@@ -25,7 +25,7 @@ export class Charts {
     draw(this.#charts.rate, `${lossy ? '≥ ' : ''}${rate.toFixed(rate < 10 ? 1 : 0)}/s`, { whole: points.map(point => point.rate) });
     const share = sums.ended > 0 ? ` · ${((sums.bad / sums.ended) * 100).toFixed(sums.bad * 10 < sums.ended ? 1 : 0)} %` : '';
     draw(this.#charts.errors, `${sums.bad}${share}`, { bad: points.map(point => point.bad) });
-    const both = sums.ended > 0 ? `${duration(sums.p50)} / ${duration(sums.p99)}` : '–';
+    const both = sums.p50 !== undefined ? `${duration(sums.p50)} / ${duration(sums.p99)}` : '–';
     draw(this.#charts.latency, both, { faint: points.map(point => point.p99), whole: points.map(point => point.p50) });
     this.#charts.errors.box.classList.toggle('bad', sums.bad > 0);
   }

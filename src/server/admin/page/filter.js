@@ -1,5 +1,5 @@
 // Which exchanges are shown: the filter as an object, as the page's query string, and as a test of a row. Pure.
-import { elapsed, isBad } from './format.js';
+import { elapsed, FRONTS, isBad, OUTCOMES } from './format.js';
 
 // The least duration that `slow` means when none is given, in milliseconds.
 export const SLOW = 1000;
@@ -15,6 +15,9 @@ export function fromQuery(query) {
   const parameters = new URLSearchParams(query);
   const filter = { ...NO_FILTER };
   for (const key of TEXTS) filter[key] = parameters.get(key) ?? '';
+  // What no row can have, and no field can show, is no filter.
+  if (!OUTCOMES.includes(filter.outcome)) filter.outcome = '';
+  if (!Object.hasOwn(FRONTS, filter.front)) filter.front = '';
   const slow = Number(parameters.get('slow'));
   filter.slow = Number.isFinite(slow) && slow > 0 ? slow : 0;
   filter.errors = parameters.get('errors') === '1';

@@ -31,7 +31,9 @@ export function bytes(count) {
   return `${(count / 1024 / 1024).toFixed(1)} MiB`;
 }
 
-// A duration in milliseconds with about three digits.
+const two = number => String(number).padStart(2, '0');
+
+// A duration in milliseconds with about three digits, and as a clock from a minute on: short enough for a column.
 export function duration(ms) {
   if (ms === undefined || ms === null || Number.isNaN(ms)) return '';
   const value = Math.max(0, ms);
@@ -40,6 +42,10 @@ export function duration(ms) {
   if (value < 1000) return `${Math.round(value)} ms`;
   if (value < 10_000) return `${(value / 1000).toFixed(2)} s`;
   if (value < 60_000) return `${(value / 1000).toFixed(1)} s`;
+  const seconds = Math.floor(value / 1000);
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 60) return `${minutes}:${two(seconds % 60)} min`;
+  if (minutes < 24 * 60) return `${Math.floor(minutes / 60)}:${two(minutes % 60)} h`;
   return age(value);
 }
 
@@ -53,8 +59,6 @@ export function age(ms) {
   if (hours < 24) return `${hours} h ${minutes % 60} min`;
   return `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
-
-const two = number => String(number).padStart(2, '0');
 
 // The time of day with milliseconds, in the reader's zone.
 export function clock(ms) {
@@ -76,14 +80,19 @@ export const FRONT_MEANS = {
   session: 'Streamable HTTP, with a session of the ferry: translated',
   pass: 'Streamable HTTP, passed through unchanged',
 };
-export const OUTCOMES = ['open', 'result', 'error', 'tool-error', 'cancelled', 'lost', 'missed', 'sent'];
+export const OUTCOMES = ['open', 'result', 'error', 'tool-error', 'refused', 'cancelled', 'lost', 'missed', 'sent'];
 
 // Outcomes that a person looking for errors wants to see.
-export const isBad = row => row.outcome === 'error' || row.outcome === 'tool-error' || row.outcome === 'lost';
+const BAD = new Set(['error', 'tool-error', 'refused', 'lost']);
+export const isBad = row => BAD.has(row.outcome);
+
+// What asked for an answer: requests, and what ended badly though nobody could tell what it was (a broken body).
+export const isAsking = row => row.type === 'request' || isBad(row);
 
 export function outcomeText(row) {
   if (row.outcome === 'error' && row.code !== undefined) return `error ${row.code}`;
   if (row.outcome === 'tool-error') return 'tool error';
+  if (row.outcome === 'refused' && row.status !== undefined) return `refused ${row.status}`;
   return String(row.outcome);
 }
 

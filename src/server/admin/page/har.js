@@ -13,6 +13,16 @@ const REASONS = {
 };
 const pairs = headers => (headers ?? []).map(([name, value]) => ({ name, value }));
 const header = (headers, wanted) => (headers ?? []).find(([name]) => name === wanted)?.[1];
+// What of a body is not there, for the comment that HAR allows beside it.
+function cutOf(record) {
+  if (!record.cut) return undefined;
+  const kept = new TextEncoder().encode(textOf(record)).length;
+  return `only the first ${kept} of ${record.size} bytes were kept`;
+}
+const withComment = (value, ...comments) => {
+  const comment = comments.filter(Boolean).join('; ');
+  return comment ? { ...value, comment } : value;
+};
 const textOf = record => (record.body !== undefined ? write(record.body) : (record.text ?? ''));
 
 export function har(records, { upstream, version }) {
@@ -85,9 +95,8 @@ function request(record, upstream) {
   return {
     ...{ method, url, httpVersion: 'HTTP/1.1', cookies: [], headers: pairs(headers) },
     queryString: [...new URLSearchParams(query)].map(([name, value]) => ({ name, value })),
-    ...(body ? { postData: { mimeType: header(headers, 'content-type') ?? 'application/json', params: [], text: body } } : {}),
+    ...(body ? { postData: withComment({ mimeType: header(headers, 'content-type') ?? 'application/json', params: [], text: body }, cutOf(record)) } : {}),
     ...{ headersSize: -1, bodySize: record.size ?? 0 },
-    ...(record.cut ? { comment: 'The body was cut: only its beginning was kept.' } : {}),
   };
 }
 
@@ -99,12 +108,12 @@ function response(status, answers, ended) {
   const notes = [];
   if (!status) notes.push('no answer');
   if (ended?.why) notes.push(ended.why);
-  if (answers.some(record => record.cut)) notes.push('cut: only the beginning was kept');
-  return {
+  // Of a stream it is said which message is meant.
+  const cuts = answers.map((record, i) => record.cut && `${answers.length > 1 ? `message ${i + 1}: ` : ''}${cutOf(record)}`);
+  return withComment({
     ...{ status: status?.status ?? 0, statusText: REASONS[status?.status] ?? '', httpVersion: 'HTTP/1.1', cookies: [] },
     headers: pairs(status?.headers),
-    content: { size, mimeType: mimeType || 'x-unknown', text },
+    content: withComment({ size, mimeType: mimeType || 'x-unknown', text }, ...cuts),
     ...{ redirectURL: '', headersSize: -1, bodySize: -1 },
-    ...(notes.length > 0 ? { comment: notes.join('; ') } : {}),
-  };
+  }, ...notes);
 }

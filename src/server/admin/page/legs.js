@@ -65,6 +65,12 @@ export function changes(records, from = origins(records)) {
   return { marks, count };
 }
 
+// What changes() says of one record as a text, to tell whether it still says the same.
+export function marksText({ headers, body } = {}) {
+  const lists = [headers, body].map(found => [[...(found?.marks ?? [])], [...(found?.was ?? [])]]);
+  return JSON.stringify(lists);
+}
+
 // Where each record's card stands: { record, leg, row }. Rows go down with time; a message and what became of it stand
 // beside each other.
 export function arrange(records, from = origins(records)) {

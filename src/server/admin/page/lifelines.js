@@ -1,45 +1,105 @@
 // The sequence view: client, ferry and server as lines, what crossed as arrows between them, time going down.
 import { MOST, layout, since } from './sequence.js';
-import { button, h, s } from './dom.js';
+import { button, h, s, setText } from './dom.js';
 import { duration, shorten } from './format.js';
 
-const marginOf = width => (width < 500 ? 62 : 78);
+// Wide enough for the longest time, which ends a little before it.
+const marginOf = width => (width < 500 ? 70 : 78);
 
-// Draws `records` into `box`; `open(record)` is called for the arrow that is chosen. `end` is the index after the last one
-// shown, where not all are.
-export function drawSequence(box, records, { open, selected, end = records.length }) {
-  const width = Math.max(300, Math.min(1100, box.clientWidth - 24));
-  const start = Math.max(0, end - MOST);
-  const shown = records.slice(start, end);
-  const margin = marginOf(width);
-  const { height, lifelines, items } = layout(shown, width, margin);
-  const head = h('div', { class: 'parties' });
-  head.style.width = `${width}px`;
-  for (const { party, x } of lifelines) {
-    const name = h('span', { class: party }, party);
-    name.style.left = `${x}px`;
-    head.append(name);
-  }
-  const drawing = s('svg', { class: 'sequence', width, height, role: 'group', 'aria-label': 'Sequence of messages' });
-  for (const { x, party } of lifelines) {
-    drawing.append(s('line', { class: `life ${party}`, x1: x, x2: x, y1: 0, y2: height }));
-  }
-  const arrows = items.map(item => arrow(item, margin, open, item.record.seq === selected));
-  drawing.append(...arrows);
-  const current = arrows.find(element => element.classList.contains('selected')) ?? arrows[0];
-  current?.setAttribute('tabindex', '0');
-  drawing.addEventListener('keydown', event => move(event, arrows));
-  const again = at => drawSequence(box, records, { open, selected, end: at });
-  const window = records.length > MOST ? pages(start, end, records.length, again) : undefined;
-  box.replaceChildren(...[window, head, drawing].filter(Boolean));
-}
+// Draws records into `box`. An arrow stays the same element as long as it is shown, so that it keeps the focus while others
+// come; `open(record)` is called for the one that is chosen.
+export class Lifelines {
+  #records = [];
+  #selected;
+  #width;
+  #arrows = new Map();
+  // Of many records a window is shown: from this one on, or the newest.
+  #start = 0;
+  #newest = true;
 
-function pages(start, end, count, again) {
-  const earlier = button('earlier', 'Earlier messages', () => again(Math.max(MOST, start)));
-  const later = button('later', 'Later messages', () => again(Math.min(count, end + MOST)));
-  earlier.disabled = start === 0;
-  later.disabled = end >= count;
-  return h('p', { class: 'pages' }, earlier, later, ` ${start + 1} to ${end} of ${count}`);
+  constructor(box, open) {
+    this.box = box;
+    this.open = open;
+    this.earlier = button('earlier', 'Earlier messages', () => this.#page(-MOST));
+    this.later = button('later', 'Later messages', () => this.#page(MOST));
+    this.where = h('span', {});
+    this.pages = h('p', { class: 'pages' }, this.earlier, this.later, this.where);
+    this.head = h('div', { class: 'parties' });
+    this.drawing = s('svg', { class: 'sequence', role: 'group', 'aria-label': 'Sequence of messages' });
+    this.drawing.addEventListener('keydown', event => move(event, [...this.#arrows.values()]));
+    box.append(this.pages, this.head, this.drawing);
+  }
+
+  // `selected` is the sequence number of the record that is being read, if any: then the window stays where it is.
+  show(records, selected) {
+    this.#records = records;
+    this.#selected = selected;
+    if (this.#newest && selected === undefined) this.#start = Math.max(0, records.length - MOST);
+    this.#draw();
+  }
+
+  #page(by) {
+    const last = Math.max(0, this.#records.length - MOST);
+    this.#start = Math.max(0, Math.min(last, this.#start + by));
+    this.#newest = this.#start === last;
+    this.#draw();
+  }
+
+  #draw() {
+    const count = this.#records.length;
+    const start = this.#start;
+    const end = Math.min(count, start + MOST);
+    const width = Math.max(300, Math.min(1100, this.box.clientWidth - 24));
+    const margin = marginOf(width);
+    const { height, lifelines, items } = layout(this.#records, width, margin, { start, end });
+    const focused = Number(document.activeElement?.closest('g.arrow')?.dataset.seq);
+    this.#ground(width, height, lifelines);
+    this.#arrange(items, margin);
+    const again = this.#arrows.get(focused);
+    if (again && again !== document.activeElement) again.focus({ preventScroll: true });
+    this.pages.hidden = count <= MOST;
+    this.earlier.disabled = start === 0;
+    this.later.disabled = end >= count;
+    setText(this.where, ` ${start + 1} to ${end} of ${count}`);
+  }
+
+  // The three lines and their names; of another width everything is drawn anew.
+  #ground(width, height, lifelines) {
+    this.drawing.setAttribute('height', height);
+    if (width === this.#width) {
+      for (const line of this.drawing.querySelectorAll('.life')) line.setAttribute('y2', height);
+      return;
+    }
+    this.#width = width;
+    this.#arrows.clear();
+    this.drawing.setAttribute('width', width);
+    this.drawing.replaceChildren(...lifelines.map(({ x, party }) => s('line', { class: `life ${party}`, x1: x, x2: x, y1: 0, y2: height })));
+    this.head.style.width = `${width}px`;
+    const name = ({ party, x }) => {
+      const element = h('span', { class: party }, party);
+      element.style.left = `${x}px`;
+      return element;
+    };
+    this.head.replaceChildren(...lifelines.map(name));
+  }
+
+  // Brings the arrows into their places, and takes away those that have left the window.
+  #arrange(items, margin) {
+    const before = this.#arrows;
+    this.#arrows = new Map(items.map(item => [item.record.seq, before.get(item.record.seq) ?? arrow(item, margin, this.open)]));
+    for (const [seq, element] of before) if (!this.#arrows.has(seq)) element.remove();
+    let last = this.drawing.querySelector('.life:last-of-type');
+    for (const { record, y } of items) {
+      const element = this.#arrows.get(record.seq);
+      element.setAttribute('transform', `translate(0 ${y})`);
+      element.classList.toggle('selected', record.seq === this.#selected);
+      // What is put in anew loses the focus.
+      if (last.nextSibling !== element) last.after(element);
+      last = element;
+    }
+    if (this.drawing.querySelector('g[tabindex="0"]')) return;
+    (this.#arrows.get(this.#selected) ?? this.#arrows.values().next().value)?.setAttribute('tabindex', '0');
+  }
 }
 
 // Up and down go from arrow to arrow, so that the drawing is one stop of the tabulator.
@@ -54,29 +114,31 @@ function move(event, arrows) {
   next.focus();
 }
 
-function arrow(item, margin, open, selected) {
-  const { record, y, from, to, text, look, offset, pause } = item;
+// Drawn at a height of nothing: it is moved to its place.
+function arrow(item, margin, open) {
+  const { record, from, to, text, look, offset, pause } = item;
   const said = `${record.from ? `${record.from} to ${record.to}: ` : ''}${text}, after ${duration(offset)}`;
   const group = s('g', {
-    ...{ class: `arrow ${look}${selected ? ' selected' : ''}`, role: 'button', tabindex: '-1' },
+    ...{ class: `arrow ${look}`, role: 'button', tabindex: '-1' },
     ...{ 'aria-label': said, 'data-seq': record.seq },
   });
   const [left, right] = [Math.min(from, to), Math.max(from, to)];
   group.append(
     s('title', {}, said),
-    s('rect', { class: 'hit', x: 0, y: y - 17, width: right + 60, height: 25 }),
-    s('text', { class: 'offset', x: margin - 12, y: y + 3, 'text-anchor': 'end' }, `+${since(offset)}`),
+    s('rect', { class: 'hit', x: 0, y: -17, width: right + 60, height: 25 }),
+    s('text', { class: 'offset', x: margin - 4, y: 3, 'text-anchor': 'end' }, `+${since(offset)}`),
   );
-  if (pause !== undefined) group.append(s('text', { class: 'pause', x: margin - 12, y: y - 12, 'text-anchor': 'end' }, `⋮ ${duration(pause)}`));
+  if (pause !== undefined) group.append(s('text', { class: 'pause', x: margin - 4, y: -12, 'text-anchor': 'end' }, `⋮ ${duration(pause)}`));
   if (from === to) {
-    group.append(s('circle', { cx: from, cy: y, r: 4 }), s('text', { x: from + 9, y: y + 4 }, shorten(text, 44)));
+    group.append(s('circle', { cx: from, cy: 0, r: 4 }), s('text', { class: 'label', x: from + 9, y: 4 }, shorten(text, 44)));
   } else {
     const way = to > from ? 1 : -1;
     group.append(
-      s('line', { class: 'shaft', x1: from, x2: to - way * 5, y1: y, y2: y }),
-      s('path', { class: 'tip', d: `M${to} ${y}l${-way * 8} -4v8z` }),
-      // A character of this size is about 6.3 wide; a label stays between its lines.
-      s('text', { x: (left + right) / 2, y: y - 5, 'text-anchor': 'middle' }, shorten(text, Math.floor((right - left - 12) / 6.3))),
+      // Below the arrow, which the text's ground would cover. A character of this size is about 6.3 wide; a label stays
+      // between its lines.
+      s('text', { class: 'label', x: (left + right) / 2, y: -5, 'text-anchor': 'middle' }, shorten(text, Math.floor((right - left - 12) / 6.3))),
+      s('line', { class: 'shaft', x1: from, x2: to - way * 5, y1: 0, y2: 0 }),
+      s('path', { class: 'tip', d: `M${to} 0l${-way * 8} -4v8z` }),
     );
   }
   group.addEventListener('click', () => open(record));

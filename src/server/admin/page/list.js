@@ -65,12 +65,13 @@ export class List {
     setAttribute(this.box, 'aria-activedescendant', active);
   }
 
-  // Brings a row into sight.
+  // Brings a row into sight, and draws: what is selected may have become another.
   reveal(index) {
     const { scrollTop, clientHeight } = this.box;
     if (index * HEIGHT < scrollTop) this.#scrollTo(index * HEIGHT);
     else if ((index + 1) * HEIGHT > scrollTop + clientHeight) this.#scrollTo((index + 1) * HEIGHT - clientHeight);
     this.follow = this.#atEnd();
+    this.draw();
   }
 
   #atEnd() {
@@ -123,16 +124,19 @@ export class List {
     setText(connection, row.connection);
     setText(outcome, hung ? 'no answer' : outcomeText(row));
     const ms = elapsed(row, now);
-    const sent = row.outcome === 'sent';
-    setText(took, sent ? '' : duration(ms));
-    setText(size, sent ? bytes(row.request_bytes) : `${bytes(row.request_bytes)} ↔ ${bytes(row.response_bytes)}`);
-    this.#bar(element.bar, row, ms, sent);
+    // Nobody waited for the server.
+    const alone = row.outcome === 'sent' || row.outcome === 'refused';
+    setText(took, alone ? '' : duration(ms));
+    setText(size, alone ? bytes(row.request_bytes) : `${bytes(row.request_bytes)} ↔ ${bytes(row.response_bytes)}`);
+    this.#bar(element.bar, row, ms, alone);
   }
 
-  // The bar's whole is the time that the client waited; the strong part is the server's share of it.
-  #bar(bar, row, ms, sent) {
-    bar.hidden = sent;
-    if (sent) return;
+  // The bar's whole is the time that the client waited; the strong part is the server's share of it. Where nobody knows the
+  // share, the whole has a shade of its own.
+  #bar(bar, row, ms, alone) {
+    bar.hidden = alone;
+    if (alone) return;
+    bar.classList.toggle('unshared', row.upstream_ms === undefined && row.outcome !== 'open');
     const share = row.upstream_ms === undefined ? 0 : Math.min(1, row.upstream_ms / Math.max(ms, 0.001));
     const width = `${(length(ms) * 100).toFixed(1)}%`;
     if (bar.style.width !== width) bar.style.width = width;

@@ -32,7 +32,8 @@ export function label(record) {
 const path = target => (target ?? '').split('?')[0];
 
 function messageLabel(message) {
-  const id = message.id === undefined ? '' : ` #${message.id}`;
+  // `#9` is an exchange.
+  const id = message.id === undefined ? '' : ` id ${message.id}`;
   if (message.type === 'result') return `${message.tool_error ? 'result (tool error)' : 'result'}${id}`;
   if (message.type === 'error') return `error ${message.code ?? ''}${id}`;
   if (message.type === 'request' || message.type === 'notification') {
@@ -42,7 +43,12 @@ function messageLabel(message) {
 }
 
 // The time since the first record, exact to the millisecond where that is short enough to read.
-export const since = ms => (ms >= 1000 && ms < 60_000 ? `${(ms / 1000).toFixed(3)} s` : duration(ms));
+export function since(ms) {
+  if (ms < 1000 || ms >= 3_600_000) return duration(ms);
+  const seconds = Math.floor(ms) / 1000;
+  if (seconds < 60) return `${seconds.toFixed(3)} s`;
+  return `${Math.floor(seconds / 60)}:${(seconds % 60).toFixed(3).padStart(6, '0')}`;
+}
 
 // How an arrow looks: what it carries, and whether it went badly.
 function look(record) {
@@ -56,18 +62,18 @@ function look(record) {
   return `${thin ? 'thin' : record.message.type}${bad ? ' bad' : ''}${record.purpose ? ' own' : ''}`;
 }
 
-// Lays out records. `width` is the whole drawing's, `margin` what the times take at the left. Gives
-// { height, lifelines: [{ party, x }], items: [{ record, y, from, to, text, look, offset, pause }] }:
-// x values of an arrow's ends (from equals to for what is noted on one lifeline), milliseconds since the first record, and
-// the pause before, where it is worth telling.
-export function layout(records, width, margin) {
+// Lays out the records from `start` to before `end`. `width` is the whole drawing's, `margin` what the times take at the left.
+// Gives { height, lifelines: [{ party, x }], items: [{ record, y, from, to, text, look, offset, pause }] }:
+// x values of an arrow's ends (from equals to for what is noted on one lifeline), milliseconds since the first of all
+// records, whichever are laid out, and the pause before, where it is worth telling.
+export function layout(records, width, margin, { start = 0, end = records.length } = {}) {
   const inner = width - margin;
   const xs = (inner < 500 ? [0.1, 0.5, 0.9] : [0.12, 0.5, 0.88]).map(share => Math.round(margin + inner * share));
   const x = Object.fromEntries(PARTIES.map((party, i) => [party, xs[i]]));
   const begin = records.length > 0 ? moment(records[0].time) : 0;
   let y = HEAD;
-  let before = begin;
-  const items = records.map(record => {
+  let before = start > 0 ? moment(records[start - 1].time) : begin;
+  const items = records.slice(start, end).map(record => {
     const at = moment(record.time);
     const pause = Math.max(0, at - before);
     y += LINE + gap(pause);
