@@ -141,6 +141,24 @@ export async function rows({ browser, mirror }) {
     }
   });
 
+  await check('the end of a busy list can be left, and found again', async () => {
+    await page.keyboard.press('Escape');
+    await page.keyboard.press('End');
+    let next = 200;
+    const busy = setInterval(() => tap.exchange(next++, { outcome: 'sent' }), 10);
+    const away = () => page.locator('#list').evaluate(list => list.scrollHeight - list.clientHeight - list.scrollTop);
+    try {
+      await until('the list to move', async () => (await page.locator(ROW, { hasText: 'tool-210' }).count()) === 1, 5);
+      await page.locator('#list').hover();
+      await page.mouse.wheel(0, -300);
+      await until('the list to stand', async () => (await away()) > 300, 5);
+      await page.click('#newest');
+      await until('the list to follow again', async () => (await away()) < 28 && (await page.locator('#newest').isHidden()), 5);
+    } finally {
+      clearInterval(busy);
+    }
+  });
+
   await check('all of that without an error or a report of the policy', async () => innocent(page));
   await page.close();
   tap.close();

@@ -19,7 +19,8 @@ export class List {
   selected;
   follow = true;
   #pool = [];
-  #cause = false;
+  // Where the list has put itself.
+  #put = NaN;
 
   // `box` scrolls; `now` gives the server's time; `choose(row)` is called when a row is clicked,
   // `moved()` when the list was scrolled.
@@ -79,15 +80,18 @@ export class List {
   }
 
   #scrollTo(top) {
-    if (Math.abs(this.box.scrollTop - top) < 1) return;
-    this.#cause = true;
-    this.box.scrollTop = top;
+    if (Math.abs(this.box.scrollTop - top) >= 1) this.box.scrollTop = top;
+    this.#put = this.box.scrollTop;
   }
 
   #scrolled() {
-    // What the list did by itself says nothing about what the reader wants.
-    if (!this.#cause) this.follow = this.#atEnd();
-    this.#cause = false;
+    // What the list did by itself says nothing about what the reader wants. Where it stands tells the two apart, for a busy
+    // list scrolls in every frame; and whoever goes up, however little, wants to leave the end.
+    const by = this.box.scrollTop - this.#put;
+    if (!(Math.abs(by) < 1)) {
+      this.follow = !(by < 0) && this.#atEnd();
+      this.#put = NaN;
+    }
     this.moved();
     this.draw();
   }
