@@ -86,11 +86,12 @@ fn code(text: &str) -> String {
             code.push(b' ');
             at += skipped;
         } else {
-            code.push(bytes[at]);
+            let from = at;
             at += 1;
             while !text.is_char_boundary(at) {
                 at += 1;
             }
+            code.extend_from_slice(&bytes[from..at]);
         }
     }
     String::from_utf8(code).expect("whole characters")
