@@ -25,7 +25,7 @@ unset CARGO_TARGET_DIR
 steps=(
     "fmt          | one   |             | cargo fmt --check"
     "text         | line  |             | tests/text.sh"
-    "build        | one   |             | cargo build --locked && install -D target/debug/mcp-ferry $MCP_FERRY_BIN"
+    "build        | one   |             | cargo build --locked && install -D target/debug/mcp-ferry target/tests/mcp-ferry"
     "docker       | line  |             | tests/docker.sh"
     "deny         | one   |             | nice -n 19 tests/deny.sh"
     "sdk          | line  | build       | tests/sdk/run.sh"
