@@ -86,6 +86,7 @@ fn state(shared: &Shared, tap: &Tap) -> serde_json::Value {
         "version": env!("CARGO_PKG_VERSION"),
         "upstream": shared.server.shared.upstream.shown(),
         "bodies": tap.settings().bodies,
+        "complete": tap.settings().complete,
         "started": tap.started(),
         "now": milliseconds(),
         "stored": {"records": state.records, "bytes": state.bytes, "max_bytes": state.max_bytes},

@@ -37,6 +37,16 @@ export async function until(what, test, seconds = 60) {
   }
 }
 
+// Waits until an element says just this; otherwise tells what it said last.
+export async function says(page, selector, text) {
+  let said;
+  try {
+    await until(text, async () => (said = await page.textContent(selector)) === text);
+  } catch (error) {
+    throw new Error(`${error.message}; ${selector} says ${JSON.stringify(said)}`);
+  }
+}
+
 // --- Programs.
 
 // A real server of the TypeScript SDK.
@@ -189,6 +199,9 @@ export async function openPage(browser, address, { width = 1280, height = 800, c
   await page.goto(address);
   return page;
 }
+
+// What the address bar shows. The driver is told of changes that load nothing only afterwards, so the page itself is asked.
+export const address = async page => new URL(await page.evaluate(() => location.href));
 
 // Nothing may have happened on the page that should not, and nothing that was planted may have run.
 export async function innocent(page, ...allowed) {

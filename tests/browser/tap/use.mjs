@@ -1,7 +1,7 @@
 // The page in the hands of a person: filters and their address, the keyboard, pause, clear, narrow and dark, and a ferry that goes
 // and comes back.
 import assert from 'node:assert/strict';
-import { check as plainCheck, column, innocent, OldClient, openTap, ROW, startFerry, until } from './rig.mjs';
+import { address, check as plainCheck, column, innocent, OldClient, openTap, ROW, startFerry, until } from './rig.mjs';
 
 // Each check begins with the whole list, whatever the one before has left.
 let begin = async () => {};
@@ -37,14 +37,14 @@ export async function use({ browser, mirror }) {
     await shows(['fail', 'delta']);
     await page.selectOption('#outcome', 'error');
     await shows(['delta']);
-    const address = new URL(page.url());
-    assert.deepEqual(Object.fromEntries(address.searchParams), { connection: 'c1', method: 'tools', name: 'a', outcome: 'error', errors: '1' });
+    const { searchParams } = await address(page);
+    assert.deepEqual(Object.fromEntries(searchParams), { connection: 'c1', method: 'tools', name: 'a', outcome: 'error', errors: '1' });
     await page.reload();
     await shows(['delta'], 'the reloaded list');
     assert.equal(await page.inputValue('#name'), 'a');
     assert.equal(await page.textContent('#count'), '1 of 10');
     await page.click('#reset');
-    assert.equal(new URL(page.url()).search, '');
+    assert.equal((await address(page)).search, '');
   });
 
   await check('a search finds words in the lists, and with Enter in the bodies', async () => {
@@ -62,9 +62,9 @@ export async function use({ browser, mirror }) {
     await page.fill('#slow', '1500');
     await page.check('#slow-on');
     await shows(['never']);
-    assert.match(page.url(), /slow=1500/);
+    assert.match((await address(page)).search, /slow=1500/);
     await page.fill('#slow', '-5');
-    assert.equal(new URL(page.url()).search, '');
+    assert.equal((await address(page)).search, '');
     await page.fill('#slow', '1500');
     await page.check('#slow-on');
     await page.click('#reset');
@@ -90,7 +90,7 @@ export async function use({ browser, mirror }) {
     await page.waitForSelector('.card.server');
     await page.keyboard.press('s');
     await page.waitForSelector('g.arrow');
-    assert.match(page.url(), /exchange=1&view=sequence/);
+    assert.match((await address(page)).search, /exchange=1&view=sequence/);
     await page.reload();
     await page.waitForSelector('g.arrow');
     await page.keyboard.press('s');
@@ -134,18 +134,24 @@ export async function use({ browser, mirror }) {
 
   await check('what the tap could not record is counted, and the rate is said to be a part', async () => {
     let missed = 61_913;
+    let complete = false;
     await page.route('**/api/state', async route => {
       const response = await route.fetch();
-      await route.fulfill({ response, json: { ...(await response.json()), missed } });
+      const state = await response.json();
+      assert.equal(state.complete, false, 'only the page looks');
+      await route.fulfill({ response, json: { ...state, missed, complete } });
     });
     const said = { v: 1, seq: 2, time: '2026-01-01T00:00:00.000000Z', kind: 'missed', count: 5 };
     const body = `event: hello\ndata: {"seq":1}\n\nevent: record\ndata: ${JSON.stringify(said)}\n\n`;
     await page.route('**/api/live', route => route.fulfill({ contentType: 'text/event-stream', body }), { times: 1 });
     await page.reload();
     await page.locator('#count', { hasText: ', 61,913 not recorded' }).waitFor();
-    assert.match(await page.locator('#count').getAttribute('title'), /--tap-file/);
+    assert.match(await page.locator('#count').getAttribute('title'), /with --tap-file/);
     missed += 5;
+    // Whoever has given the flag is not told to give it.
+    complete = true;
     await page.locator('#count', { hasText: ', 61,918 not recorded' }).waitFor();
+    assert.match(await page.locator('#count').getAttribute('title'), /^The ferry had no time/);
     await page.locator('#charts', { hasText: /≥ [\d.]+\/s/ }).waitFor();
     await page.unrouteAll({ behavior: 'wait' });
     await page.reload();

@@ -1,6 +1,6 @@
 // The page before real clients: who is there, what crossed, both legs of it, and the sequence.
 import assert from 'node:assert/strict';
-import { check, innocent, openNewest, openPage, openTap, ROW, until } from './rig.mjs';
+import { address, check, innocent, openNewest, openPage, openTap, ROW, until } from './rig.mjs';
 
 export async function views({ browser, ferry, open }) {
   let page, old, modern;
@@ -23,7 +23,7 @@ export async function views({ browser, ferry, open }) {
 
   await check('the token leaves the address bar, stays in the tab, and goes nowhere else', async () => {
     page = await openTap(browser, ferry);
-    assert.equal(page.url(), `${ferry.tap}/`);
+    assert.equal((await address(page)).href, `${ferry.tap}/`);
     await page.reload();
     await page.waitForSelector('#status[data-state=live]');
     assert.equal(await page.evaluate(() => Object.keys(localStorage).some(key => localStorage[key].length > 30)), false);
@@ -124,7 +124,7 @@ export async function views({ browser, ferry, open }) {
   await check('the sequence of a whole connection has its handshake, and leads to its exchanges', async () => {
     await page.getByRole('button', { name: 'whole connection' }).click();
     await page.locator('g.arrow', { hasText: 'initialize' }).first().waitFor();
-    assert.match(page.url(), /connection=c\d+&view=sequence/);
+    assert.match((await address(page)).search, /connection=c\d+&view=sequence/);
     await page.locator('g.arrow.request', { hasText: 'echo' }).first().click();
     await page.locator('.picked').getByRole('button', { name: /^exchange \d+/ }).click();
     await page.locator('.card.server', { hasText: 'both-legs-4711' }).first().waitFor();

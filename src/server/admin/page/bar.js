@@ -68,7 +68,10 @@ export class Bar {
     const besides = lost === '0' ? '' : `, ${lost} not recorded`;
     setText(byId('count'), (filtering ? `${shown.length.toLocaleString('en')} of ${all}` : `${all} exchanges`) + besides);
     const dropped = `The page holds ${LIMIT.toLocaleString('en')} exchanges; ${store.dropped} older ones were let go.`;
-    const unrecorded = `More crossed than is recorded for a page: ${lost} requests or parts of them are not shown. With --tap-file the ferry records all.`;
+    const why = state.complete
+      ? 'The ferry had no time to record all that crossed'
+      : 'More crossed than is recorded for a page (with --tap-file the ferry records all it has time for)';
+    const unrecorded = `${why}: ${lost} requests or parts of them are not shown.`;
     const said = [store.dropped > 0 && dropped, besides && unrecorded];
     setAttribute(byId('count'), 'title', said.filter(Boolean).join('\n'));
     byId('empty').hidden = shown.length > 0;
