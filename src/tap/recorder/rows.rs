@@ -1,6 +1,6 @@
 //! What is open: exchanges without an outcome, connections that are not over; and the rows that show them.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -15,6 +15,8 @@ use crate::tap::summary::short;
 
 /// Messages of one connection of which the other leg is still to come; of more, the oldest is not paired any more.
 const MAX_UNPAIRED: usize = 256;
+/// Messages of a POST that are remembered until its status is known.
+pub(super) const MAX_BATCH: usize = 10_000;
 
 /// An exchange without an outcome, or one whose row is still to be shown.
 #[derive(Debug)]
@@ -62,6 +64,10 @@ pub(super) struct Unanswered {
     /// It is a request.
     pub(super) asks: bool,
     pub(super) head: Option<Arc<Head>>,
+    /// Its requests: more than one in a batch, whose messages share the status; at most [`MAX_BATCH`].
+    pub(super) requests: HashSet<u64>,
+    /// Its notifications, whose rows are over unless the POST is refused; at most [`MAX_BATCH`].
+    pub(super) notices: Vec<ExchangeRow>,
 }
 
 /// A request of the server.

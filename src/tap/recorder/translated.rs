@@ -4,16 +4,17 @@
 //! notifications, and the server's requests, keep theirs on the way (invariant I5), so that the first of a method on one
 //! leg is the first of that method on the other.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::rows::{Asked, Connection, Unanswered, Unpaired, add, pair};
+use super::rows::{Asked, Connection, MAX_BATCH, Open, Unanswered, Unpaired, add, pair};
 use super::{Kind, Leg, Recorder};
 use crate::proto::bridge::{About, Cause};
 use crate::proto::era::{SESSION_HEADER, VERSION_HEADER, is_handshake_version};
 use crate::proto::jsonrpc::{Id, Kind as Rpc};
-use crate::tap::record::{Direction, Front, MessageKind, Outcome, Party};
+use crate::tap::record::{Direction, ExchangeRow, Front, MessageKind, Outcome, Party};
 use crate::tap::summary::{self, Read};
 use crate::tap::{Crossing, Head, Text};
 
@@ -114,21 +115,42 @@ impl Recorder {
             (Rpc::Response, Some(id)) => self.client_answers(at, label, &id, &read, text.size),
             _ => self.client_tells(at, label, &read, text.size),
         };
-        let connection = self.connections.get_mut(label);
-        let first = connection.is_some_and(|connection| {
-            let asks = kind == Rpc::Request;
-            let first = !connection.posts.contains_key(&post);
-            connection.posts.entry(post).or_insert(Unanswered {
-                exchange,
-                asks,
-                head: head.clone(),
-            });
-            first
-        });
+        let first = self.posted(label, post, kind, exchange, head.as_ref());
         let leg = client_leg(label, exchange, Party::Client, Party::Ferry);
         let mut record = self.message(at, leg, text, read);
         record.http = head.filter(|_| first).map(|head| self.head(&head));
         self.push(record);
+    }
+
+    /// Remembers a message until its POST is answered. Says whether it is the first of that POST.
+    fn posted(
+        &mut self,
+        label: &Arc<str>,
+        post: u64,
+        kind: Rpc,
+        exchange: Option<u64>,
+        head: Option<&Arc<Head>>,
+    ) -> bool {
+        let Some(connection) = self.connections.get_mut(label) else {
+            return false;
+        };
+        let first = !connection.posts.contains_key(&post);
+        let asks = kind == Rpc::Request;
+        let of_post = connection.posts.entry(post).or_insert_with(|| Unanswered {
+            exchange,
+            asks,
+            head: head.cloned(),
+            ..Unanswered::default()
+        });
+        if asks && of_post.requests.len() < MAX_BATCH {
+            of_post.requests.extend(exchange);
+        }
+        if kind == Rpc::Notification && of_post.notices.len() < MAX_BATCH {
+            let row = exchange.and_then(|it| self.open.get(&it)).map(|it| &it.row);
+            let notice = row.filter(|row| row.kind == MessageKind::Notification);
+            of_post.notices.extend(notice.cloned());
+        }
+        first
     }
 
     fn request(&mut self, at: Instant, label: &Arc<str>, id: Id, read: &Read, size: usize) -> u64 {
@@ -192,6 +214,8 @@ impl Recorder {
             exchange,
             asks,
             head,
+            requests,
+            notices,
         } = connection.posts.remove(&post).unwrap_or_default();
         let own_answer = asks && connection.row.front == Front::Session;
         // A session's POST with a request is answered by what follows, not by 202.
@@ -203,7 +227,9 @@ impl Recorder {
         let leg = client_leg(label, exchange, Party::Ferry, Party::Client);
         self.status(at, leg, status, None);
         if status >= 400 {
-            self.post_refused(at, label, exchange, status);
+            // A batch is refused as a whole.
+            self.requests_refused(at, label, &requests, status);
+            self.notices_refused(label, notices, status);
             if let Some(head) = head {
                 // Where it is the ferry that refuses, it says why next.
                 self.passages.fails(head, label, exchange);
@@ -211,23 +237,63 @@ impl Recorder {
         }
     }
 
-    /// A request whose POST got an HTTP error gets no other answer. The error is the server's where that was asked.
-    fn post_refused(&mut self, at: Instant, label: &Arc<str>, exchange: Option<u64>, status: u16) {
-        let Some(row) = self.row(exchange) else {
-            return;
-        };
-        let own = row.calls == 0 && row.outcome == Outcome::Open;
-        if own {
+    /// Requests whose POST got an HTTP error get no other answer. The error is the server's where that was asked.
+    fn requests_refused(
+        &mut self,
+        at: Instant,
+        label: &Arc<str>,
+        refused: &HashSet<u64>,
+        status: u16,
+    ) {
+        for exchange in refused.iter().copied().map(Some) {
+            let Some(row) = self.row(exchange) else {
+                continue;
+            };
+            let own = row.calls == 0 && row.outcome == Outcome::Open;
+            if own {
+                row.status = Some(status);
+            }
+            let outcome = if own {
+                Outcome::Refused
+            } else {
+                Outcome::Error
+            };
+            self.settle(at, exchange, outcome, None, 0);
+        }
+        if let Some(connection) = self.connections.get_mut(label) {
+            connection.requests.retain(|_, it| !refused.contains(it));
+        }
+    }
+
+    /// Notifications whose POST got an HTTP error were not taken, unless they had gone on to the server.
+    fn notices_refused(&mut self, label: &Arc<str>, refused: Vec<ExchangeRow>, status: u16) {
+        for row in refused {
+            let Some(connection) = self.connections.get_mut(label) else {
+                return;
+            };
+            let before = connection.notices.len();
+            let exchange = row.exchange;
+            connection.notices.retain(|it| it.exchange != exchange);
+            if connection.notices.len() < before {
+                self.take_back(label, row, status);
+            }
+        }
+    }
+
+    /// What was said to be sent was refused.
+    fn take_back(&mut self, label: &Arc<str>, row: ExchangeRow, status: u16) {
+        let exchange = row.exchange;
+        self.open.entry(exchange).or_insert(Open {
+            row,
+            sent: None,
+            touched: false,
+        });
+        if let Some(row) = self.row(Some(exchange)) {
+            row.outcome = Outcome::Refused;
             row.status = Some(status);
         }
-        let outcome = if own {
-            Outcome::Refused
-        } else {
-            Outcome::Error
-        };
-        self.settle(at, exchange, outcome, None, 0);
-        if let Some(connection) = self.connections.get_mut(label) {
-            connection.requests.retain(|_, it| Some(*it) != exchange);
+        if let Some(row) = self.connection_row(label) {
+            row.errors += 1;
         }
     }
 

@@ -1,8 +1,9 @@
 //! A real Redis as a child process, on a port and in a folder of its own.
 
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -151,12 +152,20 @@ fn run(port: u16, folder: &PathBuf, arguments: &[String]) -> Child {
         .expect("redis-server is needed for this test (Debian package redis-server)")
 }
 
-/// A port that nobody uses now. Below 55535, because a cluster's nodes use the one 10,000 above besides.
+/// A port that nobody uses now, and that none of these tests was given before. Below those from which outgoing connections
+/// get theirs, so that a server that is ended finds it free again; and so that the one 10,000 above, which a cluster's nodes
+/// use besides, is below them too.
 pub(crate) fn free_port() -> u16 {
+    const FIRST: u32 = 5_000;
+    const COUNT: u32 = 10_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Processes that are begun one after another begin far apart.
+    let begin = std::process::id().wrapping_mul(997);
     loop {
-        let any = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
-        let port = any.local_addr().expect("an address").port();
-        if port < 55_000 && std::net::TcpListener::bind(("127.0.0.1", port + 10_000)).is_ok() {
+        let next = begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(FIRST + next % COUNT).expect("a port");
+        let is_free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if is_free(port) && is_free(port + 10_000) {
             return port;
         }
     }

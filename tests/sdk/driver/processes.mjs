@@ -14,10 +14,13 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => p
 const ENV = { ...process.env, NO_PROXY: '127.0.0.1,localhost', no_proxy: '127.0.0.1,localhost' };
 
 // A free port below the range from which outgoing connections get theirs: a server that is killed and
-// started again must not find its port taken by a stranger's connection in between.
+// started again must not find its port taken by a stranger's connection in between. None is given twice.
+const given = new Set();
 export async function freePort() {
   for (let tries = 0; tries < 100; tries++) {
     const port = 15_000 + Math.floor(Math.random() * 17_000);
+    if (given.has(port)) continue;
+    given.add(port);
     const server = createServer();
     const free = await new Promise(resolve => {
       server.once('error', () => resolve(false)).listen(port, '127.0.0.1', () => resolve(true));

@@ -241,3 +241,38 @@ fn a_request_that_was_read_before_it_is_refused_has_its_one_row_and_does_not_han
     assert_eq!((connections[0].errors, connections[0].in_flight), (2, 0));
     assert_eq!(story.rows.len(), 3);
 }
+
+#[test]
+fn a_batch_is_refused_as_a_whole_and_nothing_of_it_hangs() {
+    let mut story = Story::new();
+    story.opened();
+    story.posts(1, CALL);
+    let told = r#"{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}"#;
+    for message in [&CALL.replace('5', "6"), told, &CALL.replace('5', "7"), CALL] {
+        story.posts(2, message);
+    }
+    story.on(Crossing::Answered {
+        post: 2,
+        status: 400,
+    });
+    let ended: Vec<_> = story.rows.iter().map(|row| row.outcome).collect();
+    let whole = [Outcome::Refused; 4];
+    assert_eq!(ended, [&[Outcome::Open], &whole[..]].concat());
+    let (connections, _) = story.recorder.open_rows();
+    let [connection] = &connections[..] else {
+        panic!("{connections:?}");
+    };
+    assert_eq!((connection.in_flight, connection.errors), (1, 4));
+    // Their ids are free again, and the request that was there before keeps its own.
+    story.posts(3, &CALL.replace('5', "6"));
+    story.delivers(
+        About::Outcome(Id::Number(6)),
+        r#"{"jsonrpc":"2.0","id":6,"result":{}}"#,
+    );
+    story.delivers(
+        About::Outcome(Id::Number(5)),
+        r#"{"jsonrpc":"2.0","id":5,"result":{}}"#,
+    );
+    let open = story.rows.iter().filter(|row| row.outcome == Outcome::Open);
+    assert_eq!(open.count(), 0, "{:?}", story.rows);
+}
