@@ -381,8 +381,7 @@ impl Recorder {
             Answer::Events(decoder) => decoder.push(&piece.head, |decoded| {
                 let (head, size) = match decoded {
                     sse::Decoded::Event(event) => (event.data.clone(), event.data.len()),
-                    // How large it was is not known any more; more than what is kept.
-                    sse::Decoded::Oversized(beginning) => (beginning, self.max_body + 1),
+                    sse::Decoded::Oversized { beginning, size } => (beginning, size),
                 };
                 found.push(Text {
                     head,
