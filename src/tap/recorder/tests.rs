@@ -1,6 +1,7 @@
 //! Little stories of what crosses, and what the recorder makes of them.
 
 mod cut;
+mod passed;
 mod refused;
 
 use std::net::IpAddr;

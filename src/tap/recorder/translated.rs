@@ -331,7 +331,7 @@ impl Recorder {
     fn learn_from_head(&mut self, label: &Arc<str>, head: &Head) {
         let header = |name| head.headers.get(name).and_then(|it| it.to_str().ok());
         let session = header(SESSION_HEADER).map(|session| self.redactor.hash(session));
-        let version = header(VERSION_HEADER).map(str::to_owned);
+        let version = header(VERSION_HEADER).map(|it| summary::short(it.to_owned()));
         let Some(connection) = self.connections.get(label) else {
             return;
         };
