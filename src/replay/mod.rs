@@ -46,7 +46,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How much longer the client waits, so that the ferry in between is the one who says that it took too long.
 const GRACE: Duration = Duration::from_secs(15);
 /// Why a request is not played whose outcome could not be compared with anything.
-const CUT: &str = "its recorded outcome was cut or not kept";
+const CUT: &str = "its recorded outcome was cut, compressed or not kept";
 /// Bytes of one message.
 const LARGEST_MESSAGE: usize = 64 * 1024 * 1024;
 

@@ -132,6 +132,25 @@ fn a_line_is_cut_to_the_width_and_coloured_only_on_demand() {
 }
 
 #[test]
+fn a_body_that_was_not_read_says_why() {
+    let packed = Record {
+        why: Some("the body is compressed (gzip)".to_owned()),
+        ..record(
+            1,
+            0,
+            Party::Server,
+            Party::Client,
+            json!({"type": "unknown"}),
+        )
+    };
+    let line = Printer::new(PLAIN).text(&packed);
+    assert!(
+        line.contains(" not read     312 B the body is compressed (gzip)"),
+        "{line}"
+    );
+}
+
+#[test]
 fn eighty_columns_have_room_for_the_name_of_a_tool() {
     let request =
         json!({"type": "request", "id": 5, "method": "tools/call", "name": "create_issue"});

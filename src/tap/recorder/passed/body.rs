@@ -1,11 +1,21 @@
-//! The bodies of requests that pass, put together of their pieces: a text or an event stream,.
+//! The bodies of requests that pass, put together of their pieces: a text, an event stream, or JSON lines. One that is
+//! compressed is not read, but counted: the tap has nothing to decompress it with, and what it unpacks to has no bound.
 //!
-//! Bounds: of a text or an event, the bytes that the tap keeps of a message.
+//! Bounds: of a text, a line or an event, the bytes that the tap keeps of a message.
 
 use hyper::header::{self, HeaderMap};
 
 use crate::proto::sse;
 use crate::tap::Text;
+use crate::tap::summary::short;
+
+/// Media types of JSON lines: there is no registered one.
+const JSON_LINES: [&str; 4] = [
+    "application/json-lines",
+    "application/jsonl",
+    "application/x-ndjson",
+    "application/x-jsonlines",
+];
 
 /// What has come of an answer.
 #[derive(Debug, Default)]
@@ -15,8 +25,21 @@ pub(super) enum Answer {
     Nothing,
     /// The event that is not whole yet.
     Events(Box<sse::Decoder>),
+    /// The line that is not whole yet.
+    Lines(Collected),
     /// All of it, one message.
     Whole(Collected),
+    /// Bytes that are not read.
+    Coded(Coded),
+}
+
+/// A body that cannot be read.
+#[derive(Debug)]
+pub(super) struct Coded {
+    /// How it is compressed.
+    pub(super) coding: String,
+    /// It is an event stream, which its reader may leave when it has what it wants.
+    pub(super) is_stream: bool,
 }
 
 /// The beginning of a text, and the size of what has come.
@@ -33,8 +56,15 @@ impl Answer {
         let media = media.and_then(|it| it.to_str().ok()).unwrap_or_default();
         let media = media.split(';').next().unwrap_or_default();
         let media = media.trim().to_ascii_lowercase();
-        match media == "text/event-stream" {
-            true => Self::events(max_body),
+        let is_stream = media == "text/event-stream";
+        if let Some(coding) = coding(headers) {
+            return Self::Coded(Coded { coding, is_stream });
+        }
+        if is_stream {
+            return Self::events(max_body);
+        }
+        match JSON_LINES.contains(&media.as_str()) {
+            true => Self::Lines(Collected::default()),
             false => Self::Whole(Collected::default()),
         }
     }
@@ -47,8 +77,18 @@ impl Answer {
     pub(super) fn push(&mut self, piece: &[u8], max_body: usize) -> Vec<Text> {
         let mut found = Vec::new();
         match self {
-            Self::Nothing => {}
+            Self::Nothing | Self::Coded(_) => {}
             Self::Whole(collected) => collected.push(piece, max_body),
+            Self::Lines(line) => {
+                let mut rest = piece;
+                while let Some(end) = memchr::memchr(b'\n', rest) {
+                    let (head, tail) = rest.split_at(end);
+                    line.push(head, max_body);
+                    found.extend(line.line());
+                    rest = tail.get(1..).unwrap_or_default();
+                }
+                line.push(rest, max_body);
+            }
             Self::Events(decoder) => decoder.push(piece, |decoded| {
                 let (head, size) = match decoded {
                     sse::Decoded::Event(event) => (event.data.clone(), event.data.len()),
@@ -72,6 +112,8 @@ impl Answer {
                 let unknown = gap && text.head.is_empty();
                 (text.size > 0 && !unknown).then_some(text)
             }
+            // The last line needs no line end.
+            Self::Lines(line) => line.line(),
             _ => None,
         }
     }
@@ -79,8 +121,8 @@ impl Answer {
     /// Pieces are left out.
     pub(super) fn skip(&mut self, max_body: usize) {
         match self {
-            Self::Nothing => {}
-            Self::Whole(collected) => collected.skip(),
+            Self::Nothing | Self::Coded(_) => {}
+            Self::Lines(collected) | Self::Whole(collected) => collected.skip(),
             // What is left of an event that was cut is no message.
             Self::Events(_) => *self = Self::events(max_body),
         }
@@ -111,4 +153,21 @@ impl Collected {
             told: None,
         }
     }
+
+    /// The same of a line, unless it is blank or nothing of it is known.
+    fn line(&mut self) -> Option<Text> {
+        let text = self.text();
+        (!text.head.trim_ascii().is_empty()).then_some(text)
+    }
+}
+
+/// How a body with these headers is compressed, if it is.
+pub(super) fn coding(headers: &HeaderMap) -> Option<String> {
+    let values = headers.get_all(header::CONTENT_ENCODING).iter();
+    let codings = values.flat_map(|value| value.to_str().unwrap_or("unknown").split(','));
+    let codings = codings.map(str::trim);
+    let codings: Vec<&str> = codings
+        .filter(|it| !it.is_empty() && !it.eq_ignore_ascii_case("identity"))
+        .collect();
+    (!codings.is_empty()).then(|| short(codings.join(", ")))
 }

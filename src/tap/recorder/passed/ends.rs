@@ -1,5 +1,5 @@
-//! How passing requests go that no message settles: answers that end without one, requests that the ferry refuses.
-//! Bounds: [`MAX_FAILED`] requests that ended without an answer are remembered.
+//! How passing requests go that no message settles: answers that end without one or cannot be read, requests that the ferry
+//! refuses. Bounds: [`MAX_FAILED`] requests that ended without an answer are remembered.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,10 +7,11 @@ use std::sync::Arc;
 use hyper::Method;
 use tokio::time::Instant;
 
+use super::body::{Answer, Coded};
 use super::{Passage, Passages, leg};
 use crate::tap::Head;
-use crate::tap::record::{MessageKind, Outcome, Party};
-use crate::tap::recorder::Recorder;
+use crate::tap::record::{Kind, MessageKind, Outcome, Party, Record, Summary};
+use crate::tap::recorder::{Leg, Recorder};
 
 /// Requests that ended without an answer and are remembered until the ferry says why: the next thing that it says of them.
 const MAX_FAILED: usize = 32;
@@ -69,9 +70,16 @@ impl Recorder {
         if let Some(text) = passage.answer.finish(passage.gap) {
             self.server_said(at, number, &passage, &text);
         }
-        let outcome = self.end_of(&passage);
+        if let Answer::Coded(coded) = &passage.answer
+            && passage.came > 0
+        {
+            let leg = leg(&passage, number, Party::Server);
+            let record = self.unread(at, leg, passage.came, &coded.coding);
+            self.push(record);
+        }
+        let outcome = self.end_of(&passage, why);
         let bytes = match outcome {
-            Outcome::Error | Outcome::Sent => passage.came,
+            Outcome::Error | Outcome::Sent | Outcome::Unread => passage.came,
             _ => 0,
         };
         self.settle(at, passage.exchange, outcome, None, bytes);
@@ -90,15 +98,35 @@ impl Recorder {
     }
 
     /// How a request went whose answer has ended without a message that says so.
-    fn end_of(&self, passage: &Passage) -> Outcome {
+    fn end_of(&self, passage: &Passage, why: Option<&str>) -> Outcome {
         let row = passage.exchange.and_then(|it| self.open.get(&it));
         let is_message = row.is_none_or(|open| open.row.kind != MessageKind::Unknown);
-        match passage.gap {
+        let succeeded = passage.status().is_some_and(|it| it.is_success());
+        match &passage.answer {
             _ if passage.is_refused() => Outcome::Error,
-            true => Outcome::Missed,
-            false if is_message || passage.status.is_none() => Outcome::Lost,
-            false => Outcome::Sent,
+            // Pieces that are left out of it make no difference.
+            Answer::Coded(Coded { is_stream, .. })
+                if succeeded && passage.came > 0 && (*is_stream || why.is_none()) =>
+            {
+                Outcome::Unread
+            }
+            _ if passage.gap => Outcome::Missed,
+            _ if is_message || passage.status.is_none() => Outcome::Lost,
+            _ => Outcome::Sent,
         }
+    }
+
+    /// A record of a message that is compressed.
+    pub(super) fn unread(&mut self, at: Instant, leg: Leg, size: usize, coding: &str) -> Record {
+        if let Some(row) = self.row(leg.exchange) {
+            row.messages = row.messages.saturating_add(1);
+        }
+        let mut record = self.record_on(at, Kind::Message, leg);
+        record.size = Some(size);
+        record.message = Some(Summary::default());
+        let why = format!("the body is compressed ({coding}): the tap does not read it");
+        record.why = Some(self.redactor.text(&why));
+        record
     }
 
     /// The ferry refused a request: whose it was and its exchange, if it ended just now without an answer.

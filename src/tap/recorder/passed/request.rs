@@ -5,6 +5,7 @@ use std::sync::Arc;
 use hyper::Method;
 use tokio::time::Instant;
 
+use super::body::coding;
 use super::{Passage, leg};
 use crate::proto::era::METHOD_HEADER;
 use crate::tap::record::{Direction, Kind, MessageKind, Outcome, Party};
@@ -18,16 +19,26 @@ impl Recorder {
     pub(super) fn request_passed(&mut self, number: u64, passage: &mut Passage) {
         let at = passage.began;
         let text = passage.upload.text();
-        let mut read = read(&text);
+        let coding = coding(&passage.head.headers).filter(|_| text.size > 0);
+        let mut read = match coding {
+            Some(_) => Read::default(),
+            None => read(&text),
+        };
         name_by_headers(&mut read, &passage.head);
         let label = self.client_of(passage, &read);
         passage.label = Some(Arc::clone(&label));
         passage.exchange = self.exchange_of(at, passage, &label, &read, &text);
         self.called(at, passage.exchange);
         let leg = leg(passage, number, Party::Client);
-        let mut record = match text.size > 0 {
-            true => self.message(at, leg, &text, read),
-            false => self.record_on(at, Kind::Message, leg),
+        let mut record = match coding {
+            Some(coding) => {
+                let mut record = self.unread(at, leg, text.size, &coding);
+                record.message = Some(read.summary);
+                self.redact_summary(&mut record);
+                record
+            }
+            None if text.size > 0 => self.message(at, leg, &text, read),
+            None => self.record_on(at, Kind::Message, leg),
         };
         record.purpose = match passage.head.method {
             Method::GET => Some("listen".to_owned()),
@@ -86,7 +97,7 @@ impl Recorder {
     }
 }
 
-/// A message that was cut may have lost its method; a modern request repeats it in its headers.
+/// A message that was cut or compressed has lost its method; a modern request repeats it in its headers.
 fn name_by_headers(read: &mut Read, head: &Head) {
     let header = |name: &str| {
         let value = head.headers.get(name)?.to_str().ok()?;
@@ -96,7 +107,11 @@ fn name_by_headers(read: &mut Read, head: &Head) {
         && read.summary.kind == MessageKind::Unknown
         && let Some(method) = header(METHOD_HEADER)
     {
-        read.summary.kind = MessageKind::Request;
+        // The names of all notifications begin so.
+        read.summary.kind = match method.starts_with("notifications/") {
+            true => MessageKind::Notification,
+            false => MessageKind::Request,
+        };
         read.summary.method = Some(method);
         read.summary.name = header("mcp-name");
     }

@@ -1,9 +1,11 @@
-//! Requests that pass: their answers, and whose they are.
+//! Requests that pass: answers that are not one JSON text, and whose they are.
 
 use super::*;
 use crate::tap::record::ConnectionRow;
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":5,"result":{}}"#;
+/// As gzip begins, with bytes that are no text.
+const PACKED: &[u8] = &[0x1f, 0x8b, 0x08, 0x00, 0xff, 0x0a, 0xc3, 0x28];
 
 impl Story {
     /// A POST begins to pass, and its body has come.
@@ -64,6 +66,95 @@ fn bytes(piece: &[u8]) -> Text {
 }
 
 #[test]
+fn a_compressed_answer_is_unread_and_nothing_of_it_is_shown() {
+    for (number, kind, coding) in [
+        (1, "application/json", "gzip"),
+        (2, "text/event-stream", "identity, br"),
+    ] {
+        let mut story = Story::new();
+        story.asks(number, &[], CALL.as_bytes());
+        let pairs = [("content-type", kind), ("content-encoding", coding)];
+        story.is_answered(number, 200, &pairs, PACKED);
+        let row = story.last();
+        assert_eq!((row.outcome, row.status), (Outcome::Unread, Some(200)));
+        assert_eq!((row.response_bytes, row.messages), (PACKED.len(), 2));
+        assert!(row.upstream_ms.is_some_and(|waited| waited > 0.0));
+        let mut records = story.records.iter().rev();
+        let record = records.find(|it| it.kind == Kind::Message);
+        let record = record.expect("a record");
+        assert_eq!(record.size, Some(PACKED.len()));
+        assert!(record.text.is_none() && record.body.is_none() && !record.cut);
+        let message = record.message.as_ref().expect("what it is");
+        assert_eq!(message.kind, MessageKind::Unknown);
+        let coding = coding.trim_start_matches("identity, ");
+        let why = format!("the body is compressed ({coding}): the tap does not read it");
+        assert_eq!(record.why.as_deref(), Some(why.as_str()));
+        assert_eq!(story.only_connection().errors, 0);
+    }
+}
+
+#[test]
+fn a_compressed_answer_that_failed_or_broke_off_is_told_by_its_status_and_its_end() {
+    let mut story = Story::new();
+    let gzip = [("content-encoding", "gzip")];
+    story.asks(1, &[], CALL.as_bytes());
+    story.is_answered(1, 500, &gzip, PACKED);
+    assert_eq!(story.last().outcome, Outcome::Error);
+    assert_eq!(story.last().response_bytes, PACKED.len());
+    let stream = [gzip[0], ("content-type", "text/event-stream")];
+    for (number, pairs, outcome) in [
+        (2, &gzip[..], Outcome::Lost),
+        // Clients leave a stream when they have their answer.
+        (3, &stream[..], Outcome::Unread),
+    ] {
+        story.asks(number, &[], CALL.as_bytes());
+        story.answer_begins(number, 200, pairs);
+        story.passing(number, Passing::Download(bytes(PACKED)));
+        story.ends(number, Some("the client gave it up"));
+        assert_eq!(story.last().outcome, outcome);
+    }
+    // What is said to be `identity` is read.
+    story.asks(4, &[], CALL.as_bytes());
+    let plain = [("content-encoding", "Identity")];
+    story.is_answered(4, 200, &plain, RESULT.as_bytes());
+    assert_eq!(story.last().outcome, Outcome::Result);
+}
+
+#[test]
+fn a_compressed_request_is_named_by_its_headers() {
+    let mut story = Story::new();
+    let long = "x".repeat(60_000);
+    let gzip = ("content-encoding", "gzip");
+    let named = [gzip, ("mcp-method", "tools/call"), ("mcp-name", &long)];
+    story.asks(1, &named, PACKED);
+    story.is_answered(1, 200, &[], RESULT.as_bytes());
+    let row = story.last();
+    assert_eq!(
+        (row.method.as_str(), row.outcome),
+        ("tools/call", Outcome::Result)
+    );
+    let name = row.name.as_deref().expect("a name");
+    assert_eq!(name.chars().count(), 201, "cut, and a sign of it");
+    let record = &story.records[1];
+    assert!(record.text.is_none() && record.body.is_none() && record.why.is_some());
+    let message = record.message.as_ref().expect("what it is");
+    assert_eq!(message.kind, MessageKind::Request);
+    let told = [gzip, ("mcp-method", "notifications/x")];
+    story.asks(2, &told, PACKED);
+    story.is_answered(2, 202, &[], b"");
+    assert_eq!(story.row("notifications/x").outcome, Outcome::Sent);
+    story.asks(3, &[gzip], PACKED);
+    story.is_answered(3, 202, &[], b"");
+    assert_eq!(story.row("POST /mcp").outcome, Outcome::Sent);
+    let head = story.records.iter().rev().find_map(|it| it.http.as_ref());
+    let header = |name| {
+        let mut headers = head.into_iter().flat_map(|it| &it.headers);
+        headers.find(|(it, _)| it == name)
+    };
+    assert!(header("content-encoding").is_some(), "it says how");
+}
+
+#[test]
 fn what_a_client_says_in_headers_is_not_kept_at_any_length() {
     let mut story = Story::new();
     let long = "y".repeat(60_000);
@@ -76,6 +167,58 @@ fn what_a_client_says_in_headers_is_not_kept_at_any_length() {
     assert_eq!(story.last().method.chars().count(), 201);
     let protocol = story.only_connection().protocol.expect("a version");
     assert_eq!(protocol.chars().count(), 201);
+}
+
+#[test]
+fn each_line_of_json_lines_is_a_message() {
+    let told = r#"{"jsonrpc":"2.0","method":"notifications/progress"}"#;
+    let body = format!("{told}\r\n\n{told}\n{RESULT}");
+    for kind in [
+        "application/json-lines",
+        "Application/X-NDJSON; charset=utf-8",
+    ] {
+        let mut story = Story::new();
+        story.asks(1, &[], CALL.as_bytes());
+        story.is_answered(1, 200, &[("content-type", kind)], body.as_bytes());
+        let row = story.row("tools/call");
+        assert_eq!((row.outcome, row.messages), (Outcome::Result, 4));
+        let records = story.records.iter();
+        let kinds: Vec<_> = records
+            .filter(|it| it.from == Some(Party::Server) && it.body.is_some())
+            .filter_map(|it| Some((it.message.as_ref()?.kind, it.size?)))
+            .collect();
+        let notice = MessageKind::Notification;
+        assert_eq!(
+            kinds,
+            [
+                (notice, told.len() + 1),
+                (notice, told.len()),
+                (MessageKind::Result, RESULT.len())
+            ]
+        );
+    }
+}
+
+#[test]
+fn a_long_line_is_cut_and_what_follows_a_gap_is_read() {
+    let mut story = Story::new();
+    let lines = [("content-type", "application/jsonl")];
+    let long = "x".repeat(DEFAULT_MAX_BODY);
+    let noise = format!(r#"{{"method":"notifications/x","params":{{"x":"{long}"}}}}"#);
+    story.asks(1, &[], CALL.as_bytes());
+    let body = format!("{noise}\n{RESULT}\n");
+    story.is_answered(1, 200, &lines, body.as_bytes());
+    assert_eq!(story.last().outcome, Outcome::Result);
+    let cut = story.records.iter().find(|it| it.cut).expect("a record");
+    assert_eq!(cut.size, Some(noise.len()));
+    story.asks(2, &[], CALL.as_bytes());
+    story.answer_begins(2, 200, &lines);
+    story.passing(2, Passing::Gap);
+    let rest = format!("of a line\"}}\n{RESULT}\n");
+    story.passing(2, Passing::Download(bytes(rest.as_bytes())));
+    story.ends(2, None);
+    let row = story.last();
+    assert_eq!((row.outcome, row.messages), (Outcome::Result, 2));
 }
 
 #[test]
