@@ -57,11 +57,15 @@ impl Read {
 /// Reads a whole message of which only the beginning is going to be kept. What comes of it is small.
 pub(super) fn of_cut(text: &[u8]) -> Read {
     let mut read = read(&String::from_utf8_lossy(text), true);
-    let long = |id: &Id| matches!(id, Id::String(text) | Id::Other(text) if text.len() > MAX_ID);
-    read.cancels = read.cancels.filter(|id| !long(id));
-    read.id = read.id.filter(|id| !long(id));
+    read.cancels = read.cancels.filter(|id| !is_long(id));
+    read.id = read.id.filter(|id| !is_long(id));
     read.summary.id = read.summary.id.filter(|id| id.get().len() <= MAX_ID);
     read
+}
+
+/// Whether an id is too long to be kept for later.
+pub(super) fn is_long(id: &Id) -> bool {
+    matches!(id, Id::String(text) | Id::Other(text) if text.len() > MAX_ID)
 }
 
 /// Reads a message; `whole` says that nothing of it is missing.

@@ -17,7 +17,7 @@ mod clients;
 mod ends;
 mod request;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -30,8 +30,8 @@ use super::translated::{outcome, read};
 use super::{Leg, MAX_OPEN, Recorder};
 use crate::proto::era::SESSION_HEADER;
 use crate::proto::jsonrpc::Id;
-use crate::tap::record::{Direction, MessageKind, Party};
-use crate::tap::summary::Read;
+use crate::tap::record::{Direction, ExchangeRow, MessageKind, Party};
+use crate::tap::summary::{Read, is_long};
 use crate::tap::{Head, Passing, Text};
 use body::{Answer, Collected};
 use clients::Clients;
@@ -41,6 +41,8 @@ use ends::Unanswered;
 #[derive(Debug, Default)]
 pub(super) struct Passages {
     open: BTreeMap<u64, Passage>,
+    /// Of those, the JSON-RPC requests, so that a cancel finds what it cancels: by client and id.
+    asking: HashMap<(Arc<str>, Id), u64>,
     clients: Clients,
     unanswered: Unanswered,
 }
@@ -53,11 +55,17 @@ struct Passage {
     upload: Collected,
     /// Whose it is, once its body has come.
     label: Option<Arc<str>>,
+    /// Its id, where it can be cancelled.
+    id: Option<Id>,
     exchange: Option<u64>,
+    /// Its row, where that was over with its beginning: what comes of it is put in afterwards.
+    told: Option<ExchangeRow>,
     status: Option<u16>,
     answer: Answer,
     /// Bytes of the answer that have come.
     came: usize,
+    /// The code of the last error in the answer.
+    code: Option<i64>,
     /// Pieces of the answer are left out.
     gap: bool,
 }
@@ -66,19 +74,44 @@ impl Passages {
     /// What is under way is not known any more.
     pub(super) fn forget(&mut self) {
         self.open.clear();
+        self.asking.clear();
         self.unanswered = Unanswered::default();
+    }
+
+    /// Remembers that this request is under way, until [`Self::asked`].
+    fn asks(&mut self, label: &Arc<str>, id: Option<&Id>, exchange: u64) -> Option<Id> {
+        let id = id.filter(|id| !is_long(id))?;
+        let name = (Arc::clone(label), id.clone());
+        // A second one with the same id cannot be meant by it.
+        (*self.asking.entry(name).or_insert(exchange) == exchange).then(|| id.clone())
+    }
+
+    /// A request is not under way any more.
+    fn asked(&mut self, passage: &Passage) {
+        if let (Some(label), Some(id)) = (&passage.label, &passage.id) {
+            let name = (Arc::clone(label), id.clone());
+            if self.asking.get(&name).copied() == passage.exchange {
+                self.asking.remove(&name);
+            }
+        }
     }
 
     /// How much is kept of anybody.
     #[cfg(test)]
     pub(super) fn size(&self) -> usize {
-        self.open.len() + self.clients.size()
+        self.open.len() + self.asking.len() + self.clients.size()
     }
 
     /// Whether that is nothing.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.size() == 0
+    }
+
+    /// How many requests could be cancelled.
+    #[cfg(test)]
+    pub(super) fn asking(&self) -> usize {
+        self.asking.len()
     }
 }
 
@@ -137,15 +170,20 @@ impl Recorder {
             head,
             upload: Collected::default(),
             label: None,
+            id: None,
             exchange: None,
+            told: None,
             status: None,
             answer: Answer::default(),
             came: 0,
+            code: None,
             gap: false,
         };
         self.passages.open.insert(number, passage);
-        while self.passages.open.len() > MAX_OPEN {
-            self.passages.open.pop_first();
+        while self.passages.open.len() > MAX_OPEN
+            && let Some((_, oldest)) = self.passages.open.pop_first()
+        {
+            self.passages.asked(&oldest);
         }
     }
 
@@ -163,6 +201,7 @@ impl Recorder {
         if let (Some(session), Some(label)) = (session, &passage.label) {
             self.session_given(label, session);
         }
+        self.told_status(passage);
         self.status(
             at,
             leg(passage, number, Party::Server),
@@ -178,11 +217,12 @@ impl Recorder {
         }
     }
 
-    fn server_said(&mut self, at: Instant, number: u64, passage: &Passage, text: &Text) {
+    fn server_said(&mut self, at: Instant, number: u64, passage: &mut Passage, text: &Text) {
         let Some(label) = passage.label.clone() else {
             return;
         };
         let read = read(text);
+        passage.code = read.summary.code.or(passage.code);
         let mut leg = leg(passage, number, Party::Server);
         match read.summary.kind {
             MessageKind::Request => {

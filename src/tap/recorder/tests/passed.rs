@@ -1,9 +1,11 @@
-//! Requests that pass: answers that are not one JSON text, and whose they are.
+//! Requests that pass: answers that are not one JSON text, what is cancelled or refused, batches, and whose they are.
 
 use super::*;
 use crate::tap::record::ConnectionRow;
+use crate::tap::recorder::MAX_OPEN;
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":5,"result":{}}"#;
+const TOLD: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
 /// As gzip begins, with bytes that are no text.
 const PACKED: &[u8] = &[0x1f, 0x8b, 0x08, 0x00, 0xff, 0x0a, 0xc3, 0x28];
 
@@ -44,6 +46,18 @@ impl Story {
             self.passing(number, Passing::Download(bytes(part)));
         }
         self.ends(number, None);
+    }
+
+    /// The ferry refuses the request with this head.
+    fn is_refused(&mut self, number: u64, head: Arc<Head>) {
+        let why = "nobody is there";
+        self.ends(number, Some(why));
+        self.happens(What::Refused {
+            peer: PEER,
+            head,
+            status: 502,
+            why: why.to_owned(),
+        });
     }
 
     fn last(&self) -> &ExchangeRow {
@@ -250,6 +264,149 @@ fn an_event_that_is_cut_has_its_own_size_and_one_without_data_is_no_answer() {
 }
 
 #[test]
+fn a_notification_that_is_not_taken_is_an_error_and_one_that_is_has_its_status() {
+    let mut story = Story::new();
+    story.asks(1, &[], TOLD.as_bytes());
+    story.is_answered(1, 202, &[], b"");
+    let row = story.last();
+    assert_eq!((row.outcome, row.status), (Outcome::Sent, Some(202)));
+    story.asks(2, &[], TOLD.as_bytes());
+    let error = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":""}}"#;
+    story.is_answered(2, 404, &[], error.as_bytes());
+    let row = story.last();
+    assert_eq!((row.outcome, row.status), (Outcome::Error, Some(404)));
+    assert_eq!((row.code, row.response_bytes), (Some(-32600), error.len()));
+    let head = story.asks(3, &[], TOLD.as_bytes());
+    story.is_refused(3, head);
+    let row = story.last();
+    assert_eq!((row.outcome, row.status), (Outcome::Refused, Some(502)));
+    assert_eq!(story.rows.len(), 3);
+    let connection = story.only_connection();
+    assert_eq!((connection.errors, connection.in_flight), (2, 0));
+}
+
+#[test]
+fn a_request_that_the_ferry_refuses_says_so_and_is_one_error() {
+    let mut story = Story::new();
+    for (number, body) in [(1, CALL), (2, "no message"), (3, "[]")] {
+        let head = story.asks(number, &[], body.as_bytes());
+        story.is_refused(number, head);
+        let row = story.last();
+        assert_eq!((row.outcome, row.status), (Outcome::Refused, Some(502)));
+        let record = story.records.last().expect("a record");
+        assert_eq!(record.exchange, Some(row.exchange));
+    }
+    // One that the client gave up is lost.
+    story.asks(4, &[], CALL.as_bytes());
+    story.ends(4, Some("the client gave it up"));
+    assert_eq!(story.last().outcome, Outcome::Lost);
+    assert_eq!(story.rows.len(), 4);
+    let connection = story.only_connection();
+    assert_eq!((connection.errors, connection.in_flight), (4, 0));
+}
+
+#[test]
+fn a_batch_to_which_nothing_is_to_be_answered_is_sent() {
+    let mut story = Story::new();
+    let answer = r#"{"jsonrpc":"2.0","id":7,"result":{}}"#;
+    story.asks(1, &[], CALL.as_bytes());
+    story.answer_begins(1, 200, &[("content-type", "text/event-stream")]);
+    let question = r#"{"jsonrpc":"2.0","id":7,"method":"roots/list"}"#;
+    let question = format!("data: {question}\n\n");
+    story.passing(1, Passing::Download(bytes(question.as_bytes())));
+    let batches = [format!("[{TOLD},{TOLD}]"), format!("[{TOLD},{answer}]")];
+    for (number, batch) in (2..).zip(&batches) {
+        story.asks(number, &[], batch.as_bytes());
+        story.is_answered(number, 202, &[], b"");
+        let row = story.last();
+        assert_eq!((row.method.as_str(), row.outcome), ("batch", Outcome::Sent));
+        assert_eq!(row.kind, MessageKind::Notification);
+    }
+    assert_eq!(story.row("roots/list").outcome, Outcome::Result);
+    story.asks(4, &[], batches[0].as_bytes());
+    story.is_answered(4, 400, &[], b"");
+    assert_eq!(story.last().outcome, Outcome::Error);
+    // One of which the end is missing may hold anything.
+    let long = "x".repeat(DEFAULT_MAX_BODY);
+    let cut = format!(r#"[{{"method":"notifications/x","params":"{long}"}}]"#);
+    story.asks(5, &[], cut.as_bytes());
+    story.is_answered(5, 202, &[], b"");
+    assert_eq!(story.last().outcome, Outcome::Sent);
+    story.passing(
+        1,
+        Passing::Download(bytes(format!("data: {RESULT}\n\n").as_bytes())),
+    );
+    story.ends(1, None);
+    assert_eq!(story.only_connection().errors, 1);
+}
+
+#[test]
+fn a_batch_with_a_request_waits_for_its_answer() {
+    let mut story = Story::new();
+    for (number, batch, answer, outcome) in [
+        (
+            1,
+            format!("[{TOLD},{CALL}]"),
+            format!("[{RESULT}]"),
+            Outcome::Result,
+        ),
+        (2, format!("[{CALL}]"), String::new(), Outcome::Lost),
+        (3, "[1]".to_owned(), String::new(), Outcome::Lost),
+        (4, "[]".to_owned(), String::new(), Outcome::Lost),
+    ] {
+        story.asks(number, &[], batch.as_bytes());
+        assert_eq!(story.last().outcome, Outcome::Open);
+        story.is_answered(number, 200, &[], answer.as_bytes());
+        assert_eq!(story.last().outcome, outcome, "{batch}");
+    }
+}
+
+#[test]
+fn a_passing_request_is_cancelled_by_its_own_client_only() {
+    let mut story = Story::new();
+    let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":5}}"#;
+    let [a, b] = [[("mcp-session-id", "a")], [("mcp-session-id", "b")]];
+    for (number, session) in [(1, &a), (2, &b)] {
+        story.asks(number, session, CALL.as_bytes());
+        story.answer_begins(number, 200, &[("content-type", "text/event-stream")]);
+    }
+    story.asks(3, &a, cancel.as_bytes());
+    story.is_answered(3, 202, &[], b"");
+    story.ends(1, None);
+    let outcomes: Vec<_> = story.rows.iter().map(|it| it.outcome).collect();
+    assert_eq!(story.rows.len(), 2, "it belongs to what it cancels");
+    assert!(outcomes.contains(&Outcome::Cancelled) && outcomes.contains(&Outcome::Open));
+    let cancelled = story
+        .rows
+        .iter()
+        .find(|it| it.outcome == Outcome::Cancelled);
+    let records = story.legs(cancelled.expect("a row").exchange);
+    let messages = records.iter().filter(|it| it.0 == Kind::Message);
+    assert_eq!(messages.count(), 2);
+    // Too late, it is a notification like any other.
+    story.passing(
+        2,
+        Passing::Download(bytes(format!("data: {RESULT}\n\n").as_bytes())),
+    );
+    story.ends(2, None);
+    story.asks(4, &b, cancel.as_bytes());
+    story.is_answered(4, 202, &[], b"");
+    assert_eq!(story.row("notifications/cancelled").outcome, Outcome::Sent);
+    let (connections, _) = story.recorder.open_rows();
+    assert!(
+        connections
+            .iter()
+            .all(|it| it.errors == 0 && it.in_flight == 0)
+    );
+    let later = story.at + Duration::from_secs(600);
+    story.recorder.close_idle(later);
+    assert!(
+        story.recorder.passages.is_empty(),
+        "nothing is left of them"
+    );
+}
+
+#[test]
 fn of_one_client_so_many_sessions_are_known_and_the_oldest_go_first() {
     let mut story = Story::new();
     let call = |story: &mut Story, number: u64, session: &str, given: &str| {
@@ -301,4 +458,25 @@ fn sessions_whose_short_hashes_are_alike_are_two_clients() {
     let (connections, _) = story.recorder.open_rows();
     assert_eq!(connections.len(), 2);
     assert_eq!(connections[0].session, connections[1].session);
+}
+
+#[test]
+fn of_too_many_passing_requests_nothing_is_remembered_for_a_cancel() {
+    let mut story = Story::new();
+    let most = u64::try_from(MAX_OPEN).expect("not too many");
+    // Without the story's own lists, which are searched for each change.
+    let mut passing = |number, passing| {
+        let what = What::Passing(number, passing);
+        story.recorder.take(Event { at: story.at, what });
+        story.recorder.changes().for_each(drop);
+    };
+    let head = head(Method::POST, "/mcp", &[]);
+    for number in 1..=most + 10 {
+        let call = CALL.replace(":5", &format!(":{number}"));
+        let head = Arc::clone(&head);
+        passing(number, Passing::Began { peer: PEER, head });
+        passing(number, Passing::Upload(piece(&call)));
+        passing(number, Passing::Sent);
+    }
+    assert_eq!(story.recorder.passages.asking(), MAX_OPEN);
 }
