@@ -68,7 +68,7 @@ pub(super) struct TapFlags {
     pub(super) tap_max_body: usize,
     /// A header, member of a message or part of a query whose value the tap never shows; may be repeated
     ///
-    /// Besides those that are known to hold secrets, such as Authorization, cookies, and what is called token or password.
+    /// A `*` at an end stands for whatever is there, as in x-my-* or *name. Besides those that are known to hold secrets, such as Authorization, cookies, and what is called token or password.
     #[arg(long, value_name = "NAME", value_parser = name, value_delimiter = ',')]
     pub(super) redact: Vec<String>,
 }
@@ -235,13 +235,20 @@ fn file(text: &str) -> Result<PathBuf, String> {
     Ok(path)
 }
 
-/// A name as headers, members and queries have them. What cannot be one would protect nothing, and nobody would notice.
-/// The complaint does not repeat it: it may come with the value.
+/// A name as headers, members and queries have them, with a `*` at an end for parts of names. What cannot be one would
+/// protect nothing, and nobody would notice. The complaint does not repeat it: it may come with the value.
 fn name(text: &str) -> Result<String, String> {
     let text = text.trim();
+    let part = text.strip_prefix('*').unwrap_or(text);
+    let part = part.strip_suffix('*').unwrap_or(part);
     let odd = |char: char| char.is_whitespace() || char.is_control() || "=:*\"".contains(char);
-    if text.is_empty() || text.len() > LONGEST_NAME || text.contains(odd) {
-        return Err("takes a name, without a value, as in x-customer or apiKey".to_owned());
+    // A name of signs alone is compared without them, and would fit nothing, or everything.
+    let says = |char: char| char.is_alphanumeric();
+    if !part.contains(says) || text.len() > LONGEST_NAME || part.contains(odd) {
+        return Err(
+            "takes a name, without a value, as in x-customer or apiKey; a * may stand at its ends, for parts of names"
+                .to_owned(),
+        );
     }
     Ok(text.to_owned())
 }

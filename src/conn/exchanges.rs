@@ -168,6 +168,9 @@ impl Exchanges {
             cause,
         } = exchange;
         let watched = self.shared.bus.is_watched();
+        if !watched {
+            self.shared.bus.skipped();
+        }
         let text = match &verb {
             Verb::Post(text) if watched => Some(text.clone()),
             _ => None,

@@ -5,15 +5,18 @@
 //! [`MAX_QUEUED_BYTES`] of their texts and headers wait for it. What is on the bus is not redacted yet; it is there for
 //! moments, and nobody but the recorder's task sees it.
 //!
+//! That a connection began or ended is never lost: where the queue has no room it waits aside, up to [`MAX_ASIDE`] of them.
+//!
 //! Where only so many events a second are wanted, a request that passes through is shown or not ([`Bus::pass`]), but for
 //! pieces of large bodies, whose lack the recorder is told; so are a connection's beginning and end always. Of what crosses
 //! on it, what comes when there is no room is lost.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::Instant;
 
 use super::event::{Crossing, Event, Head, Label, Passing, Text, What};
@@ -24,6 +27,8 @@ use crate::proto::jsonrpc::Message;
 pub const MAX_QUEUED: usize = 8192;
 /// Bytes of texts and headers that may wait for the recorder.
 pub const MAX_QUEUED_BYTES: usize = 32 * 1024 * 1024;
+/// Beginnings and ends of connections that may wait besides, when the queue is full.
+const MAX_ASIDE: usize = 65_536;
 /// Bytes of one message's text that are kept, unless `--tap-max-body` says otherwise.
 pub const DEFAULT_MAX_BODY: usize = 64 * 1024;
 
@@ -79,7 +84,7 @@ impl Keep {
             post,
             head: head.cloned(),
             kind: message.kind(),
-            id: message.id().cloned(),
+            id: message.id().map(|id| summary::short_id(id).into_owned()),
             text: self.text(message.text()),
         }
     }
@@ -140,6 +145,30 @@ struct Waiting {
     bytes: AtomicUsize,
     lost: AtomicU64,
     unseen: AtomicU64,
+    /// Whether anything is aside: nearly always nothing is.
+    has_aside: AtomicBool,
+    aside: Mutex<Vec<Event>>,
+}
+
+impl Waiting {
+    /// Held for moments only.
+    fn aside(&self) -> MutexGuard<'_, Vec<Event>> {
+        self.aside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts aside what must not be lost; without the head, which may be large.
+    fn put_aside(&self, mut event: Event) {
+        if let What::On(_, Crossing::Opened { head, .. }) = &mut event.what {
+            *head = None;
+        }
+        let mut aside = self.aside();
+        if aside.len() < MAX_ASIDE {
+            aside.push(event);
+            self.has_aside.store(true, Ordering::Release);
+        } else {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// What the recorder did not get.
@@ -173,7 +202,16 @@ impl Bus {
     pub fn always(&self, label: Label, crossing: impl FnOnce() -> Crossing) {
         if let Some(open) = self.opened() {
             open.take(1);
-            open.put(What::On(label, crossing()));
+            if let Err(event) = open.try_put(What::On(label, crossing())) {
+                open.waiting.put_aside(event);
+            }
+        }
+    }
+
+    /// Says that something crossed which there was no room to show when it began: [`Self::is_watched`] had said so.
+    pub fn skipped(&self) {
+        if let Some(open) = self.opened() {
+            open.waiting.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -256,17 +294,26 @@ impl Open {
     }
 
     fn put(&self, what: What) {
+        if self.try_put(what).is_err() {
+            self.waiting.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Gives the event back when there is no room for it.
+    fn try_put(&self, what: What) -> Result<(), Event> {
         let bytes = what.bytes();
         let before = self.waiting.bytes.fetch_add(bytes, Ordering::Relaxed);
         let event = Event {
             at: Instant::now(),
             what,
         };
-        let full = before + bytes > MAX_QUEUED_BYTES;
-        if full || self.queue.try_send(event).is_err() {
+        let sent = match before + bytes > MAX_QUEUED_BYTES {
+            true => Err(event),
+            false => self.queue.try_send(event).map_err(TrySendError::into_inner),
+        };
+        sent.inspect_err(|_| {
             self.waiting.bytes.fetch_sub(bytes, Ordering::Relaxed);
-            self.waiting.lost.fetch_add(1, Ordering::Relaxed);
-        }
+        })
     }
 }
 
@@ -335,7 +382,27 @@ impl Incoming {
         }
         let bytes = events.iter().map(|event| event.what.bytes()).sum();
         self.waiting.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        if self.waiting.has_aside.load(Ordering::Acquire) {
+            self.take_aside(events, most);
+        }
         Some(self.lost())
+    }
+
+    /// Puts what waits aside where it belongs by its time: all of it, once the queue is empty.
+    fn take_aside(&self, events: &mut Vec<Event>, most: usize) {
+        let until = events.last().filter(|_| events.len() == most);
+        let until = until.map(|event| event.at);
+        let mut aside = self.waiting.aside();
+        let is_due = |event: &mut Event| until.is_none_or(|until| event.at <= until);
+        let mut due: Vec<Event> = aside.extract_if(.., is_due).collect();
+        self.waiting
+            .has_aside
+            .store(!aside.is_empty(), Ordering::Release);
+        drop(aside);
+        // Of two at the same time, what was aside goes first: nothing comes before a beginning.
+        due.append(events);
+        due.sort_by_key(|event| event.at);
+        *events = due;
     }
 
     /// What was lost since this was last said.
@@ -349,7 +416,10 @@ impl Incoming {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
+    use crate::tap::record::Front;
 
     fn lost(events: u64) -> Option<Lost> {
         Some(Lost { events, passing: 0 })
@@ -378,6 +448,51 @@ mod tests {
         assert_eq!((text.head.len(), text.size), (4, 10), "cut, its size kept");
         bus.emit(crossing);
         assert_eq!(incoming.next(&mut events, 1).await, lost(0), "told once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn beginnings_and_ends_of_connections_are_not_lost_and_keep_their_place() {
+        let bus = Bus::default();
+        let mut incoming = bus.open(4, None).expect("nobody watched before");
+        let opened = || Crossing::Opened {
+            front: Front::Sse,
+            peer: Ipv4Addr::LOCALHOST.into(),
+            head: None,
+        };
+        let later = || tokio::time::advance(std::time::Duration::from_millis(1));
+        for _ in 0..MAX_QUEUED - 1 {
+            bus.emit(crossing);
+        }
+        later().await;
+        bus.emit(crossing);
+        bus.always(Label(2), opened);
+        later().await;
+        bus.always(Label(2), || Crossing::Closed);
+        later().await;
+        let mut events = Vec::new();
+        let kinds = |events: &[Event]| {
+            let kinds = events.iter().map(|event| match event.what {
+                What::On(Label(2), Crossing::Opened { .. }) => 'o',
+                What::On(Label(2), Crossing::Closed) => 'c',
+                _ => '-',
+            });
+            kinds.collect::<String>()
+        };
+        assert_eq!(incoming.next(&mut events, MAX_QUEUED - 1).await, lost(0));
+        assert_eq!(events.len(), MAX_QUEUED - 1, "their time has not come");
+        events.clear();
+        bus.emit(crossing);
+        assert_eq!(incoming.next(&mut events, MAX_QUEUED).await, lost(0));
+        assert_eq!(kinds(&events), "o-c-");
+        for _ in 0..MAX_QUEUED {
+            bus.emit(crossing);
+        }
+        for _ in 0..MAX_ASIDE + 3 {
+            bus.always(Label(2), || Crossing::Closed);
+        }
+        events.clear();
+        assert_eq!(incoming.next(&mut events, MAX_QUEUED + 1).await, lost(3));
+        assert_eq!(events.len(), MAX_QUEUED + MAX_ASIDE);
     }
 
     #[tokio::test]

@@ -259,16 +259,26 @@ impl What {
     /// What it holds of texts and headers.
     pub(super) fn bytes(&self) -> usize {
         let of = |text: Option<&Text>, head: Option<&Arc<Head>>| {
-            text.map_or(0, Text::bytes) + head.map_or(0, |head| size(&head.headers))
+            let head = head.map_or(0, |head| head.target.len() + size(&head.headers));
+            text.map_or(0, Text::bytes) + head
         };
         match self {
-            Self::On(_, Crossing::FromClient { text, head, .. }) => of(Some(text), head.as_ref()),
-            Self::On(_, Crossing::ToUpstream { text, head, .. }) => of(text.as_ref(), Some(head)),
-            Self::On(_, Crossing::Opened { head, .. }) => of(None, head.as_ref()),
-            Self::Passing(_, Passing::Began { head, .. }) | Self::Refused { head, .. } => {
-                of(None, Some(head))
+            Self::On(_, Crossing::FromClient { text, head, id, .. }) => {
+                of(Some(text), head.as_ref()) + length(id.as_ref())
             }
-            Self::On(_, Crossing::ToClient { text, .. } | Crossing::FromUpstream { text, .. })
+            Self::On(
+                _,
+                Crossing::ToUpstream {
+                    text, head, cause, ..
+                },
+            ) => of(text.as_ref(), Some(head)) + length(cause.request()),
+            Self::On(_, Crossing::Opened { head, .. }) => of(None, head.as_ref()),
+            Self::Passing(_, Passing::Began { head, .. }) => of(None, Some(head)),
+            Self::Refused { head, why, .. } => of(None, Some(head)) + why.len(),
+            Self::On(_, Crossing::ToClient { text, about }) => {
+                of(Some(text), None) + length(about.request())
+            }
+            Self::On(_, Crossing::FromUpstream { text, .. })
             | Self::Passing(_, Passing::Upload(text) | Passing::Download(text)) => {
                 of(Some(text), None)
             }
@@ -276,6 +286,13 @@ impl What {
             | Self::Passing(_, Passing::Status { headers, .. }) => size(headers),
             Self::On(..) | Self::Passing(..) => 0,
         }
+    }
+}
+
+fn length(id: Option<&Id>) -> usize {
+    match id {
+        Some(Id::String(text) | Id::Other(text)) => text.len(),
+        _ => 0,
     }
 }
 

@@ -143,8 +143,13 @@ fn weight(record: &Record) -> usize {
     let why = record.why.as_ref().map_or(0, String::len);
     let head = record.http.as_ref();
     let target = head.map_or(0, |head| head.target.len());
+    let of = |text: Option<&String>| text.map_or(0, String::len);
+    let message = record.message.as_ref().map_or(0, |message| {
+        let id = message.id.as_ref().map_or(0, |id| id.get().len());
+        id + of(message.method.as_ref()) + of(message.name.as_ref())
+    });
     let heads = fields(head.map(|head| &head.headers)) + fields(record.headers.as_ref());
-    RECORD + body + text + why + target + heads
+    RECORD + body + text + why + target + heads + message
 }
 
 #[cfg(test)]

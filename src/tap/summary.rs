@@ -6,6 +6,10 @@
 
 mod beginning;
 
+use std::borrow::Cow;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::LazyLock;
+
 use serde_json::value::RawValue;
 
 use super::record::{Implementation, MessageKind, Summary};
@@ -14,7 +18,7 @@ use crate::proto::object::{Object, elements};
 
 /// Characters of a method or a name that are kept.
 const MAX_NAME: usize = 200;
-/// Bytes of an id that is kept of a text whose beginning alone is.
+/// Bytes of an id that is kept as it is.
 const MAX_ID: usize = 1024;
 
 /// Members of `_meta` of a modern request, and of a result.
@@ -56,23 +60,35 @@ impl Read {
 
 /// Reads a whole message of which only the beginning is going to be kept. What comes of it is small.
 pub(super) fn of_cut(text: &[u8]) -> Read {
-    let mut read = read(&String::from_utf8_lossy(text), true);
-    read.cancels = read.cancels.filter(|id| !is_long(id));
-    read.id = read.id.filter(|id| !is_long(id));
+    read(&String::from_utf8_lossy(text), true)
+}
+
+/// An id by which messages are brought together: itself, or for a long one a stand-in that is as good as unique.
+pub(super) fn short_id(id: &Id) -> Cow<'_, Id> {
+    static STATE: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    match id {
+        Id::String(text) | Id::Other(text) if text.len() > MAX_ID => {
+            let (length, hash) = (text.len(), STATE.hash_one(id));
+            Cow::Owned(Id::Other(format!("{length} bytes, {hash:016x}").into()))
+        }
+        _ => Cow::Borrowed(id),
+    }
+}
+
+/// Reads a message; `whole` says that nothing of it is missing. Its id is shown unless it is long.
+pub(super) fn read(text: &str, whole: bool) -> Read {
+    let mut read = match whole {
+        true => read_whole(text),
+        false => beginning::read(text),
+    };
+    let short = |id: Id| short_id(&id).into_owned();
+    read.id = read.id.map(short);
+    read.cancels = read.cancels.map(short);
     read.summary.id = read.summary.id.filter(|id| id.get().len() <= MAX_ID);
     read
 }
 
-/// Whether an id is too long to be kept for later.
-pub(super) fn is_long(id: &Id) -> bool {
-    matches!(id, Id::String(text) | Id::Other(text) if text.len() > MAX_ID)
-}
-
-/// Reads a message; `whole` says that nothing of it is missing.
-pub(super) fn read(text: &str, whole: bool) -> Read {
-    if !whole {
-        return beginning::read(text);
-    }
+fn read_whole(text: &str) -> Read {
     if jsonrpc::is_array(text.as_bytes()) {
         return batch(text);
     }
@@ -347,10 +363,16 @@ mod tests {
         );
         let seen = of_cut(text.as_bytes());
         assert_eq!(seen.summary.kind, MessageKind::Request);
-        assert!(seen.id.is_none() && seen.summary.id.is_none());
+        assert!(seen.summary.id.is_none(), "it is not shown");
         assert!((1..2000).contains(&seen.bytes()), "{}", seen.bytes());
         let text =
             format!(r#"{{"method":"notifications/cancelled","params":{{"requestId":"{long}"}}}}"#);
-        assert!(of_cut(text.as_bytes()).cancels.is_none());
+        let cancel = of_cut(text.as_bytes());
+        assert_eq!((&cancel.cancels, &seen.id), (&seen.id, &cancel.cancels));
+        let id = seen.id.expect("a stand-in");
+        assert!(matches!(&id, Id::Other(text) if text.len() < 50), "{id:?}");
+        let other = Id::String("y".repeat(100_000).into());
+        assert_ne!(short_id(&other).as_ref(), &id);
+        assert_eq!(short_id(&Id::Number(5)).as_ref(), &Id::Number(5));
     }
 }

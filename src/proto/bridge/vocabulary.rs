@@ -171,6 +171,17 @@ pub enum About {
     Outcome(Id),
 }
 
+impl About {
+    /// The request that it has to do with.
+    #[must_use]
+    pub fn request(&self) -> Option<&Id> {
+        match self {
+            Self::Nothing => None,
+            Self::During(id) | Self::Outcome(id) => Some(id),
+        }
+    }
+}
+
 /// How a POST of the client is answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -247,6 +258,15 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// The request of the client that it is for, where it is one.
+    #[must_use]
+    pub fn request(&self) -> Option<&Id> {
+        match self {
+            Self::Request(id) => Some(id),
+            _ => None,
+        }
+    }
+
     /// A word for it, where it is none of the client's messages: what the tap and the log call it.
     #[must_use]
     pub fn own(&self) -> Option<&'static str> {

@@ -22,7 +22,7 @@ mod live;
 mod page;
 mod routes;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
@@ -90,9 +90,14 @@ impl Admin {
     }
 
     /// The page's address, with the token in its fragment, which browsers keep to themselves. A token that the operator
-    /// gave is not repeated.
+    /// gave is not repeated. Where all addresses are listened on, it is the one that a browser on this machine can use.
     pub(super) fn url(&self) -> Option<String> {
-        let address = self.address()?;
+        let mut address = self.address()?;
+        match address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+            IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+            _ => {}
+        }
         Some(match self.access.own_token() {
             Some(token) => format!("http://{address}/#token={token}"),
             None => format!("http://{address}/"),

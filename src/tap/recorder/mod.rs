@@ -8,7 +8,8 @@
 //! | `translated` | what crosses on the connections that the ferry translates |
 //! | `passed` | requests that pass through, whose bodies are read here first |
 //!
-//! Bounds: [`MAX_OPEN`] of each thing that may be open; of what is beyond, the oldest is taken for lost.
+//! Bounds: [`MAX_OPEN`] exchanges and passing requests; of what is beyond, the end of the oldest is missed. Connections are as
+//! many as the server admits: their beginnings and ends are never lost.
 
 mod passed;
 mod rows;
@@ -36,7 +37,7 @@ use hyper::header::HeaderMap;
 use passed::Passages;
 use rows::{Connection, Open};
 
-/// Connections, exchanges and passing requests that may be open, each.
+/// Exchanges and passing requests that may be open, each.
 pub(crate) const MAX_OPEN: usize = 20_000;
 
 /// RFC 3339 with six digits of a second's fraction, so that times sort as text.

@@ -30,8 +30,8 @@ use super::translated::{outcome, read};
 use super::{Leg, MAX_OPEN, Recorder};
 use crate::proto::era::SESSION_HEADER;
 use crate::proto::jsonrpc::Id;
-use crate::tap::record::{Direction, ExchangeRow, MessageKind, Party};
-use crate::tap::summary::{Read, is_long};
+use crate::tap::record::{Direction, ExchangeRow, MessageKind, Outcome, Party};
+use crate::tap::summary::Read;
 use crate::tap::{Head, Passing, Text};
 use body::{Answer, Collected};
 use clients::Clients;
@@ -80,7 +80,7 @@ impl Passages {
 
     /// Remembers that this request is under way, until [`Self::asked`].
     fn asks(&mut self, label: &Arc<str>, id: Option<&Id>, exchange: u64) -> Option<Id> {
-        let id = id.filter(|id| !is_long(id))?;
+        let id = id?;
         let name = (Arc::clone(label), id.clone());
         // A second one with the same id cannot be meant by it.
         (*self.asking.entry(name).or_insert(exchange) == exchange).then(|| id.clone())
@@ -256,8 +256,9 @@ impl Recorder {
             server_id: id.clone(),
             client_id: id,
         };
-        if let Some(connection) = self.connections.get_mut(label) {
-            add(&mut connection.asked, asked);
+        let connection = self.connections.get_mut(label);
+        if let Some(dropped) = connection.and_then(|it| add(&mut it.asked, asked)) {
+            self.settle(at, Some(dropped.exchange), Outcome::Missed, None, 0);
         }
         exchange
     }

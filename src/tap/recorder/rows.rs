@@ -9,7 +9,7 @@ use super::{Change, MAX_OPEN, Recorder};
 use crate::proto::jsonrpc::Id;
 use crate::tap::Head;
 use crate::tap::record::{
-    ConnectionRow, Direction, ExchangeRow, Front, MessageKind, Outcome, Summary,
+    ConnectionRow, Direction, ExchangeRow, Front, MessageKind, Outcome, Party, Summary,
 };
 use crate::tap::summary::short;
 
@@ -86,20 +86,32 @@ pub(super) struct Asked {
 pub(super) struct Unpaired {
     pub(super) exchange: u64,
     pub(super) method: String,
+    /// Tells its text from others, where that goes on as it came.
+    pub(super) hash: Option<u64>,
 }
 
-/// Adds to a list of bounded length.
-pub(super) fn add<T>(list: &mut VecDeque<T>, entry: T) {
-    if list.len() >= MAX_UNPAIRED {
-        list.pop_front();
-    }
+/// Adds to a list of bounded length. Gives back the oldest if it is let go for that.
+pub(super) fn add<T>(list: &mut VecDeque<T>, entry: T) -> Option<T> {
+    let dropped = if list.len() >= MAX_UNPAIRED {
+        list.pop_front()
+    } else {
+        None
+    };
     list.push_back(entry);
+    dropped
 }
 
-/// Takes the first notification of this method.
-pub(super) fn pair(list: &mut VecDeque<Unpaired>, method: &str) -> Option<u64> {
-    let place = list.iter().position(|it| it.method == method)?;
-    list.remove(place).map(|it| it.exchange)
+/// Takes the first notification of this method, unless there is one with this very text: then those before it have not gone
+/// on, because the client did not listen, and never will.
+pub(super) fn pair(list: &mut VecDeque<Unpaired>, method: &str, hash: Option<u64>) -> Option<u64> {
+    let of_method = |it: &Unpaired| it.method == method;
+    let same = |it: &Unpaired| of_method(it) && hash.is_some() && it.hash == hash;
+    let place = list.iter().position(same);
+    let place = place.or_else(|| list.iter().position(of_method))?;
+    let found = list.remove(place)?;
+    let mut before = 0..place;
+    list.retain(|it| before.next().is_none() || !of_method(it));
+    Some(found.exchange)
 }
 
 impl Connection {
@@ -158,6 +170,16 @@ impl Connection {
         self.asked.iter().find(found).map(|it| it.exchange)
     }
 
+    /// The request of the server that somebody cancels by the id that it has there.
+    pub(super) fn withdrawn(&self, by: Party, id: &Id) -> Option<u64> {
+        let mut asked = self.asked.iter();
+        let found = asked.find(|it| match by {
+            Party::Server => it.server_id.as_ref() == Some(id),
+            Party::Client | Party::Ferry => it.client_id.as_ref() == Some(id),
+        });
+        found.map(|it| it.exchange)
+    }
+
     /// The request that an answer on its way to the server is for; it needs no pairing any more.
     pub(super) fn answered_to_server(&mut self, id: &Id) -> Option<u64> {
         let found = |it: &Asked| it.server_id.as_ref() == Some(id);
@@ -210,6 +232,12 @@ impl Recorder {
         size: usize,
         outcome: Outcome,
     ) -> u64 {
+        if self.open.len() >= MAX_OPEN {
+            let mut open = self.open.values();
+            let oldest = open.find(|it| it.row.outcome == Outcome::Open);
+            let oldest = oldest.map(|it| it.row.exchange);
+            self.settle(at, oldest, Outcome::Missed, None, 0);
+        }
         self.exchanges += 1;
         let number = self.exchanges;
         let is_open = outcome == Outcome::Open;
@@ -377,12 +405,6 @@ impl Recorder {
                 self.connections.remove(&label);
             }
             self.changes.push(Change::Connection(row));
-        }
-        while self.open.len() > MAX_OPEN {
-            self.open.pop_first();
-        }
-        while self.connections.len() > MAX_OPEN {
-            self.connections.pop_first();
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Little stories of what crosses, and what the recorder makes of them.
 
 mod cut;
+mod open;
 mod passed;
 mod refused;
 
@@ -79,13 +80,8 @@ impl Story {
     fn posts(&mut self, post: u64, message: &str) {
         let message =
             Message::parse(Bytes::copy_from_slice(message.as_bytes())).expect("a message");
-        self.on(Crossing::FromClient {
-            post,
-            head: Some(head(Method::POST, "/messages", &[])),
-            kind: message.kind(),
-            id: message.id().cloned(),
-            text: text(message.as_str()),
-        });
+        let head = head(Method::POST, "/messages", &[]);
+        self.on(Keep::new(DEFAULT_MAX_BODY).posted(post, Some(&head), &message));
     }
 
     fn sends(&mut self, call: u64, cause: Cause, message: &str) {

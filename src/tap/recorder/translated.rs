@@ -5,6 +5,7 @@
 //! leg is the first of that method on the other.
 
 use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -18,7 +19,7 @@ use crate::tap::record::{Direction, ExchangeRow, Front, MessageKind, Outcome, Pa
 use crate::tap::summary::{self, Read};
 use crate::tap::{Crossing, Head, Text};
 
-/// Requests of one client that are paired with their outcomes; more are shown, but have no outcome.
+/// Requests of one client that are paired with their outcomes; of more the outcome is missed.
 const MAX_REQUESTS: usize = 10_000;
 
 impl Recorder {
@@ -155,11 +156,13 @@ impl Recorder {
 
     fn request(&mut self, at: Instant, label: &Arc<str>, id: Id, read: &Read, size: usize) -> u64 {
         let exchange = self.begin(at, label, Direction::ToServer, &read.summary, size);
-        if let Some(connection) = self.connections.get_mut(label)
-            && connection.requests.len() < MAX_REQUESTS
-        {
-            // A second one with the same id is going to be refused.
-            connection.requests.entry(id).or_insert(exchange);
+        let mut known = self.connections.get_mut(label).map(|it| &mut it.requests);
+        match known.as_mut() {
+            Some(requests) if requests.len() < MAX_REQUESTS => {
+                // A second one with the same id is going to be refused.
+                requests.entry(id).or_insert(exchange);
+            }
+            _ => self.settle(at, Some(exchange), Outcome::Missed, None, 0),
         }
         if read.summary.method.as_deref() == Some("initialize")
             && let Some(row) = self.connection_row(label)
@@ -201,7 +204,12 @@ impl Recorder {
         let exchange = self.begin(at, label, Direction::ToServer, &read.summary, size);
         if let Some(connection) = self.connections.get_mut(label) {
             let method = read.summary.method.clone().unwrap_or_default();
-            add(&mut connection.notices, Unpaired { exchange, method });
+            let notice = Unpaired {
+                exchange,
+                method,
+                hash: None,
+            };
+            add(&mut connection.notices, notice);
         }
         Some(exchange)
     }
@@ -312,6 +320,12 @@ impl Recorder {
             .get_mut(label)
             .and_then(|connection| serves(connection, cause, read.as_ref()));
         self.called(at, exchange);
+        if let (Cause::Notice, Some(read), Some(text)) = (cause, &read, text)
+            && read.summary.method.is_none()
+        {
+            // Where the client has not answered, the ferry does.
+            self.settle(at, exchange, outcome(read), read.summary.code, text.size);
+        }
         if let Some(connection) = self.connections.get_mut(label) {
             connection.calls.insert(call, exchange);
         }
@@ -354,15 +368,21 @@ impl Recorder {
     fn upstream_said(&mut self, at: Instant, label: &Arc<str>, call: u64, text: &Text) {
         let read = read(text);
         let mut leg = self.call_leg(label, call);
+        let withdrawn = self.withdrawn(at, label, Party::Server, &read);
         match read.summary.kind {
             MessageKind::Request => {
                 leg.exchange = Some(self.server_asks(at, label, &read, read.id.clone(), text));
             }
+            MessageKind::Notification if withdrawn.is_some() => leg.exchange = withdrawn,
             MessageKind::Notification if leg.exchange.is_none() => {
                 let new = self.begin(at, label, Direction::ToClient, &read.summary, text.size);
                 if let Some(connection) = self.connections.get_mut(label) {
-                    let (exchange, method) = (new, read.summary.method.clone().unwrap_or_default());
-                    add(&mut connection.told, Unpaired { exchange, method });
+                    let told = Unpaired {
+                        exchange: new,
+                        method: read.summary.method.clone().unwrap_or_default(),
+                        hash: Some(hash(text)),
+                    };
+                    add(&mut connection.told, told);
                 }
                 leg.exchange = Some(new);
             }
@@ -388,31 +408,44 @@ impl Recorder {
             server_id,
             client_id: None,
         };
-        if let Some(connection) = self.connections.get_mut(label) {
-            add(&mut connection.asked, asked);
+        let connection = self.connections.get_mut(label);
+        if let Some(dropped) = connection.and_then(|it| add(&mut it.asked, asked)) {
+            self.settle(at, Some(dropped.exchange), Outcome::Missed, None, 0);
         }
+        exchange
+    }
+
+    /// The request of the server that this message cancels, if it does: nobody waits for its answer any more.
+    fn withdrawn(&mut self, at: Instant, label: &Arc<str>, by: Party, read: &Read) -> Option<u64> {
+        let connection = self.connections.get(label)?;
+        let exchange = connection.withdrawn(by, read.cancels.as_ref()?);
+        self.settle(at, exchange, Outcome::Cancelled, None, 0);
         exchange
     }
 
     fn delivered(&mut self, at: Instant, label: &Arc<str>, about: &About, text: &Text) {
         let read = read(text);
         let method = read.summary.method.clone().unwrap_or_default();
+        let request = about.request().map(summary::short_id);
+        let withdrawn = self.withdrawn(at, label, Party::Ferry, &read);
         let exchange = match (about, read.summary.kind) {
-            (About::Outcome(id), _) => {
+            _ if withdrawn.is_some() => withdrawn,
+            (About::Outcome(_), _) => {
                 let connection = self.connections.get_mut(label);
-                let exchange = connection.and_then(|it| it.requests.remove(id));
+                let exchange = connection.zip(request);
+                let exchange = exchange.and_then(|(it, id)| it.requests.remove(id.as_ref()));
                 self.learn_from_outcome(label, exchange, &read);
                 self.settle(at, exchange, outcome(&read), read.summary.code, text.size);
                 exchange
             }
             (_, MessageKind::Request) => Some(self.client_is_asked(at, label, &read, text)),
-            (About::During(id), _) => {
-                let connection = self.connections.get(label);
-                connection.and_then(|it| it.requests.get(id).copied())
+            (About::During(_), _) => {
+                let connection = self.connections.get(label).zip(request);
+                connection.and_then(|(it, id)| it.requests.get(id.as_ref()).copied())
             }
             (About::Nothing, _) => {
                 let connection = self.connections.get_mut(label);
-                let known = connection.and_then(|it| pair(&mut it.told, &method));
+                let known = connection.and_then(|it| pair(&mut it.told, &method, Some(hash(text))));
                 let begin = || self.begin(at, label, Direction::ToClient, &read.summary, text.size);
                 Some(known.unwrap_or_else(begin))
             }
@@ -467,17 +500,27 @@ fn client_leg(label: &Arc<str>, exchange: Option<u64>, from: Party, to: Party) -
 /// Which exchange a call is for.
 fn serves(connection: &mut Connection, cause: &Cause, read: Option<&Read>) -> Option<u64> {
     match cause {
-        Cause::Request(id) => connection.requests.get(id).copied(),
+        Cause::Request(id) => {
+            let id = summary::short_id(id);
+            connection.requests.get(id.as_ref()).copied()
+        }
         Cause::Cancel => connection.cancelled,
         Cause::Notice => {
             let read = read?;
             match &read.summary.method {
-                Some(method) => pair(&mut connection.notices, method),
+                Some(method) => pair(&mut connection.notices, method, None),
                 None => connection.answered_to_server(read.id.as_ref()?),
             }
         }
         _ => None,
     }
+}
+
+/// Tells a text from others; a text that was cut, by its beginning and its size.
+fn hash(text: &Text) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (text.head.as_ref(), text.size).hash(&mut hasher);
+    hasher.finish()
 }
 
 pub(super) fn read(text: &Text) -> Read {

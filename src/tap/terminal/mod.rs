@@ -15,6 +15,8 @@ use std::future::Future;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::ops::ControlFlow;
 
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+
 use super::Watcher;
 use super::record::{Front, Kind, MessageKind, Party, Record};
 use super::writer::{self, Gaps, Sink};
@@ -38,7 +40,7 @@ pub struct Style {
     pub full: bool,
     /// With ANSI colours.
     pub color: bool,
-    /// Characters that a line may have.
+    /// Columns that a line may have.
     pub width: usize,
 }
 
@@ -188,12 +190,17 @@ impl Printer {
     fn line(&self, out: &mut String, pieces: &[Piece]) {
         let mut room = self.style.width;
         for (paint, text) in pieces {
-            let cut = text.chars().count() > room;
-            let kept: String = text
-                .chars()
-                .take(if cut { room.saturating_sub(1) } else { room })
-                .collect();
-            room = room.saturating_sub(kept.chars().count().saturating_add(usize::from(cut)));
+            if room == 0 {
+                break;
+            }
+            let cut = text.width() > room;
+            // The sign of the cut needs a column.
+            let kept = if cut {
+                beginning(text, room.saturating_sub(1))
+            } else {
+                text
+            };
+            room = room.saturating_sub(kept.width());
             let end = if cut { "…" } else { "" };
             // Writing to a string does not fail.
             let _ = match (self.style.color, paint) {
@@ -226,7 +233,12 @@ impl Printer {
                     .as_ref()
                     .map(|http| short(&format!("{} {}", http.method, http.target)));
                 let target = target.unwrap_or_default();
-                vec![(Paint::Red, format!("refused {target} {status} {why}"))]
+                // In few columns a long target would leave no room for why.
+                let said = match self.style.width < WIDE {
+                    true => format!("refused {status} {why}: {target}"),
+                    false => format!("refused {target} {status} {why}"),
+                };
+                vec![(Paint::Red, said)]
             }
             Kind::Missed => {
                 let count = record.count.unwrap_or_default();
@@ -420,6 +432,16 @@ fn detail(record: &Record, out: &mut String) {
     if record.cut {
         let _ = writeln!(out, "{INDENT}… only the beginning was kept");
     }
+}
+
+/// As much of a text as fits into so many columns; some characters need two.
+fn beginning(text: &str, columns: usize) -> &str {
+    let mut taken = 0;
+    let end = text.char_indices().find(|(_, char)| {
+        taken += char.width().unwrap_or(0);
+        taken > columns
+    });
+    end.and_then(|(end, _)| text.get(..end)).unwrap_or(text)
 }
 
 /// A text of a peer's, safe and not too long.

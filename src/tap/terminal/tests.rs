@@ -151,6 +151,45 @@ fn a_body_that_was_not_read_says_why() {
 }
 
 #[test]
+fn a_wide_character_takes_two_columns_and_no_line_is_wider_than_the_terminal() {
+    for name in [
+        "日本語の長い名前ツール".repeat(8),
+        "👩‍💻🚢".repeat(40),
+        "x日".repeat(60),
+    ] {
+        let request = json!({"type": "request", "id": 5, "method": "tools/call", "name": name});
+        let record = record(1, 0, Party::Client, Party::Ferry, request);
+        for width in 60..130 {
+            let line = Printer::new(Style { width, ..PLAIN }).text(&record);
+            let columns = line.trim_end().width();
+            assert!(columns <= width, "{columns} in {width}: {line}");
+            assert!(columns + 2 >= width, "{columns} in {width}: {line}");
+        }
+    }
+}
+
+#[test]
+fn in_few_columns_why_something_was_refused_comes_before_its_target() {
+    let refused = Record {
+        kind: Kind::Refused,
+        message: None,
+        status: Some(404),
+        why: Some("no such connection".to_owned()),
+        http: Some(RequestHead {
+            method: "POST".to_owned(),
+            target: "/messages?sessionId=%5Bhash%203fa2c1%5D&more=of-it".to_owned(),
+            headers: Vec::new(),
+        }),
+        from: None,
+        to: None,
+        ..record(1, 0, Party::Client, Party::Ferry, json!({"type": "error"}))
+    };
+    let line = Printer::new(Style { width: 80, ..PLAIN }).text(&refused);
+    let said = "refused HTTP 404 no such connection: POST";
+    assert!(line.contains(said), "{line}");
+}
+
+#[test]
 fn eighty_columns_have_room_for_the_name_of_a_tool() {
     let request =
         json!({"type": "request", "id": 5, "method": "tools/call", "name": "create_issue"});

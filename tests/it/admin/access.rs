@@ -236,6 +236,18 @@ async fn the_address_of_the_page_holds_a_token_of_the_ferrys_and_never_the_opera
 }
 
 #[tokio::test]
+async fn where_all_addresses_are_listened_on_the_page_has_one_that_a_browser_here_can_use() {
+    for (listen, host) in [("0.0.0.0:0", "127.0.0.1"), ("[::]:0", "[::1]")] {
+        let mut config = config(Some(super::TOKEN));
+        let admin = config.admin.as_mut().unwrap();
+        (admin.listen, admin.allow_remote) = (listen.parse().unwrap(), true);
+        let bound = Bound::bind(config).await.unwrap();
+        let port = bound.admin_address().unwrap().port();
+        assert_eq!(bound.admin_url(), Some(format!("http://{host}:{port}/")));
+    }
+}
+
+#[tokio::test]
 async fn a_busy_admin_port_is_said_with_its_flag() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut config = config(None);

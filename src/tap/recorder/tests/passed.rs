@@ -407,6 +407,19 @@ fn a_passing_request_is_cancelled_by_its_own_client_only() {
 }
 
 #[test]
+fn of_a_passing_server_s_questions_the_oldest_are_not_waited_for() {
+    let mut story = Story::new();
+    story.asks(1, &[], CALL.as_bytes());
+    story.answer_begins(1, 200, &[("content-type", "text/event-stream")]);
+    for id in 0..1000 {
+        let event = format!("data: {{\"id\":{id},\"method\":\"roots/list\"}}\n\n");
+        story.passing(1, Passing::Download(bytes(event.as_bytes())));
+    }
+    let open = story.rows.iter().filter(|it| it.outcome == Outcome::Open);
+    assert!((2..300).contains(&open.count()));
+}
+
+#[test]
 fn of_one_client_so_many_sessions_are_known_and_the_oldest_go_first() {
     let mut story = Story::new();
     let call = |story: &mut Story, number: u64, session: &str, given: &str| {
