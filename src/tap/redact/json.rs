@@ -47,8 +47,15 @@ struct Scanner<'r, 't> {
     names_something: bool,
 }
 
+/// A text without its secrets.
+pub(super) struct Scanned<'t> {
+    pub(super) text: Cow<'t, str>,
+    /// How many brackets of it are open at once at most.
+    pub(super) depth: usize,
+}
+
 /// Takes the secrets out. `level` says in how many strings the text stood.
-pub(super) fn scan<'t>(redactor: &Redactor, text: &'t str, level: usize) -> Cow<'t, str> {
+pub(super) fn scan<'t>(redactor: &Redactor, text: &'t str, level: usize) -> Scanned<'t> {
     let mut scanner = Scanner {
         redactor,
         text,
@@ -58,12 +65,13 @@ pub(super) fn scan<'t>(redactor: &Redactor, text: &'t str, level: usize) -> Cow<
         next: Frame::Plain,
         names_something: false,
     };
-    let mut at = 0;
+    let (mut at, mut depth) = (0, 0);
     while let Some(byte) = text.as_bytes().get(at) {
         at = match byte {
             b'"' => scanner.string(at),
             b'{' | b'[' => {
                 scanner.frames.push((scanner.next, false));
+                depth = depth.max(scanner.frames.len());
                 scanner.next = Frame::Plain;
                 at.saturating_add(1)
             }
@@ -76,7 +84,10 @@ pub(super) fn scan<'t>(redactor: &Redactor, text: &'t str, level: usize) -> Cow<
             }),
         };
     }
-    scanner.copy.end()
+    Scanned {
+        text: scanner.copy.end(),
+        depth,
+    }
 }
 
 impl Scanner<'_, '_> {
@@ -146,7 +157,7 @@ impl Scanner<'_, '_> {
         let text = unescaped(raw);
         let deeper = self.level.saturating_add(1);
         let scanned = match deeper <= LEVELS && text.contains('"') {
-            true => scan(self.redactor, &text, deeper),
+            true => scan(self.redactor, &text, deeper).text,
             false => Cow::Borrowed(&*text),
         };
         let clean = prose::redact(self.redactor, &scanned, deeper);
