@@ -15,6 +15,25 @@ export class ApiError extends Error {
   }
 }
 
+// How every record begins.
+const BEGINNING = /^\{"v":\d+,"seq":(\d+),"time":"([^"]+)"(?:,"connection":"([^"]+)")?(?:,"exchange":(\d+))?,/;
+
+// What a line says. One that this page cannot read takes no others along: of it there is what its beginning tells, and its text.
+function recordOf(line) {
+  try {
+    return parse(line);
+  } catch (error) {
+    const found = BEGINNING.exec(line);
+    // No ferry has written that.
+    if (!found) throw error;
+    const [, seq, time, connection, exchange] = found;
+    const record = { seq: Number(seq), time, kind: 'unread', why: `This page cannot read the record: ${error.message}`, text: line };
+    if (connection !== undefined) record.connection = connection;
+    if (exchange !== undefined) record.exchange = Number(exchange);
+    return record;
+  }
+}
+
 export class Api {
   constructor(token) {
     this.token = token;
@@ -45,7 +64,7 @@ export class Api {
     if (after !== undefined) query.set('after', after);
     const text = await (await this.#fetch(`/api/records?${query}`, { signal })).text();
     const lines = text.split('\n').filter(line => line !== '');
-    return lines.map(line => ({ line, record: parse(line) }));
+    return lines.map(line => ({ line, record: recordOf(line) }));
   }
 
   // Reads the live stream until it ends. `take({ event, data })` gets every event but comments; `alive()` is called for these
