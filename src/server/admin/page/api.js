@@ -95,7 +95,7 @@ export class Api {
 }
 
 // Keeps the page supplied: connects, loads the rows, hands on what changes, and connects again when that ends. Calls
-//   load(rows, state)      everything anew
+//   load(rows, state)      everything anew: at the beginning, after a break, and when the tap was cleared
 //   take(event, data)      one change, after the first load
 //   say(state, text)       'connecting', 'live', 'disconnected' with why and when next, 'denied' for a wrong token
 // Returns what ends it.
@@ -123,27 +123,30 @@ async function keep(api, handlers, signal) {
 }
 
 // The stream is opened before the rows are asked for, so that nothing falls between; what comes meanwhile is put on top. A row
-// that is older than the one it replaces is followed by the newer one on the same stream.
+// that is older than the one it replaces is followed by the newer one on the same stream. When the tap was cleared the rows are
+// asked for anew in the same way: what came before is in them, or gone.
 async function once(api, { load, take, say }, signal, connected) {
-  let early = [];
-  let over = false;
+  // What has come since the rows were asked for, while they are loaded.
+  let early;
+  let [live, over] = [false, false];
   const ended = new AbortController();
-  const begin = async hello => {
+  const begin = async ({ now }) => {
+    const since = (early = []);
     const [rows, state] = await Promise.all([api.rows(), api.state()]);
-    load(rows, { ...state, now: hello.now ?? state.now });
-    for (const { event, data } of early) take(event, data);
+    // They may have been asked for again meanwhile.
+    if (since !== early) return;
     early = undefined;
+    load(rows, { ...state, now: now ?? state.now });
+    for (const { event, data } of since) take(event, data);
     // The stream may have ended meanwhile.
-    if (over) return;
+    if (over || live) return;
+    live = true;
     connected();
     say('live', '');
   };
-  let loading;
   const stream = api.live(change => {
-    if (change.event === 'hello') {
-      loading = begin(change.data);
-      loading.catch(error => ended.abort(error));
-    } else if (early) early.push(change);
+    if (change.event === 'hello' || change.event === 'cleared') begin(change.data).catch(error => ended.abort(error));
+    else if (early) early.push(change);
     else take(change.event, change.data);
   }, AbortSignal.any([signal, ended.signal]));
   await stream.finally(() => (over = true));
