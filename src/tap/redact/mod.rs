@@ -19,6 +19,7 @@
 
 mod json;
 mod names;
+mod pairs;
 mod prose;
 mod shapes;
 #[cfg(test)]
