@@ -50,6 +50,8 @@ pub(super) enum Change {
     Added(Value),
     /// The recorded value.
     Removed(Value),
+    /// There is no outcome to compare with; what came instead, in words.
+    Nothing(String),
 }
 
 /// What came of a comparison.
@@ -101,6 +103,18 @@ impl Rules {
         };
         walk.objects(recorded, &now);
         walk.found
+    }
+
+    /// What is said of a request that got no outcome.
+    pub(super) fn nothing(&self, why: &str) -> Comparison {
+        let difference = Difference {
+            path: String::new(),
+            change: Change::Nothing(self.redactor.text(why)),
+        };
+        Comparison {
+            differences: vec![difference],
+            ..Comparison::default()
+        }
     }
 
     fn ignores(&self, path: &[String]) -> bool {

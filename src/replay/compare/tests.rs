@@ -17,6 +17,7 @@ fn paths(recorded: Value, now: Value) -> Vec<String> {
             Change::Changed(..) => '~',
             Change::Added(_) => '+',
             Change::Removed(_) => '-',
+            Change::Nothing(_) => '!',
         };
         format!("{sign} {}", it.path)
     });

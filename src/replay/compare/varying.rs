@@ -122,9 +122,10 @@ fn varying(bytes: &[u8]) -> (usize, Option<&'static str>) {
 
 /// The longest beginning whose bytes all belong, of `most` bytes at most; and the rest.
 fn split(bytes: &[u8], belongs: impl Fn(&u8) -> bool, most: usize) -> (&[u8], &[u8]) {
+    let most = bytes.len().min(most);
     let end = bytes.iter().take(most).position(|byte| !belongs(byte));
     bytes
-        .split_at_checked(end.unwrap_or(bytes.len().min(most)))
+        .split_at_checked(end.unwrap_or(most))
         .unwrap_or((bytes, &[]))
 }
 
@@ -166,7 +167,7 @@ fn is_uuid(bytes: &[u8]) -> bool {
 }
 
 fn count(bytes: &[u8], is: impl Fn(&u8) -> bool) -> usize {
-    bytes.iter().filter(|byte| is(byte)).count()
+    bytes.iter().copied().filter(is).count()
 }
 
 fn is_hex_id(run: &[u8]) -> bool {
@@ -190,7 +191,7 @@ fn is_parted_id(whole: &[u8]) -> bool {
             u8::is_ascii_digit,
         ]
         .iter()
-        .filter(|is| run.iter().any(|byte| is(byte)))
+        .filter(|is| run.iter().any(is))
         .count()
     };
     whole.len() >= SHORTEST_PARTED_ID
