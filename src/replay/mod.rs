@@ -7,6 +7,7 @@
 //! | `recording` | files of the tap become connections with requests, outcomes and answers; pure but for reading |
 //! | `legacy` | a client of the old transport, which plays all but the requests of 2026-07-28 |
 //! | `modern` | requests of 2026-07-28, which are sent as they were |
+//! | `pages` | the new server's cursors in the place of the recorded ones; pure |
 //! | `compare` | two outcomes become a list of differences, by rules that ignore what differs every time; pure |
 //! | `report` | what is told about it, for people and as JSON; pure |
 //!
@@ -25,6 +26,7 @@
 mod compare;
 mod legacy;
 mod modern;
+mod pages;
 mod recording;
 mod report;
 
@@ -41,6 +43,7 @@ use crate::error::{Error, Kind, Side};
 use crate::proto::era;
 use crate::server::{Bound, Shutdown};
 use compare::{Comparison, Rules};
+use pages::{Ask, Pages};
 use recording::{Call, Connection, Outcome, Recording};
 use report::{Report, Skipped, Told};
 
@@ -115,6 +118,7 @@ async fn play(
         address: ferry.address,
         all: replay.all,
         rules: Rules::new(&replay.ignore),
+        pages: Pages::default(),
         report,
     };
     let mut played = Ok(());
@@ -133,6 +137,7 @@ struct Stage<'r> {
     address: SocketAddr,
     all: bool,
     rules: Rules,
+    pages: Pages,
     report: &'r mut Report,
 }
 
@@ -150,7 +155,10 @@ impl Stage<'_> {
             .partition(|call| call.headers.is_some());
         let mut direct = modern::Player::new(self.address, PATIENCE);
         for call in &modern {
-            let came = direct.request(call, call.params.clone()).await?;
+            let Some(params) = self.parameters(&connection, call) else {
+                continue;
+            };
+            let came = direct.request(call, params).await?;
             self.came(&connection, call, came)?;
         }
         match legacy.is_empty() {
@@ -176,6 +184,9 @@ impl Stage<'_> {
             self.came(connection, call, came)?;
         }
         for call in &calls {
+            let Some(params) = self.parameters(connection, call) else {
+                continue;
+            };
             // The call before may have cost the connection.
             let lost = match player.is_ready() {
                 true => None,
@@ -184,7 +195,7 @@ impl Stage<'_> {
             let came = match lost {
                 None => {
                     player
-                        .request(&call.method, call.params.clone(), Some(call.exchange))
+                        .request(&call.method, params, Some(call.exchange))
                         .await
                 }
                 Some(Came::Nothing(why)) => Came::Nothing(format!("{NO_HANDSHAKE}: {why}")),
@@ -220,6 +231,24 @@ impl Stage<'_> {
         Ok(())
     }
 
+    /// The parameters of a request; none where it cannot be asked, which is noted.
+    fn parameters(&mut self, connection: &Connection, call: &Call) -> Option<Option<Value>> {
+        match self.pages.ask(call) {
+            Ask::With(params) => return Some(params),
+            Ask::Unknown => self.skip(
+                connection,
+                call,
+                "its cursor is of a page that was not played",
+            ),
+            Ask::Over => {
+                let why = "not asked for: the server gave no cursor with the page before";
+                self.pages.learn(call, None);
+                self.compare(connection, call, &Came::Nothing(why.to_owned()));
+            }
+        }
+        None
+    }
+
     /// Takes note of what came. An error says that nothing else will come.
     fn came(&mut self, connection: &Connection, call: &Call, came: Came) -> Result<(), String> {
         let answer = match &came {
@@ -230,6 +259,7 @@ impl Stage<'_> {
             return Err(why);
         }
         self.report.played = self.report.played.saturating_add(1);
+        self.pages.learn(call, answer);
         self.compare(connection, call, &came);
         Ok(())
     }

@@ -276,6 +276,63 @@ async fn a_handshake_that_is_refused_costs_its_own_connection_only() {
     assert!(told.contains("\ndiffers: 1 played against "), "{told}");
 }
 
+/// A server with two pages of tools, or one. Its cursor of the second is its own.
+async fn paged(cursor: &'static str, pages: usize) -> Upstream {
+    let answer = move |request: &Received| {
+        let asked = request.json();
+        let page = |name, next| {
+            let tools = json!([{"name": name, "inputSchema": {"type": "object"}}]);
+            json!({"result": {"tools": tools, "nextCursor": next}})
+        };
+        let mut answer = match (request.rpc().as_str(), asked["params"]["cursor"].as_str()) {
+            ("initialize", _) => return Some(Answer::initialize(request, Some("session-1"))),
+            ("tools/list", None) if pages == 2 => page("first", json!(cursor)),
+            ("tools/list", None) => page("first", Value::Null),
+            ("tools/list", Some(given)) if given == cursor => page("second", Value::Null),
+            ("tools/list", Some(_)) => {
+                json!({"error": {"code": -32602, "message": "no such cursor"}})
+            }
+            _ => return routine(request),
+        };
+        answer["jsonrpc"] = json!("2.0");
+        answer["id"] = asked["id"].clone();
+        Some(Answer::json(&answer))
+    };
+    Upstream::start(answer).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_is_asked_for_with_the_new_servers_own_cursor() {
+    let place = Place::new("pages");
+    let old = paged("old-2", 2).await;
+    let ferry = recording(&old, &place).await;
+    let mut client = Client::ready(ferry.address).await;
+    let pages = [
+        ("tools/list", json!({})),
+        ("tools/list", json!({"cursor": "old-2"})),
+    ];
+    ask(&mut client, &pages).await;
+    ferry.stop_after(client).await;
+
+    let new = paged("new-2", 2).await;
+    let output = replay(&[&place.file()], &url(&new), &[]).await;
+    let told = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    assert!(told.contains("agrees: 3 played against "), "{told}");
+
+    let short = paged("none", 1).await;
+    let output = replay(&[&place.file()], &url(&short), &[]).await;
+    let told = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(
+        told.contains(
+            "\n  ! no answer: not asked for: the server gave no cursor with the page before\n"
+        ),
+        "{told}"
+    );
+    assert!(told.contains("differs: 2 played against "), "{told}");
+}
+
 /// A record of a request of 2026-07-28 and its outcome.
 fn modern_records(first: u64, method: &str) -> String {
     let meta = json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28"});
