@@ -77,6 +77,17 @@ impl LegacyClient {
     /// # Errors
     /// A sentence, when it is not answered 202.
     pub async fn post(&self, message: &Value) -> Result<(), String> {
+        match self.post_for_status(message).await? {
+            202 => Ok(()),
+            status => Err(format!("POST was answered {status}")),
+        }
+    }
+
+    /// Posts a message, and says with which status it was answered.
+    ///
+    /// # Errors
+    /// A sentence, when it is not answered.
+    pub async fn post_for_status(&self, message: &Value) -> Result<u16, String> {
         let request = Request::builder()
             .method(Method::POST)
             .uri(format!("{}{}", self.base, self.endpoint))
@@ -85,10 +96,7 @@ impl LegacyClient {
             .map_err(|error| error.to_string())?;
         let response = self.http.request(request).await;
         let response = response.map_err(|error| format!("POST: {error}"))?;
-        match response.status().as_u16() {
-            202 => Ok(()),
-            status => Err(format!("POST was answered {status}")),
-        }
+        Ok(response.status().as_u16())
     }
 
     /// The next message on the stream.

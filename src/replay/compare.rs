@@ -5,10 +5,13 @@
 //! What is not a difference:
 //!
 //! - ids of messages, `progressToken`, cursors, session ids, `requestState`, and `_meta` of a result;
-//! - two date-times (RFC 3339), also within longer texts; two numbers or numeric texts under a name of time
-//!   (`timestamp`, `createdAt`, `expires`, …);
-//! - two ids drawn at random (UUIDs, and texts of 16 and more characters that look so), also within longer texts;
-//! - what the tap has redacted, compared with the new value redacted likewise;
+//! - two date-times (RFC 3339), also within longer texts; two numbers or numeric texts under a name whose last word is one
+//!   of time (`timestamp`, `createdAt`, `expires`, …);
+//! - two ids drawn at random (UUIDs, long hexadecimal numbers, and well mixed letters and digits without words), also
+//!   within longer texts (`varying`);
+//! - what the tap has redacted, compared with the new value redacted likewise. A recorded value that is nothing but a
+//!   placeholder agrees with any; in a longer text what stands around it has to agree (`texts`). A placeholder in the new
+//!   value alone is a difference: what stood there was no secret;
 //! - members that only 2026-07-28 has (`resultType`, `ttlMs`, `cacheScope`);
 //! - how a number is written, and the order of members; a text that is JSON is compared as JSON;
 //! - what `--ignore` names.
@@ -16,13 +19,17 @@
 //! The server's own version is told as a note, and so is the protocol version where the recorded client did not come by
 //! the old transport, as the replay does.
 
+mod texts;
+mod varying;
+
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
 use super::recording::Outcome;
 use crate::tap::record::Front;
-use crate::tap::redact::{self, Redactor};
+use crate::tap::redact::Redactor;
+use varying::is_name_of_time;
 
 /// Differences that are kept of one outcome; the others are counted.
 const MOST: usize = 200;
@@ -43,6 +50,8 @@ pub(super) enum Change {
     Added(Value),
     /// The recorded value.
     Removed(Value),
+    /// There is no outcome to compare with; what came instead, in words.
+    Nothing(String),
 }
 
 /// What came of a comparison.
@@ -94,6 +103,18 @@ impl Rules {
         };
         walk.objects(recorded, &now);
         walk.found
+    }
+
+    /// What is said of a request that got no outcome.
+    pub(super) fn nothing(&self, why: &str) -> Comparison {
+        let difference = Difference {
+            path: String::new(),
+            change: Change::Nothing(self.redactor.text(why)),
+        };
+        Comparison {
+            differences: vec![difference],
+            ..Comparison::default()
+        }
     }
 
     fn ignores(&self, path: &[String]) -> bool {
@@ -188,7 +209,7 @@ impl Walk<'_> {
     }
 
     fn texts(&mut self, old: &str, new: &str) {
-        if old == new || plain(old) == plain(new) {
+        if texts::is_placeholder(old) || texts::agree(old, new) {
             return;
         }
         let both_numbers = old.parse::<f64>().is_ok() && new.parse::<f64>().is_ok();
@@ -197,7 +218,7 @@ impl Walk<'_> {
         }
         if let (Some(old), Some(new)) = (structure(old), structure(new)) {
             self.values(&old, &new);
-        } else if !redact::is_redacted(old) {
+        } else {
             self.add(Change::Changed(old.into(), new.into()));
         }
     }
@@ -246,107 +267,25 @@ fn by_name(values: &[Value]) -> Option<BTreeMap<String, Value>> {
     None
 }
 
-/// Equal, however numbers are written.
+/// Equal, however numbers are written. Integers are compared as such: as floating-point numbers two large ones may be
+/// the same.
 fn same(recorded: &Value, now: &Value) -> bool {
+    let is_integer = |value: &Value| value.is_i64() || value.is_u64();
     recorded == now
-        || recorded
-            .as_f64()
-            .is_some_and(|number| now.as_f64() == Some(number))
+        || !(is_integer(recorded) && is_integer(now))
+            && recorded
+                .as_f64()
+                .is_some_and(|number| now.as_f64() == Some(number))
 }
 
 fn is_redacted(value: &Value) -> bool {
-    value.as_str().is_some_and(redact::is_redacted)
+    value.as_str().is_some_and(texts::is_placeholder)
 }
 
 /// An object or list in a text.
 fn structure(text: &str) -> Option<Value> {
     let begins = text.trim_start().starts_with(['{', '[']);
     serde_json::from_str(text).ok().filter(|_| begins)
-}
-
-fn is_name_of_time(name: &str) -> bool {
-    let lower = name.to_ascii_lowercase();
-    let ends = [
-        "time",
-        "timestamp",
-        "date",
-        "elapsed",
-        "duration",
-        "uptime",
-        "created",
-        "updated",
-        "modified",
-        "expires",
-        "age",
-        "now",
-    ];
-    ends.iter().any(|end| lower.ends_with(end))
-        || name.ends_with("At")
-        || name.ends_with("_at")
-        || lower.ends_with("_ms")
-        || name.ends_with("Ms")
-}
-
-/// The text with what differs every time made the same: date-times, random ids, and hashes of the tap.
-fn plain(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while !rest.is_empty() {
-        let inside = |char: char| {
-            char.is_ascii_alphanumeric() || matches!(char, '-' | ':' | '.' | '+' | '_')
-        };
-        let end = rest.find(|char| !inside(char)).unwrap_or(rest.len());
-        let (word, after) = rest.split_at(end);
-        out.push_str(&plain_word(word));
-        let next = after.find(inside).unwrap_or(after.len());
-        let (between, after) = after.split_at(next);
-        out.push_str(between);
-        rest = after;
-    }
-    // Hashes are those of one process.
-    let mut clean = String::with_capacity(out.len());
-    let mut pieces = out.split(redact::HASHED);
-    clean.push_str(pieces.next().unwrap_or_default());
-    for piece in pieces {
-        clean.push_str(redact::HASHED);
-        clean.push_str(piece.trim_start_matches(|char: char| char.is_ascii_hexdigit()));
-    }
-    clean
-}
-
-fn plain_word(word: &str) -> String {
-    let bare = word.trim_end_matches(['.', ':', '-']);
-    let after = word.get(bare.len()..).unwrap_or_default();
-    if is_date_time(bare) {
-        return format!("<time>{after}");
-    }
-    if is_random_id(bare) {
-        return format!("<id>{after}");
-    }
-    word.to_owned()
-}
-
-/// `2026-11-21T16:40:00`, with or without a fraction and a zone.
-fn is_date_time(word: &str) -> bool {
-    const FORM: &[u8] = b"dddd-dd-ddTdd:dd:dd";
-    let bytes = word.as_bytes();
-    bytes.len() >= FORM.len()
-        && bytes.iter().zip(FORM).all(|(byte, form)| match form {
-            b'd' => byte.is_ascii_digit(),
-            form => byte == form,
-        })
-}
-
-/// Drawn at random: a UUID, or long and with letters and digits well mixed.
-fn is_random_id(word: &str) -> bool {
-    let letters = word.bytes().filter(u8::is_ascii_alphabetic).count();
-    let digits = word.bytes().filter(u8::is_ascii_digit).count();
-    let bytes = word.as_bytes();
-    let changes = bytes
-        .windows(2)
-        .filter(|pair| matches!(pair, [a, b] if a.is_ascii_digit() != b.is_ascii_digit()))
-        .count();
-    word.len() >= 16 && letters > 0 && digits >= 4 && changes.saturating_mul(8) >= word.len()
 }
 
 /// The path as a JSON pointer (RFC 6901).

@@ -5,39 +5,45 @@
 //! | --- | --- |
 //! | this one | plays one connection after the other, each with its own handshake |
 //! | `recording` | files of the tap become connections with requests, outcomes and answers; pure but for reading |
+//! | `legacy` | a client of the old transport, which plays all but the requests of 2026-07-28 |
 //! | `modern` | requests of 2026-07-28, which are sent as they were |
+//! | `pages` | the new server's cursors in the place of the recorded ones; pure |
 //! | `compare` | two outcomes become a list of differences, by rules that ignore what differs every time; pure |
 //! | `report` | what is told about it, for people and as JSON; pure |
 //!
 //! Between the recording and the server stands a whole ferry on a loopback port, so that a server of any era can be played
 //! against, and a client of the old transport in front of it, for recorded clients of the new one too. Only requests of
 //! 2026-07-28 are played as what they were: they passed, and pass again. Requests go one after the other, in the order of the
-//! recording. What the server asks meanwhile is answered as the recorded client answered, the same method's answers in
-//! their order; where there is none left, with an error.
+//! recording. What the server asks during a request is answered as the recorded client answered during that one; where it
+//! did not, with an error.
+//!
+//! A request that gets no JSON-RPC answer is a difference, and so is a handshake that is refused: then the other requests of
+//! that connection are skipped. Only a server that is not there ends the replay, which then says what it has found so far.
 //!
 //! Notifications of the recorded client are not played, except the one that belongs to the handshake. A redacted secret
 //! cannot be played: such requests are skipped and named.
 
 mod compare;
+mod legacy;
 mod modern;
+mod pages;
 mod recording;
 mod report;
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use tokio::sync::oneshot;
 
 use crate::config::{Config, Replay};
 use crate::error::{Error, Kind, Side};
-use crate::legacy_client::LegacyClient;
-use crate::proto::era::{self, METHOD_NOT_FOUND};
+use crate::proto::era;
 use crate::server::{Bound, Shutdown};
 use compare::{Comparison, Rules};
+use pages::{Ask, Pages};
 use recording::{Call, Connection, Outcome, Recording};
 use report::{Report, Skipped, Told};
 
@@ -47,105 +53,218 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const GRACE: Duration = Duration::from_secs(15);
 /// Why a request is not played whose outcome could not be compared with anything.
 const CUT: &str = "its recorded outcome was cut, compressed or not kept";
+/// Why requests are not played whose connection has no handshake with the server.
+const NO_HANDSHAKE: &str = "the server refuses its connection's handshake";
 /// Bytes of one message.
 const LARGEST_MESSAGE: usize = 64 * 1024 * 1024;
+
+/// What came of a request.
+#[derive(Debug)]
+enum Came {
+    /// Its outcome: a result or an error.
+    Message(Value),
+    /// No outcome. Says in words what came instead.
+    Nothing(String),
+}
 
 /// Replays and prints what came of it. Says whether the server agrees with the recording.
 ///
 /// # Errors
-/// When it could not be done: nothing usable in the files, nothing to play, or no server.
+/// When it could not be done: nothing usable in the files, nothing to play, or no server. What was compared before is
+/// printed.
 pub async fn run(replay: Replay, shutdown: impl Future<Output = Shutdown>) -> Result<bool, Error> {
     let recording = Recording::read(&replay.files).map_err(undone)?;
-    let report = tokio::select! {
-        report = play(&replay, recording) => report.map_err(undone)?,
-        _ = shutdown => return Err(undone("it was interrupted".to_owned())),
+    let ferry = Ferry::start(ferry_config(&replay)).await.map_err(undone)?;
+    let mut report = Report::new(recording.read, ferry.upstream.clone());
+    let played = tokio::select! {
+        played = play(&replay, recording.connections, ferry, &mut report) => played,
+        _ = shutdown => Err("it was interrupted".to_owned()),
     };
+    report.stopped = played.err();
     let text = match replay.json {
         true => report.json(),
         false => report.text(),
     };
     // The reader may have left, as `head` does; the exit code says it too.
     let _ = io::stdout().lock().write_all(text.as_bytes());
-    if report.played == 0 {
-        return Err(undone(report.nothing_played()));
+    match report.undone() {
+        Some(why) => Err(undone(why)),
+        None => Ok(report.agrees()),
     }
-    Ok(report.agrees())
 }
 
 fn undone(why: String) -> Error {
     Error::new(Side::Config, Kind::Replay).because(why)
 }
 
-async fn play(replay: &Replay, recording: Recording) -> Result<Report, String> {
+fn ferry_config(replay: &Replay) -> Config {
     let mut config = replay.config.clone();
     config.listen = vec![(Ipv4Addr::LOCALHOST, 0).into()];
     config.limits.request_timeout = PATIENCE;
     config.limits.request_idle_timeout = PATIENCE;
     config.limits.max_request_body = LARGEST_MESSAGE;
     config.limits.max_message = LARGEST_MESSAGE;
-    let ferry = Ferry::start(config).await?;
-    let mut report = Report::new(recording.read, ferry.upstream.clone());
-    let rules = Rules::new(&replay.ignore);
-    for connection in recording.connections {
-        play_connection(connection, replay.all, ferry.address, &rules, &mut report).await?;
-    }
-    ferry.stop().await;
-    Ok(report)
+    config
 }
 
-async fn play_connection(
-    mut connection: Connection,
-    all: bool,
-    address: SocketAddr,
-    rules: &Rules,
+/// Plays everything. An error says why it had to stop.
+async fn play(
+    replay: &Replay,
+    connections: Vec<Connection>,
+    ferry: Ferry,
     report: &mut Report,
 ) -> Result<(), String> {
-    let mut playable = Vec::new();
-    for call in std::mem::take(&mut connection.calls) {
-        match reason_not_to(&call, all) {
-            Some(why) => report.skipped.push(Skipped::of(&connection, &call, why)),
-            None => playable.push(call),
+    let mut stage = Stage {
+        address: ferry.address,
+        all: replay.all,
+        rules: Rules::new(&replay.ignore),
+        pages: Pages::default(),
+        report,
+    };
+    let mut played = Ok(());
+    for connection in connections {
+        played = stage.play(connection).await;
+        if played.is_err() {
+            break;
         }
     }
-    let (modern, mut playable): (Vec<_>, Vec<_>) = playable
-        .into_iter()
-        .partition(|call| call.headers.is_some());
-    let mut direct = modern::Player::new(address);
-    for call in &modern {
-        let answer = direct.request(call).await?;
-        if let Some(why) = away(&answer) {
-            return Err(why);
-        }
-        report.compare(&connection, call, &answer, rules);
-    }
-    if playable.is_empty() {
-        return Ok(());
-    }
-    let mut player = Player::open(address, connection.answers.clone()).await?;
-    let begin = playable.iter().position(|call| call.method == "initialize");
-    let handshake = begin.map(|at| playable.remove(at));
-    let params = connection.initialize.clone().unwrap_or_else(own_parameters);
-    let answer = player.request("initialize", Some(params)).await?;
-    if let Some(why) = unusable(&answer) {
-        return Err(why);
-    }
-    player.notify("notifications/initialized").await?;
-    if let Some(call) = &handshake {
-        report.compare(&connection, call, &answer, rules);
-    }
-    for call in &playable {
-        let answer = player.request(&call.method, call.params.clone()).await?;
-        if let Some(why) = unreachable_server(&answer) {
-            return Err(why);
-        }
-        report.compare(&connection, call, &answer, rules);
-    }
-    Ok(())
+    ferry.stop().await;
+    played
 }
 
-impl Report {
-    fn compare(&mut self, connection: &Connection, call: &Call, answer: &Value, rules: &Rules) {
-        self.played = self.played.saturating_add(1);
+/// Where one connection after the other is played.
+struct Stage<'r> {
+    address: SocketAddr,
+    all: bool,
+    rules: Rules,
+    pages: Pages,
+    report: &'r mut Report,
+}
+
+impl Stage<'_> {
+    async fn play(&mut self, mut connection: Connection) -> Result<(), String> {
+        let mut playable = Vec::new();
+        for call in std::mem::take(&mut connection.calls) {
+            match reason_not_to(&call, self.all) {
+                Some(why) => self.skip(&connection, &call, why),
+                None => playable.push(call),
+            }
+        }
+        let (modern, legacy): (Vec<_>, Vec<_>) = playable
+            .into_iter()
+            .partition(|call| call.headers.is_some());
+        let mut direct = modern::Player::new(self.address, PATIENCE);
+        for call in &modern {
+            let Some(params) = self.parameters(&connection, call) else {
+                continue;
+            };
+            let came = direct.request(call, params).await?;
+            self.came(&connection, call, came)?;
+        }
+        match legacy.is_empty() {
+            true => Ok(()),
+            false => self.play_legacy(&connection, legacy).await,
+        }
+    }
+
+    async fn play_legacy(
+        &mut self,
+        connection: &Connection,
+        mut calls: Vec<Call>,
+    ) -> Result<(), String> {
+        let mut player = legacy::Player::new(self.address, connection);
+        let at = calls.iter().position(|call| call.method == "initialize");
+        let handshake = at.map(|at| calls.remove(at));
+        let exchange = handshake.as_ref().map(|call| call.exchange);
+        let came = player.begin(exchange).await?;
+        if !player.is_ready() {
+            return self.refused(connection, handshake, calls, came);
+        }
+        if let Some(call) = &handshake {
+            self.came(connection, call, came)?;
+        }
+        for call in &calls {
+            let Some(params) = self.parameters(connection, call) else {
+                continue;
+            };
+            // The call before may have cost the connection.
+            let lost = match player.is_ready() {
+                true => None,
+                false => Some(player.begin(None).await?).filter(|_| !player.is_ready()),
+            };
+            let came = match lost {
+                None => {
+                    player
+                        .request(&call.method, params, Some(call.exchange))
+                        .await
+                }
+                Some(Came::Nothing(why)) => Came::Nothing(format!("{NO_HANDSHAKE}: {why}")),
+                Some(came) => came,
+            };
+            self.came(connection, call, came)?;
+        }
+        Ok(())
+    }
+
+    /// Without a handshake nothing can be played. That is said of the first request.
+    fn refused(
+        &mut self,
+        connection: &Connection,
+        handshake: Option<Call>,
+        calls: Vec<Call>,
+        came: Came,
+    ) -> Result<(), String> {
+        let why = refusal(&came)?;
+        let mut calls = calls.into_iter();
+        match (&handshake, calls.len()) {
+            (Some(call), _) => self.compare(connection, call, &came),
+            (None, _) => {
+                if let Some(call) = calls.next() {
+                    self.compare(connection, &call, &Came::Nothing(why.clone()));
+                }
+            }
+        }
+        for call in calls {
+            self.skip(connection, &call, NO_HANDSHAKE);
+        }
+        self.report.refused.get_or_insert(why);
+        Ok(())
+    }
+
+    /// The parameters of a request; none where it cannot be asked, which is noted.
+    fn parameters(&mut self, connection: &Connection, call: &Call) -> Option<Option<Value>> {
+        match self.pages.ask(call) {
+            Ask::With(params) => return Some(params),
+            Ask::Unknown => self.skip(
+                connection,
+                call,
+                "its cursor is of a page that was not played",
+            ),
+            Ask::Over => {
+                let why = "not asked for: the server gave no cursor with the page before";
+                self.pages.learn(call, None);
+                self.compare(connection, call, &Came::Nothing(why.to_owned()));
+            }
+        }
+        None
+    }
+
+    /// Takes note of what came. An error says that nothing else will come.
+    fn came(&mut self, connection: &Connection, call: &Call, came: Came) -> Result<(), String> {
+        let answer = match &came {
+            Came::Message(answer) => Some(answer),
+            Came::Nothing(_) => None,
+        };
+        if let Some(why) = answer.and_then(away) {
+            return Err(why);
+        }
+        self.report.played = self.report.played.saturating_add(1);
+        self.pages.learn(call, answer);
+        self.compare(connection, call, &came);
+        Ok(())
+    }
+
+    fn compare(&mut self, connection: &Connection, call: &Call, came: &Came) {
         let Some(recorded) = &call.outcome else {
             return;
         };
@@ -153,14 +272,26 @@ impl Report {
             differences,
             notes,
             more,
-        } = rules.outcomes(&call.method, connection.front, recorded, answer);
+        } = match came {
+            Came::Message(answer) => {
+                self.rules
+                    .outcomes(&call.method, connection.front, recorded, answer)
+            }
+            Came::Nothing(why) => self.rules.nothing(why),
+        };
+        let report = &mut *self.report;
         if !differences.is_empty() {
-            self.differ
-                .push(Told::of(connection, call, differences, more));
+            let told = Told::of(connection, call, differences, more);
+            report.differ.push(told);
         }
         if !notes.is_empty() {
-            self.notes.push(Told::of(connection, call, notes, 0));
+            report.notes.push(Told::of(connection, call, notes, 0));
         }
+    }
+
+    fn skip(&mut self, connection: &Connection, call: &Call, why: &'static str) {
+        let skipped = Skipped::of(connection, call, why);
+        self.report.skipped.push(skipped);
     }
 }
 
@@ -192,35 +323,17 @@ fn is_read_only(method: &str) -> bool {
     era::is_safe(method) && !of_the_session.contains(&method)
 }
 
-/// For recordings that begin after the handshake, or of clients that have none.
-fn own_parameters() -> Value {
-    json!({
-        "protocolVersion": "2025-06-18",
-        "capabilities": {"sampling": {}, "elicitation": {}, "roots": {}},
-        "clientInfo": {"name": "mcp-ferry-replay", "version": env!("CARGO_PKG_VERSION")},
-    })
-}
-
-/// What the handshake's failure is, if it failed: nothing can be played after it.
-fn unusable(answer: &Value) -> Option<String> {
-    let message = answer
-        .pointer("/error/message")?
-        .as_str()
-        .unwrap_or_default();
-    let refused = || format!("the server refuses the handshake: {message}");
-    Some(away(answer).unwrap_or_else(refused))
-}
-
-/// The error of the ferry in between when it cannot reach the server, or may not.
-fn unreachable_server(answer: &Value) -> Option<String> {
-    let reason = answer.pointer("/error/data/ferry/reason");
-    let message = answer.pointer("/error/message").and_then(Value::as_str);
-    let unauthorized = || {
-        let reason = reason.and_then(Value::as_str);
-        let reason = reason.filter(|reason| *reason == "unauthorized")?;
-        Some(message.unwrap_or(reason).to_owned())
+/// How a handshake was refused. An error says that the server is not there.
+fn refusal(came: &Came) -> Result<String, String> {
+    let why = match came {
+        Came::Message(answer) => match away(answer) {
+            Some(why) => return Err(why),
+            None => answer.pointer("/error/message").and_then(Value::as_str),
+        },
+        Came::Nothing(why) => Some(why.as_str()),
     };
-    away(answer).or_else(unauthorized)
+    let why = why.unwrap_or("it gives no reason");
+    Ok(format!("the server refuses the handshake: {why}"))
 }
 
 /// The error of the ferry in between when nobody listens where the server should be. To what passes through it says so
@@ -234,85 +347,6 @@ fn away(answer: &Value) -> Option<String> {
         None => rest.contains("cannot be reached") && answer.get("id") == Some(&Value::Null),
     };
     is_away.then(|| format!("the server {rest}"))
-}
-
-/// One client in the place of a recorded one.
-struct Player {
-    client: LegacyClient,
-    answers: VecDeque<(String, Value)>,
-    last_id: u64,
-}
-
-impl Player {
-    async fn open(address: SocketAddr, answers: VecDeque<(String, Value)>) -> Result<Self, String> {
-        let client = LegacyClient::open(address, PATIENCE + GRACE, LARGEST_MESSAGE).await?;
-        Ok(Self {
-            client,
-            answers,
-            last_id: 0,
-        })
-    }
-
-    async fn notify(&self, method: &str) -> Result<(), String> {
-        let message = json!({"jsonrpc": "2.0", "method": method});
-        self.client.post(&message).await
-    }
-
-    /// Asks, answers what is asked meanwhile, and returns the outcome.
-    async fn request(&mut self, method: &str, params: Option<Value>) -> Result<Value, String> {
-        self.last_id = self.last_id.saturating_add(1);
-        let id = json!(self.last_id);
-        let mut message = json!({"jsonrpc": "2.0", "id": id, "method": method});
-        if let (Some(params), Some(message)) = (params, message.as_object_mut()) {
-            message.insert("params".to_owned(), params);
-        }
-        self.client.post(&message).await?;
-        loop {
-            let told = |why| format!("no answer to {method}: {why}");
-            let message = self.client.message().await.map_err(told)?;
-            match (
-                message.get("method").and_then(Value::as_str),
-                message.get("id"),
-            ) {
-                (Some(asked), Some(asked_id)) => {
-                    let answer = self.answer(asked, asked_id);
-                    self.client.post(&answer).await?;
-                }
-                (None, Some(of)) if *of == id => return Ok(message),
-                // A notification, or nothing that belongs here.
-                _ => {}
-            }
-        }
-    }
-
-    /// The recorded client's answer to a question of the server.
-    fn answer(&mut self, asked: &str, id: &Value) -> Value {
-        let at = self.answers.iter().position(|(method, _)| method == asked);
-        let recorded = at.and_then(|at| self.answers.remove(at));
-        let mut answer = Map::from_iter([("jsonrpc".to_owned(), json!("2.0"))]);
-        answer.insert("id".to_owned(), id.clone());
-        let recorded = recorded.and_then(|(_, recorded)| {
-            let member = ["result", "error"]
-                .iter()
-                .find(|it| recorded.get(it).is_some())?;
-            Some(((*member).to_owned(), recorded.get(member)?.clone()))
-        });
-        let (member, value) = recorded.unwrap_or_else(|| {
-            let error =
-                json!({"code": METHOD_NOT_FOUND, "message": "the recording has no answer to this"});
-            (
-                "error".to_owned(),
-                if asked == "ping" { json!({}) } else { error },
-            )
-        });
-        let member = if asked == "ping" {
-            "result".to_owned()
-        } else {
-            member
-        };
-        answer.insert(member, value);
-        Value::Object(answer)
-    }
 }
 
 /// A ferry in this process, in front of the server.

@@ -6,11 +6,12 @@
 //! no record, records of a format that is newer. Bounds: [`LONGEST_LINE`]; what is kept is the requests, their outcomes
 //! and the answers.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
+use hyper::header::{HeaderName, HeaderValue};
 use serde_json::Value;
 
 use crate::tap::record::{FORMAT, Front, Headers, Kind, MessageKind, Party, Record};
@@ -65,8 +66,19 @@ pub(super) struct Connection {
     /// The parameters of its handshake.
     pub(super) initialize: Option<Value>,
     pub(super) calls: Vec<Call>,
-    /// What the client answered: the method it was asked, and the whole answer.
-    pub(super) answers: VecDeque<(String, Value)>,
+    /// What the client answered, in this order.
+    pub(super) answers: Vec<Answer>,
+}
+
+/// What a client answered when the server asked it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Answer {
+    /// What it was asked.
+    pub(super) method: String,
+    /// The whole answer.
+    pub(super) message: Value,
+    /// The exchanges during which it was asked: the one whose call carried the question, or else all that were in flight.
+    pub(super) during: Vec<u64>,
 }
 
 /// One recorded request of the client.
@@ -196,28 +208,50 @@ struct Builder {
     labels: HashMap<String, usize>,
     /// Likewise, where an exchange's request is: connection and call.
     calls: HashMap<u64, (usize, usize)>,
-    /// Likewise, what a server's question asks: connection and method.
-    questions: HashMap<u64, (usize, String)>,
+    /// Likewise, what a server asks.
+    questions: HashMap<u64, Question>,
+    /// Likewise, which exchange's request a call carries, by connection and number of the call.
+    carried: HashMap<(usize, u64), u64>,
+    /// Likewise, which exchange's call carried a question, by the question's own exchange.
+    askers: HashMap<u64, u64>,
+    /// Likewise, the exchanges of a connection that have no outcome yet.
+    in_flight: HashMap<usize, BTreeSet<u64>>,
     last: u64,
+}
+
+/// A question of a server that has no answer yet.
+struct Question {
+    connection: usize,
+    method: String,
+    during: Vec<u64>,
 }
 
 impl Builder {
     fn take(&mut self, record: Record) {
         if record.seq <= self.last {
             // Another run of the ferry.
-            self.labels.clear();
-            self.calls.clear();
-            self.questions.clear();
+            *self = Self {
+                connections: std::mem::take(&mut self.connections),
+                ..Self::default()
+            };
         }
         self.last = record.seq;
         let Some(at) = self.connection(&record) else {
             return;
         };
-        let (Some(exchange), Some(message)) = (record.exchange, &record.message) else {
+        let Some(exchange) = record.exchange else {
             return;
         };
         let from_client = record.from == Some(Party::Client);
         let to_client = record.to == Some(Party::Client);
+        let failed = record.status.is_some_and(|status| status >= 400);
+        if to_client && (failed || record.kind == Kind::Ended) {
+            self.over(at, exchange);
+        }
+        let Some(message) = &record.message else {
+            return;
+        };
+        self.trace(at, exchange, &record, message.kind);
         match message.kind {
             MessageKind::Request if from_client && !self.calls.contains_key(&exchange) => {
                 self.request(at, exchange, &record);
@@ -225,7 +259,7 @@ impl Builder {
             // Both legs carry it; the client's is the one that it answers.
             MessageKind::Request if to_client => {
                 let method = message.method.clone().unwrap_or_default();
-                self.questions.insert(exchange, (at, method));
+                self.question(at, exchange, method);
             }
             MessageKind::Result | MessageKind::Error if to_client => {
                 self.outcome(exchange, &record)
@@ -238,8 +272,44 @@ impl Builder {
                 self.outcome(exchange, &record);
             }
             MessageKind::Batch if from_client => self.request(at, exchange, &record),
+            // A cancel has the exchange of what it cancels.
+            MessageKind::Notification if from_client => self.over(at, exchange),
             _ => {}
         }
+    }
+
+    /// Takes note of which call carries a request, to the server or from it.
+    fn trace(&mut self, at: usize, exchange: u64, record: &Record, kind: MessageKind) {
+        let Some(call) = record.call.filter(|_| kind == MessageKind::Request) else {
+            return;
+        };
+        if record.to == Some(Party::Server) {
+            self.carried.insert((at, call), exchange);
+        } else if let Some(asker) = self.carried.get(&(at, call)) {
+            self.askers.insert(exchange, *asker);
+        }
+    }
+
+    fn over(&mut self, at: usize, exchange: u64) {
+        if let Some(in_flight) = self.in_flight.get_mut(&at) {
+            in_flight.remove(&exchange);
+        }
+    }
+
+    fn question(&mut self, at: usize, exchange: u64, method: String) {
+        let asker = self.askers.remove(&exchange);
+        let asker = asker.filter(|asker| self.calls.contains_key(asker));
+        let in_flight = self.in_flight.get(&at);
+        let during = match asker {
+            Some(asker) => vec![asker],
+            None => in_flight.into_iter().flatten().copied().collect(),
+        };
+        let question = Question {
+            connection: at,
+            method,
+            during,
+        };
+        self.questions.insert(exchange, question);
     }
 
     fn connection(&mut self, record: &Record) -> Option<usize> {
@@ -252,7 +322,7 @@ impl Builder {
                 front: None,
                 initialize: None,
                 calls: Vec::new(),
-                answers: VecDeque::new(),
+                answers: Vec::new(),
             });
         }
         let connection = self.connections.get_mut(at)?;
@@ -290,10 +360,16 @@ impl Builder {
                 Some("answers what the server asked in an earlier round")
             }
             Some(_) if secret() => Some("has a redacted secret in its parameters"),
+            Some(_) if !headers.iter().flatten().all(can_be_sent) => {
+                Some("has a header that cannot be sent again")
+            }
             Some(_) => None,
         };
         let place = (at, connection.calls.len());
         self.calls.insert(exchange, place);
+        if message.kind == MessageKind::Request {
+            self.in_flight.entry(at).or_default().insert(exchange);
+        }
         connection.calls.push(Call {
             exchange,
             method,
@@ -307,6 +383,9 @@ impl Builder {
 
     fn outcome(&mut self, exchange: u64, record: &Record) {
         let place = self.calls.get(&exchange).copied();
+        if let Some((connection, _)) = place {
+            self.over(connection, exchange);
+        }
         let call = place.and_then(|(connection, call)| {
             self.connections.get_mut(connection)?.calls.get_mut(call)
         });
@@ -318,11 +397,16 @@ impl Builder {
     }
 
     fn answer(&mut self, exchange: u64, record: &Record) {
-        let Some((at, method)) = self.questions.remove(&exchange) else {
+        let Some(question) = self.questions.remove(&exchange) else {
             return;
         };
-        if let (Some(connection), Some(answer)) = (self.connections.get_mut(at), value(record)) {
-            connection.answers.push_back((method, answer));
+        let connection = self.connections.get_mut(question.connection);
+        if let (Some(connection), Some(message)) = (connection, value(record)) {
+            connection.answers.push(Answer {
+                method: question.method,
+                message,
+                during: question.during,
+            });
         }
     }
 }
@@ -368,6 +452,13 @@ fn mirrors(record: &Record) -> Headers {
         .filter(|(name, _)| name.starts_with("mcp-"))
         .cloned()
         .collect()
+}
+
+/// Whether a header is as it was sent. Of bytes that are no text the tap has kept a mark only.
+fn can_be_sent((name, value): &(String, String)) -> bool {
+    HeaderName::from_bytes(name.as_bytes()).is_ok()
+        && HeaderValue::from_bytes(value.as_bytes()).is_ok()
+        && !value.contains(char::REPLACEMENT_CHARACTER)
 }
 
 #[cfg(test)]

@@ -23,6 +23,10 @@ pub(super) struct Report {
     /// What differs and does not count.
     pub(super) notes: Vec<Told>,
     pub(super) skipped: Vec<Skipped>,
+    /// How the server refused a handshake, the first time.
+    pub(super) refused: Option<String>,
+    /// Why not everything was played.
+    pub(super) stopped: Option<String>,
 }
 
 /// What is said about one request.
@@ -102,17 +106,15 @@ fn what(method: &str, name: Option<&str>) -> String {
 
 impl Difference {
     fn json(&self) -> Value {
-        let mut told = json!({"path": self.path});
-        let change = match &self.change {
-            Change::Changed(recorded, now) => vec![("recorded", recorded), ("now", now)],
-            Change::Added(now) => vec![("now", now)],
-            Change::Removed(recorded) => vec![("recorded", recorded)],
-        };
-        if let Some(told) = told.as_object_mut() {
-            let change = change.into_iter();
-            told.extend(change.map(|(name, value)| (name.to_owned(), value.clone())));
+        let path = &self.path;
+        match &self.change {
+            Change::Changed(recorded, now) => {
+                json!({"path": path, "recorded": recorded, "now": now})
+            }
+            Change::Added(now) => json!({"path": path, "now": now}),
+            Change::Removed(recorded) => json!({"path": path, "recorded": recorded}),
+            Change::Nothing(why) => json!({"path": path, "no_answer": why}),
         }
-        told
     }
 
     fn text(&self) -> String {
@@ -124,6 +126,7 @@ impl Difference {
             }
             Change::Added(now) => format!("+ {path}: {}", cut(&now.to_string())),
             Change::Removed(recorded) => format!("- {path}: {}", cut(&recorded.to_string())),
+            Change::Nothing(why) => format!("! no answer: {}", cut(why)),
         }
     }
 }
@@ -161,6 +164,8 @@ impl Report {
             differ: Vec::new(),
             notes: Vec::new(),
             skipped: Vec::new(),
+            refused: None,
+            stopped: None,
         }
     }
 
@@ -173,11 +178,15 @@ impl Report {
         self.skipped.iter().any(|skipped| skipped.why == super::CUT)
     }
 
-    pub(super) fn nothing_played(&self) -> String {
-        match self.skipped.is_empty() {
-            true => "the recording has no request of a client".to_owned(),
-            false => "every recorded request was skipped".to_owned(),
-        }
+    /// Why the replay could not be done, if so.
+    pub(super) fn undone(&self) -> Option<String> {
+        let nothing_played = || match (&self.refused, self.skipped.is_empty()) {
+            (Some(why), _) => why.clone(),
+            (None, true) => "the recording has no request of a client".to_owned(),
+            (None, false) => "every recorded request was skipped".to_owned(),
+        };
+        let stopped = self.stopped.clone();
+        stopped.or_else(|| (self.played == 0).then(nothing_played))
     }
 
     /// Why, and how many of which method.
@@ -230,6 +239,7 @@ impl Report {
         let differ = self.differ.len();
         let verdict = match (self.played, differ) {
             (0, _) => "nothing played",
+            _ if self.stopped.is_some() => "stopped",
             (_, 0) if self.has_gaps() => "agrees as far as it was played",
             (_, 0) => "agrees",
             _ => "differs",
@@ -258,7 +268,8 @@ impl Report {
         let read = &self.read;
         let report = json!({
             "upstream": self.upstream,
-            "agrees": self.agrees() && self.played > 0,
+            "agrees": self.agrees() && self.undone().is_none(),
+            "undone": self.undone(),
             "played": self.played,
             "differ": told(&self.differ),
             "notes": told(&self.notes),

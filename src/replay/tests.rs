@@ -1,5 +1,7 @@
 //! What is played, and what is said of a server that is not there.
 
+use serde_json::json;
+
 use super::*;
 
 fn call(method: &str, outcome: Option<Outcome>) -> Call {
@@ -38,7 +40,7 @@ fn a_server_that_is_away_refuses_nothing() {
             "the server http://127.0.0.1:1/mcp cannot be reached (refused)",
         ),
     ] {
-        for told in [unusable(&answer), unreachable_server(&answer)] {
+        for told in [refusal(&Came::Message(answer.clone())).err(), away(&answer)] {
             assert!(
                 told.is_some_and(|told| told.starts_with(begins)),
                 "{answer}"
@@ -46,12 +48,21 @@ fn a_server_that_is_away_refuses_nothing() {
         }
     }
     let own = json!({"id": 1, "error": {"message": "mcp-ferry: the upstream of this tool cannot be reached"}});
-    assert_eq!(unreachable_server(&own), None);
-    let told = unusable(&own).expect("a failure");
-    assert!(
-        told.starts_with("the server refuses the handshake: "),
-        "{told}"
-    );
+    assert_eq!(away(&own), None);
+    for (came, why) in [
+        (
+            Came::Message(own),
+            "mcp-ferry: the upstream of this tool cannot be reached",
+        ),
+        (
+            Came::Message(json!({"error": {"code": 1}})),
+            "it gives no reason",
+        ),
+        (Came::Nothing("none in time".to_owned()), "none in time"),
+    ] {
+        let told = refusal(&came).expect("a server");
+        assert_eq!(told, format!("the server refuses the handshake: {why}"));
+    }
 }
 
 #[test]
@@ -61,7 +72,7 @@ fn what_was_skipped_because_its_outcome_was_cut_is_in_the_headline() {
         front: None,
         initialize: None,
         calls: Vec::new(),
-        answers: VecDeque::new(),
+        answers: Vec::new(),
     };
     let mut report = Report::new(recording::Read::default(), "http://x/mcp".to_owned());
     report.played = 1;

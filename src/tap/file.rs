@@ -2,7 +2,8 @@
 //!
 //! Only whole lines are appended. An existing file is gone on with; where its last line is cut, a line end comes first.
 //! A file that has grown to its size becomes `FILE.1`, that one `FILE.2`, and so on. New files can be read by their owner
-//! only.
+//! only. Who moves the file away, or deletes it, gets a new one at its place: before each write the file is compared with what the
+//! path names.
 //!
 //! When nothing can be written, because the disk is full or the directory has gone, records are counted instead
 //! ([`Counter::TapFileLost`]), the log says so once in a while, and every second it is tried again. When it goes on, a
@@ -12,7 +13,7 @@ use std::fs::{self, File, OpenOptions};
 use std::future::Future;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::time::{Duration, Instant};
@@ -114,12 +115,13 @@ impl JsonLines {
         if self.buffer.is_empty() {
             return;
         }
-        if self.is_gone() {
-            self.reopen();
+        if self.is_gone() && self.reopen().is_break() {
+            return;
         }
         let length = u64::try_from(self.buffer.len()).unwrap_or(u64::MAX);
-        if self.size > 0 && self.size.saturating_add(length) > self.settings.size {
-            self.rotate();
+        let full = self.size > 0 && self.size.saturating_add(length) > self.settings.size;
+        if full && self.rotate().is_break() {
+            return;
         }
         let (went, failed) = match &mut self.file {
             Some(file) => append(file, &self.buffer),
@@ -178,18 +180,29 @@ impl JsonLines {
         }
     }
 
-    fn reopen(&mut self) {
-        match open(&self.settings.path) {
-            Ok((file, size)) => (self.file, self.size) = (Some(file), size),
+    /// Goes on with what is at the path, or a new file. `Break` says that there can be none, and what was to be written is lost.
+    fn reopen(&mut self) -> ControlFlow<()> {
+        let opened = open(&self.settings.path);
+        self.go_on(opened)
+    }
+
+    fn go_on(&mut self, opened: io::Result<(File, u64)>) -> ControlFlow<()> {
+        match opened {
+            Ok((file, size)) => {
+                (self.file, self.size) = (Some(file), size);
+                ControlFlow::Continue(())
+            }
             Err(error) => {
                 self.file = None;
                 self.lose(Some(&error));
+                ControlFlow::Break(())
             }
         }
     }
 
-    /// Makes room: the file becomes the first of the old ones, and the oldest goes.
-    fn rotate(&mut self) {
+    /// Makes room: the file becomes the first of the old ones, and the oldest goes. Where that cannot be, it is not written any
+    /// more, because it would grow for ever.
+    fn rotate(&mut self) -> ControlFlow<()> {
         let numbered = |number: usize| {
             let mut name = self.settings.path.clone().into_os_string();
             name.push(format!(".{number}"));
@@ -206,32 +219,40 @@ impl JsonLines {
                 fs::rename(path, numbered(1))
             }
         };
+        let went = match went {
+            // Somebody else has moved it away, and made room with that.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            went => went,
+        };
         let opened = went.and_then(|()| open(path));
-        match opened {
-            Ok((file, size)) => (self.file, self.size) = (Some(file), size),
-            // It would grow for ever.
-            Err(error) => {
-                self.file = None;
-                self.lose(Some(&error));
-            }
-        }
+        self.go_on(opened)
     }
 
-    /// Whether somebody has deleted the file under us.
+    /// Whether somebody has moved or deleted the file under us.
     fn is_gone(&self) -> bool {
+        let file = self.file.as_ref();
+        file.is_some_and(|file| !is_at(file, &self.settings.path))
+    }
+}
+
+/// Whether the path still names this file. Where that cannot be told, it is taken to.
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::metadata(path)) {
         #[cfg(unix)]
-        {
+        (Ok(ours), Ok(found)) => {
             use std::os::unix::fs::MetadataExt as _;
-            let metadata = self.file.as_ref().and_then(|file| file.metadata().ok());
-            metadata.is_some_and(|metadata| metadata.nlink() == 0)
+            (ours.dev(), ours.ino()) == (found.dev(), found.ino())
         }
-        #[cfg(not(unix))]
-        false
+        (_, Err(error)) => error.kind() != io::ErrorKind::NotFound,
+        _ => true,
     }
 }
 
 impl Sink for JsonLines {
     fn put(&mut self, record: &Record) -> ControlFlow<()> {
+        // Also where the first cannot be written it is missing then.
+        self.gaps.begin_with(record);
+        self.written.begin_with(record);
         if self.file.is_none() {
             self.lost = self.lost.saturating_add(1);
             self.metrics.add(Counter::TapFileLost);
@@ -258,10 +279,9 @@ impl Sink for JsonLines {
     }
 
     fn flush(&mut self) -> ControlFlow<()> {
-        if self.file.is_none() {
-            self.reopen();
+        if self.file.is_some() || self.reopen().is_continue() {
+            self.write();
         }
-        self.write();
         ControlFlow::Continue(())
     }
 }

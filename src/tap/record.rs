@@ -54,10 +54,10 @@ pub struct Record {
     /// Bytes of the whole text, before it was redacted or cut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<usize>,
-    /// The message as JSON.
+    /// The message as JSON, nested no deeper than `MAX_DEPTH` of `proto::jsonrpc`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<Box<RawValue>>,
-    /// The message, or the beginning of it, where it is not JSON.
+    /// The message, or the beginning of it, where it is not JSON, or nested deeper.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
     /// Only the beginning was kept.
@@ -142,7 +142,7 @@ pub struct Summary {
     /// What kind of message.
     #[serde(rename = "type")]
     pub kind: MessageKind,
-    /// Its id, as the JSON text that it is.
+    /// Its id, as the JSON text that it is. An object or array is no id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<Box<RawValue>>,
     /// Its method.

@@ -101,9 +101,11 @@ fn read_whole(text: &str) -> Read {
         ..Read::default()
     };
     let id = message.get("id").filter(|id| *id != "null");
-    read.summary.id = id.and_then(|id| RawValue::from_string(id.to_owned()).ok());
+    // It is neither redacted nor put on one line, nor is its nesting bounded: only what is a string or a number is kept.
+    let kept = id.filter(|id| !id.starts_with(['{', '[']));
+    read.summary.id = kept.and_then(|id| RawValue::from_string(id.to_owned()).ok());
     if let Some(method) = message.string("method") {
-        read.summary.kind = if read.summary.id.is_some() {
+        read.summary.kind = if id.is_some() {
             MessageKind::Request
         } else {
             MessageKind::Notification
@@ -258,6 +260,11 @@ mod tests {
         ] {
             let (method, name) = (method.map(str::to_owned), name.map(str::to_owned));
             assert_eq!(read_whole(text), (kind, method, name), "{text}");
+        }
+        for id in ["[1,\n2]", r#"{"token":"x"}"#] {
+            let seen = read(&format!(r#"{{"method":"x","id":{id}}}"#), true);
+            assert_eq!(seen.summary.kind, MessageKind::Request);
+            assert!(seen.summary.id.is_none(), "{id} is no id");
         }
         let failed = read(r#"{"id":1,"error":{"code":-32602,"message":""}}"#, true);
         assert_eq!(failed.summary.code, Some(-32602));

@@ -102,6 +102,12 @@ impl Gaps {
         Self { last: Some(seq) }
     }
 
+    /// Nothing is missing before this record if it is the first.
+    pub(super) fn begin_with(&mut self, record: &Record) {
+        self.last
+            .get_or_insert_with(|| record.seq.saturating_sub(1));
+    }
+
     /// How many records are missing before this one.
     pub(super) fn before(&mut self, record: &Record) -> u64 {
         let expected = self.last.map(|last| last.saturating_add(1));

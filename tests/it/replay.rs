@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mcp_ferry::config::TapFile;
 use serde_json::{Value, json};
@@ -82,35 +83,19 @@ fn random() -> String {
 
 /// Records what a legacy client and one on `/mcp` do with this server.
 async fn record(upstream: &Upstream, place: &Place) {
-    let file = TapFile {
-        path: place.file(),
-        size: 1 << 30,
-        keep: 1,
-    };
-    let ferry = Ferry::with(upstream.url(), |config| config.tap.file = Some(file)).await;
+    let ferry = recording(upstream, place).await;
     let mut client = Client::ready(ferry.address).await;
-    for (id, method, params) in [
-        (1, "tools/list", json!({})),
-        (
-            2,
-            "tools/call",
-            json!({"name": "echo", "arguments": {"a": 1}}),
-        ),
-        (3, "resources/read", json!({"uri": "a:b"})),
-        (4, "prompts/list", json!({})),
-        (
-            5,
-            "prompts/get",
-            json!({"name": "p", "arguments": {"password": CANARY}}),
-        ),
-    ] {
-        client
-            .send(&json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}))
-            .await;
-        if id < 5 {
-            assert_eq!(client.message().await["id"], id);
-        }
-    }
+    let calls = [
+        ("tools/list", json!({})),
+        ("tools/call", json!({"name": "echo", "arguments": {"a": 1}})),
+        ("resources/read", json!({"uri": "a:b"})),
+        ("prompts/list", json!({})),
+    ];
+    ask(&mut client, &calls).await;
+    client
+        .send(&json!({"jsonrpc": "2.0", "id": 5, "method": "prompts/get",
+            "params": {"name": "p", "arguments": {"password": CANARY}}}))
+        .await;
     let body = call(9, "tools/list").to_string();
     let headers = [
         ("Accept", "application/json, text/event-stream"),
@@ -120,6 +105,26 @@ async fn record(upstream: &Upstream, place: &Place) {
     let answer = exchange(ferry.address, "POST", "/mcp", &headers, body).await;
     assert_eq!(answer.status(), 200, "{answer:?}");
     ferry.stop_after(client).await;
+}
+
+/// A ferry that records.
+async fn recording(upstream: &Upstream, place: &Place) -> Ferry {
+    let file = TapFile {
+        path: place.file(),
+        size: 1 << 30,
+        keep: 1,
+    };
+    Ferry::with(upstream.url(), |config| config.tap.file = Some(file)).await
+}
+
+/// Asks one after the other.
+async fn ask(client: &mut Client, calls: &[(&str, Value)]) {
+    for (id, (method, params)) in (1..).zip(calls) {
+        client
+            .send(&json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}))
+            .await;
+        assert_eq!(client.message().await["id"], id);
+    }
 }
 
 async fn replay(files: &[&Path], upstream: &str, flags: &[&str]) -> Output {
@@ -229,6 +234,225 @@ async fn a_header_reaches_the_server_and_a_server_that_refuses_cannot_be_replaye
         complaint.starts_with("error: cannot replay: "),
         "{complaint}"
     );
+    let told = text(&output.stdout);
+    assert!(
+        told.contains("\nnothing played: 0 played against "),
+        "{told}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handshake_that_is_refused_costs_its_own_connection_only() {
+    let place = Place::new("handshake");
+    let old = server("a", &["echo"]).await;
+    record(&old, &place).await;
+    let handshakes = AtomicUsize::new(0);
+    let moody = Upstream::start(move |request| match request.rpc().as_str() {
+        "initialize" if handshakes.fetch_add(1, Ordering::Relaxed) == 0 => {
+            Some(Answer::new(401, &[("WWW-Authenticate", "Bearer")], ""))
+        }
+        "initialize" => Some(Answer::initialize(request, Some("session-1"))),
+        "tools/list" => Some(Answer::json(&json!({"jsonrpc": "2.0", "id": request.json()["id"],
+            "result": {"tools": [{"name": "echo", "description": "a", "inputSchema": {"type": "object"}}]}}))),
+        _ => routine(request),
+    })
+    .await;
+    let output = replay(&[&place.file()], &url(&moody), &[]).await;
+    let told = text(&output.stdout);
+    assert_eq!(
+        (output.status.code(), text(&output.stderr).as_str()),
+        (Some(1), ""),
+        "{told}"
+    );
+    assert!(
+        told.starts_with("differs: initialize (c1, exchange "),
+        "{told}"
+    );
+    for skipped in ["tools/list", "resources/read a:b", "prompts/list"] {
+        let skipped =
+            format!("skipped: 1 x {skipped}: the server refuses its connection's handshake\n");
+        assert!(told.contains(&skipped), "{told}");
+    }
+    assert!(told.contains("\ndiffers: 1 played against "), "{told}");
+}
+
+/// A server with two pages of tools, or one. Its cursor of the second is its own.
+async fn paged(cursor: &'static str, pages: usize) -> Upstream {
+    let answer = move |request: &Received| {
+        let asked = request.json();
+        let page = |name, next| {
+            let tools = json!([{"name": name, "inputSchema": {"type": "object"}}]);
+            json!({"result": {"tools": tools, "nextCursor": next}})
+        };
+        let mut answer = match (request.rpc().as_str(), asked["params"]["cursor"].as_str()) {
+            ("initialize", _) => return Some(Answer::initialize(request, Some("session-1"))),
+            ("tools/list", None) if pages == 2 => page("first", json!(cursor)),
+            ("tools/list", None) => page("first", Value::Null),
+            ("tools/list", Some(given)) if given == cursor => page("second", Value::Null),
+            ("tools/list", Some(_)) => {
+                json!({"error": {"code": -32602, "message": "no such cursor"}})
+            }
+            _ => return routine(request),
+        };
+        answer["jsonrpc"] = json!("2.0");
+        answer["id"] = asked["id"].clone();
+        Some(Answer::json(&answer))
+    };
+    Upstream::start(answer).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_is_asked_for_with_the_new_servers_own_cursor() {
+    let place = Place::new("pages");
+    let old = paged("old-2", 2).await;
+    let ferry = recording(&old, &place).await;
+    let mut client = Client::ready(ferry.address).await;
+    let pages = [
+        ("tools/list", json!({})),
+        ("tools/list", json!({"cursor": "old-2"})),
+    ];
+    ask(&mut client, &pages).await;
+    ferry.stop_after(client).await;
+
+    let new = paged("new-2", 2).await;
+    let output = replay(&[&place.file()], &url(&new), &[]).await;
+    let told = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    assert!(told.contains("agrees: 3 played against "), "{told}");
+
+    let short = paged("none", 1).await;
+    let output = replay(&[&place.file()], &url(&short), &[]).await;
+    let told = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(
+        told.contains(
+            "\n  ! no answer: not asked for: the server gave no cursor with the page before\n"
+        ),
+        "{told}"
+    );
+    assert!(told.contains("differs: 2 played against "), "{told}");
+}
+
+/// A record of a request of 2026-07-28 and its outcome.
+fn modern_records(first: u64, method: &str) -> String {
+    let meta = json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28"});
+    let headers = json!([
+        ["mcp-method", method],
+        ["mcp-protocol-version", "2026-07-28"],
+        ["mcp-param-city", "Zürich"]
+    ]);
+    let record = |seq, from, to, kind: &str, body: Value| {
+        json!({"v": 1, "seq": seq, "time": "", "connection": "p1", "exchange": first, "kind": "message", "from": from, "to": to,
+            "message": {"type": kind, "method": body["method"]}, "body": body,
+            "http": {"method": "POST", "target": "/mcp", "headers": headers}})
+    };
+    let request = json!({"method": method, "params": {"_meta": meta}});
+    let result = json!({"result": {"tools": []}});
+    format!(
+        "{}\n{}\n",
+        record(first, "client", "server", "request", request),
+        record(first + 1, "server", "client", "result", result)
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_gets_no_message_is_a_difference_and_the_others_are_played() {
+    let place = Place::new("odd");
+    let old = server("a", &["echo"]).await;
+    record(&old, &place).await;
+    let html = || Answer::new(500, &[("Content-Type", "text/html")], "<b>no</b>");
+    let odd = Upstream::start(move |request| {
+        let id = &request.json()["id"];
+        match request.rpc().as_str() {
+            "tools/list" => Some(Answer::json(
+                &json!({"jsonrpc": "2.0", "id": id, "result": {"tools": []}}),
+            )),
+            "prompts/list" => Some(html()),
+            "resources/read" => Some(Answer::new(401, &[("WWW-Authenticate", "Bearer")], "")),
+            "initialize" => Some(Answer::initialize(request, Some("session-1"))),
+            _ => routine(request),
+        }
+    })
+    .await;
+    let output = replay(&[&place.file()], &url(&odd), &[]).await;
+    let told = text(&output.stdout);
+    assert_eq!(
+        (output.status.code(), text(&output.stderr).as_str()),
+        (Some(1), ""),
+        "{told}"
+    );
+    for differs in ["tools/list", "resources/read a:b", "prompts/list"] {
+        assert!(
+            told.contains(&format!("differs: {differs} (c1, ")),
+            "{told}"
+        );
+    }
+    assert!(told.contains("\n  - /result/tools/echo: {"), "{told}");
+    assert!(told.contains("\ndiffers: 5 played against "), "{told}");
+
+    let records = [
+        modern_records(1, "prompts/list"),
+        modern_records(3, "resources/read"),
+        modern_records(5, "tools/list"),
+    ];
+    std::fs::write(place.file(), records.concat()).unwrap();
+    let output = replay(&[&place.file()], &url(&odd), &[]).await;
+    let told = text(&output.stdout);
+    assert_eq!(
+        (output.status.code(), text(&output.stderr).as_str()),
+        (Some(1), ""),
+        "{told}"
+    );
+    assert!(
+        told.contains("differs: prompts/list (p1, exchange 1)\n  ! no answer: 500 Internal Server Error, text/html: <b>no</b>\n"),
+        "{told}"
+    );
+    assert!(
+        told.contains("differs: resources/read (p1, exchange 3)\n  ! no answer: 401 Unauthorized without a text\n"),
+        "{told}"
+    );
+    assert!(told.contains("\ndiffers: 3 played against "), "{told}");
+    let log = odd.log();
+    let last = log
+        .iter()
+        .rfind(|request| request.rpc() == "tools/list")
+        .unwrap();
+    assert_eq!(last.header("mcp-param-city"), Some("Zürich"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_server_goes_what_was_compared_before_is_told() {
+    let place = Place::new("gone");
+    let old = server("a", &["echo"]).await;
+    record(&old, &place).await;
+    let mut leaving = Upstream::start(|request| match request.rpc().as_str() {
+        "resources/read" => None,
+        "initialize" => Some(Answer::initialize(request, Some("session-1"))),
+        "tools/list" => Some(Answer::json(
+            &json!({"jsonrpc": "2.0", "id": request.json()["id"], "result": {"tools": []}}),
+        )),
+        _ => routine(request),
+    })
+    .await;
+    let (file, upstream) = (place.file(), url(&leaving));
+    let (files, flags) = ([file.as_path()], ["--json"]);
+    let goes = async {
+        let call = leaving.expect("POST").await;
+        drop(call);
+        leaving.die().await;
+    };
+    let (output, ()) = tokio::join!(replay(&files, &upstream, &flags), goes);
+    let complaint = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{complaint}");
+    assert!(
+        complaint.starts_with("error: cannot replay: the server cannot be reached"),
+        "{complaint}"
+    );
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(told["agrees"], json!(false), "{told}");
+    assert_eq!(told["differ"][0]["method"], json!("tools/list"), "{told}");
+    let undone = told["undone"].as_str().unwrap();
+    assert!(complaint.contains(undone), "{told}");
 }
 
 #[tokio::test]

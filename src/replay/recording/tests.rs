@@ -103,7 +103,11 @@ fn requests_meet_their_outcomes_and_questions_their_answers() {
     };
     assert_eq!(
         connection.answers,
-        [("roots/list".to_owned(), json!({"result": {"roots": []}}))]
+        [Answer {
+            method: "roots/list".to_owned(),
+            message: json!({"result": {"roots": []}}),
+            during: vec![1],
+        }]
     );
     let [call] = &connection.calls[..] else {
         panic!("{connection:?}")
@@ -267,4 +271,126 @@ fn an_outcome_that_was_cut_or_compressed_is_there_though_nobody_can_read_it() {
         ),
         "{outcomes:?}"
     );
+}
+
+/// A question of the server about this exchange, on both legs, and the client's answer. It comes in a call, or not.
+fn asked(seq: u64, exchange: u64, call: Option<u64>) -> [Value; 3] {
+    let question = || json!({"method": "sampling/createMessage"});
+    let mut upstream = line(seq, "server", "ferry", exchange, "request", question());
+    if let Some(call) = call {
+        upstream["call"] = call.into();
+    }
+    [
+        upstream,
+        line(seq + 1, "ferry", "client", exchange, "request", question()),
+        line(
+            seq + 2,
+            "client",
+            "ferry",
+            exchange,
+            "result",
+            json!({"result": exchange}),
+        ),
+    ]
+}
+
+#[test]
+fn an_answer_is_tied_to_what_was_in_flight_or_to_the_call_that_carried_the_question() {
+    let request = |seq, exchange| {
+        let body = json!({"method": "tools/call"});
+        let client = line(seq, "client", "ferry", exchange, "request", body.clone());
+        let mut server = line(seq + 1, "ferry", "server", exchange, "request", body);
+        server["call"] = (exchange * 10).into();
+        [client, server]
+    };
+    let result = |seq, exchange| {
+        line(
+            seq,
+            "ferry",
+            "client",
+            exchange,
+            "result",
+            json!({"result": 1}),
+        )
+    };
+    let mut cancelled = line(
+        24,
+        "client",
+        "ferry",
+        3,
+        "notification",
+        json!({"method": "notifications/cancelled"}),
+    );
+    cancelled["call"] = 5.into();
+    let mut refused = line(41, "ferry", "client", 4, "", Value::Null);
+    refused["kind"] = "status".into();
+    refused["status"] = 401.into();
+    refused.as_object_mut().unwrap().remove("message");
+    let text = [
+        &asked(1, 100, None)[..],
+        &request(4, 1),
+        &asked(6, 101, None),
+        &request(9, 2),
+        // Call 90 is none that carries a request: the server's stream beside the calls.
+        &asked(11, 102, Some(90)),
+        &asked(14, 103, Some(20)),
+        &[result(17, 1)],
+        &asked(18, 104, None),
+        &[result(21, 2)],
+        &request(22, 3),
+        &[cancelled],
+        &asked(25, 105, None),
+        &request(39, 4),
+        &[refused],
+        &asked(42, 106, None),
+    ];
+    let recording = read(&[lines(&text.concat())]).unwrap();
+    let answers = recording.connections[0].answers.iter();
+    let told: Vec<_> = answers
+        .map(|it| (it.message["result"].as_u64().unwrap(), it.during.clone()))
+        .collect();
+    let expected: [(u64, &[u64]); 7] = [
+        (100, &[]),
+        (101, &[1]),
+        (102, &[1, 2]),
+        (103, &[2]),
+        (104, &[2]),
+        (105, &[]),
+        (106, &[]),
+    ];
+    assert_eq!(
+        told,
+        expected.map(|(answer, during)| (answer, during.to_vec()))
+    );
+}
+
+#[test]
+fn a_header_that_was_not_kept_as_it_was_cannot_be_sent_again() {
+    let request = |seq, value: &str| {
+        let params = json!({"_meta": {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}});
+        let mut line = line(
+            seq,
+            "client",
+            "server",
+            seq,
+            "request",
+            json!({"method": "a", "params": params}),
+        );
+        line["http"] =
+            json!({"method": "POST", "target": "/mcp", "headers": [["mcp-param-city", value]]});
+        line
+    };
+    let values = ["Ulm", "Zürich", "Z\u{fffd}rich", "Ulm\nx: y"];
+    let requests: Vec<_> = (1..)
+        .zip(values)
+        .map(|(seq, value)| request(seq, value))
+        .collect();
+    let recording = read(&[lines(&requests)]).unwrap();
+    let told: Vec<_> = recording.connections[0]
+        .calls
+        .iter()
+        .map(|call| call.unplayable)
+        .collect();
+    let bad = Some("has a header that cannot be sent again");
+    assert_eq!(told, [None, None, bad, bad]);
 }

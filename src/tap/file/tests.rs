@@ -126,6 +126,63 @@ fn while_nothing_can_be_written_records_are_counted_and_then_it_goes_on() {
     assert_eq!(numbers(&place.file()), [(1, None), (5, Some(4)), (6, None)]);
 }
 
+#[test]
+fn when_the_first_records_cannot_be_written_a_missed_one_stands_for_them() {
+    let place = Place::new("first");
+    let mut file = open_file(&place, 1 << 20, 1);
+    file.file = Some(File::open(place.file()).unwrap());
+    for seq in 4..=5 {
+        assert!(file.put(&record(seq)).is_continue());
+    }
+    assert!(file.flush().is_continue());
+    assert!(file.put(&record(6)).is_continue());
+    assert_eq!(file.lost, 3);
+    assert!(file.flush().is_continue());
+    assert!(file.put(&record(7)).is_continue());
+    assert!(file.flush().is_continue());
+    assert_eq!(numbers(&place.file()), [(6, Some(3)), (7, None)]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_is_moved_away_is_left_and_nothing_is_lost() {
+    let place = Place::new("moved");
+    let mut file = open_file(&place, 1 << 20, 1);
+    let [first, second] = ["first", "second"].map(|name| place.0.join(name));
+    assert!(file.put(&record(1)).is_continue());
+    assert!(file.flush().is_continue());
+    fs::rename(place.file(), &first).unwrap();
+    assert!(file.put(&record(2)).is_continue());
+    assert!(file.flush().is_continue());
+    // Another file may stand in its place already.
+    fs::rename(place.file(), &second).unwrap();
+    fs::write(place.file(), "").unwrap();
+    assert!(file.put(&record(3)).is_continue());
+    assert!(file.flush().is_continue());
+    for (path, seq) in [(first, 1), (second, 2), (place.file(), 3)] {
+        assert_eq!(numbers(&path), [(seq, None)]);
+    }
+    assert_eq!(file.metrics.get(Counter::TapFileLost), 0);
+}
+
+#[test]
+fn a_file_that_is_moved_away_just_before_its_rotation_costs_nothing() {
+    for keep in [0, 2] {
+        let place = Place::new(&format!("raced-{keep}"));
+        let mut file = open_file(&place, 150, keep);
+        let moved = place.0.join("moved");
+        assert!(file.put(&record(1)).is_continue());
+        assert!(file.flush().is_continue());
+        assert!(file.put(&record(2)).is_continue());
+        fs::rename(place.file(), &moved).unwrap();
+        assert!(file.rotate().is_continue());
+        assert!(file.flush().is_continue());
+        assert_eq!(numbers(&moved), [(1, None)]);
+        assert_eq!(numbers(&place.file()), [(2, None)]);
+        assert_eq!(file.metrics.get(Counter::TapFileLost), 0);
+    }
+}
+
 /// What a full disk does is played; tests/admin.sh has a real one.
 #[test]
 fn of_what_does_not_fit_whole_lines_are_kept() {

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::{Change, Recorder};
 use crate::proto::bridge::{About, Cause};
-use crate::proto::jsonrpc::{Id, Message};
+use crate::proto::jsonrpc::{Id, MAX_DEPTH, Message};
 use crate::tap::record::{
     Direction, ExchangeRow, Front, Kind, MessageKind, Outcome, Party, Record,
 };
@@ -449,6 +449,32 @@ fn without_bodies_a_record_says_what_a_message_is_and_nothing_of_what_it_holds()
     assert!(line.contains("tools/call") && !line.contains('\n'));
     let back: Record = serde_json::from_str(&line).expect("the format reads itself");
     assert_eq!(serde_json::to_string(&back).expect("JSON"), line);
+}
+
+#[test]
+fn json_that_is_nested_too_deep_is_kept_as_text() {
+    let nested = |levels: usize| {
+        let (open, close) = ("[".repeat(levels), "]".repeat(levels));
+        format!(r#"{{"id":{open}{close},"method":"x","token":"hunter2"}}"#)
+    };
+    for (levels, is_text) in [(MAX_DEPTH - 1, false), (MAX_DEPTH, true), (30_000, true)] {
+        let mut story = Story::new();
+        let asked = nested(levels);
+        story.passes(1, None, &asked, (200, &asked));
+        let messages = story.records.iter().filter(|it| it.message.is_some());
+        for record in messages.clone() {
+            let kept = match is_text {
+                true => record.text.as_deref().expect("a text"),
+                false => record.body.as_ref().expect("a body").get(),
+            };
+            assert_eq!(kept, asked.replace("hunter2", "[redacted]"));
+            let line = serde_json::to_string(&**record).expect("JSON");
+            let value: Result<serde_json::Value, _> = serde_json::from_str(&line);
+            // This reader refuses what is deeper than 127 levels, and the record is one of them.
+            assert_eq!(value.is_ok(), is_text, "{levels}");
+        }
+        assert_eq!(messages.count(), 2);
+    }
 }
 
 #[test]

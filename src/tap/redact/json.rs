@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use super::names::{self, Class};
-use super::{Copy, LEVELS, Redactor, is_placeholder, part, prose, run};
+use super::{Copy, LEVELS, Redactor, is_placeholder, pairs, part, prose, run};
 
 /// What a bracket has opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,15 +40,23 @@ struct Scanner<'r, 't> {
     text: &'t str,
     level: usize,
     copy: Copy<'t>,
+    /// What the brackets that are open stand for, and whether they are those of arrays.
     frames: Vec<(Frame, bool)>,
     /// What the next bracket opens, because of the name before it.
     next: Frame,
-    /// The last name said that its value names something, as in `{"name": "api_key", "value": …}`.
-    names_something: bool,
+    /// Where members stand that are called `value` and hold secrets, once that was asked.
+    named: Option<Vec<usize>>,
+}
+
+/// A text without its secrets.
+pub(super) struct Scanned<'t> {
+    pub(super) text: Cow<'t, str>,
+    /// How many brackets of it are open at once at most.
+    pub(super) depth: usize,
 }
 
 /// Takes the secrets out. `level` says in how many strings the text stood.
-pub(super) fn scan<'t>(redactor: &Redactor, text: &'t str, level: usize) -> Cow<'t, str> {
+pub(super) fn scan<'t>(redactor: &Redactor, text: &'t str, level: usize) -> Scanned<'t> {
     let mut scanner = Scanner {
         redactor,
         text,
@@ -56,15 +64,15 @@ pub(super) fn scan<'t>(redactor: &Redactor, text: &'t str, level: usize) -> Cow<
         copy: Copy::of(text),
         frames: Vec::new(),
         next: Frame::Plain,
-        names_something: false,
+        named: None,
     };
-    let mut at = 0;
+    let (mut at, mut depth) = (0, 0);
     while let Some(byte) = text.as_bytes().get(at) {
         at = match byte {
             b'"' => scanner.string(at),
             b'{' | b'[' => {
-                scanner.frames.push((scanner.next, false));
-                scanner.next = Frame::Plain;
+                scanner.open(at);
+                depth = depth.max(scanner.frames.len());
                 at.saturating_add(1)
             }
             b'}' | b']' => {
@@ -76,10 +84,34 @@ pub(super) fn scan<'t>(redactor: &Redactor, text: &'t str, level: usize) -> Cow<
             }),
         };
     }
-    scanner.copy.end()
+    Scanned {
+        text: scanner.copy.end(),
+        depth,
+    }
 }
 
 impl Scanner<'_, '_> {
+    /// A bracket opens here.
+    fn open(&mut self, at: usize) {
+        // Of an array that stands for a schema (`anyOf`), each element is one.
+        let in_schemas = self.in_array() && self.frame() == Frame::Schema;
+        let frame = match in_schemas {
+            true => Frame::Schema,
+            false => self.next,
+        };
+        let is_array = self.text.as_bytes().get(at) == Some(&b'[');
+        self.frames.push((frame, is_array));
+        self.next = Frame::Plain;
+    }
+
+    fn frame(&self) -> Frame {
+        self.frames.last().map_or(Frame::Plain, |(frame, _)| *frame)
+    }
+
+    fn in_array(&self) -> bool {
+        self.frames.last().is_some_and(|(_, is_array)| *is_array)
+    }
+
     /// A string begins here; says where to go on.
     fn string(&mut self, open: usize) -> usize {
         let (from, to, end) = string(self.text, open);
@@ -87,24 +119,44 @@ impl Scanner<'_, '_> {
         let colon = run(self.text, end, is_space);
         if self.text.as_bytes().get(colon) != Some(&b':') || end == to {
             self.inside(from, to);
-            if std::mem::take(&mut self.names_something)
-                && let Some((_, named)) = self.frames.last_mut()
-            {
-                *named = self.redactor.names.class(&unescaped(raw)).is_some();
-            }
-            return end;
+            return self.argument(raw, end);
         }
         self.inside(from, to);
         let value = run(self.text, colon.saturating_add(1), is_space);
         let name = unescaped(raw);
-        let Some(class) = self.class(&name, value) else {
-            self.names_something = matches!(&*name, "name" | "key" | "header");
-            return value;
+        match self.class(&name, open, value) {
+            Some(class) => self.hide(class, &name, value),
+            None => value,
+        }
+    }
+
+    /// In `["--token", "…"]` an argument says what the next one is. Says where to go on behind it.
+    fn argument(&mut self, flag: &str, end: usize) -> usize {
+        let of_flag = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        if !flag.starts_with('-') || !flag.bytes().all(of_flag) || !self.in_array() {
+            return end;
+        }
+        let comma = run(self.text, end, is_space);
+        let next = run(self.text, comma.saturating_add(1), is_space);
+        let byte = |at| self.text.as_bytes().get(at);
+        let class = self.redactor.names.class(flag);
+        let Some(class) = class.filter(|_| byte(comma) == Some(&b',') && byte(next) == Some(&b'"'))
+        else {
+            return end;
         };
-        self.names_something = false;
+        let (from, to, _) = string(self.text, next);
+        let value = part(self.text, from, to);
+        if value.starts_with('-') || names::is_harmless(flag, value) {
+            return end;
+        }
+        self.hide(class, flag, next)
+    }
+
+    /// The value at this place goes because of the name before it, unless there is nothing to hide. Says where it ends.
+    fn hide(&mut self, class: Class, name: &str, value: usize) -> usize {
         let value_end = value_end(self.text, value);
         let old = part(self.text, value, value_end);
-        if !names::is_harmless(&name, old) {
+        if !names::is_harmless(name, old) {
             let secret = match old.starts_with('"') {
                 true => string(self.text, value),
                 false => (value, value_end, value_end),
@@ -118,15 +170,15 @@ impl Scanner<'_, '_> {
         value_end
     }
 
-    /// Whether the value at this place goes because of its name; otherwise what it opens.
-    fn class(&mut self, name: &str, value: usize) -> Option<Class> {
-        let (frame, named) = self.frames.last().copied().unwrap_or_default();
+    /// Whether the value at this place goes because of its name, which stands at `at`; otherwise what it opens.
+    fn class(&mut self, name: &str, at: usize, value: usize) -> Option<Class> {
+        let frame = self.frame();
         self.next = Frame::Plain;
         if frame == Frame::Schema {
             self.next = Frame::Schema;
             return (!DESCRIBES.contains(&name)).then_some(Class::Secret);
         }
-        if named && name == "value" {
+        if name == "value" && self.is_named(at) {
             return Some(Class::Secret);
         }
         let class = self.redactor.names.class(name);
@@ -140,13 +192,21 @@ impl Scanner<'_, '_> {
         class
     }
 
+    /// Whether another member of its object says that the `value` at this place is a secret. That is found out once for the whole
+    /// text, because the other may come later.
+    fn is_named(&mut self, at: usize) -> bool {
+        let find = || pairs::named(&self.redactor.names, self.text);
+        let named = self.named.get_or_insert_with(find);
+        named.binary_search(&at).is_ok()
+    }
+
     /// What stands in a string is scanned as what it stands for, and escaped again where it had to change.
     fn inside(&mut self, from: usize, to: usize) {
         let raw = part(self.text, from, to);
         let text = unescaped(raw);
         let deeper = self.level.saturating_add(1);
         let scanned = match deeper <= LEVELS && text.contains('"') {
-            true => scan(self.redactor, &text, deeper),
+            true => scan(self.redactor, &text, deeper).text,
             false => Cow::Borrowed(&*text),
         };
         let clean = prose::redact(self.redactor, &scanned, deeper);
@@ -158,7 +218,7 @@ impl Scanner<'_, '_> {
 
 /// The string that opens at `open`: where its content begins and ends, and where the text goes on. The last two are the
 /// same where it is not closed.
-fn string(text: &str, open: usize) -> (usize, usize, usize) {
+pub(super) fn string(text: &str, open: usize) -> (usize, usize, usize) {
     let from = open.saturating_add(1);
     let mut at = from;
     loop {
@@ -223,12 +283,12 @@ fn opens_schema(text: &str, value: usize) -> bool {
     DESCRIBES.contains(&part(text, from, to))
 }
 
-fn is_space(byte: u8) -> bool {
+pub(super) fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }
 
 /// What the content of a string stands for. Half a surrogate pair becomes U+FFFD; an escape that is none stays.
-fn unescaped(raw: &str) -> Cow<'_, str> {
+pub(super) fn unescaped(raw: &str) -> Cow<'_, str> {
     if !raw.contains('\\') {
         return raw.into();
     }

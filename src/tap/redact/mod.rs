@@ -19,6 +19,7 @@
 
 mod json;
 mod names;
+mod pairs;
 mod prose;
 mod shapes;
 #[cfg(test)]
@@ -31,6 +32,7 @@ use std::sync::OnceLock;
 
 use serde_json::value::RawValue;
 
+use crate::proto::jsonrpc::MAX_DEPTH;
 use names::{Class, Names};
 
 /// What stands in a secret's place.
@@ -79,7 +81,7 @@ impl Redactor {
     /// A message: JSON or any other text, whole or cut anywhere.
     #[must_use]
     pub fn text(&self, text: &str) -> String {
-        let scanned = json::scan(self, text, 0);
+        let scanned = json::scan(self, text, 0).text;
         if is_json(text) {
             return scanned.into_owned();
         }
@@ -88,16 +90,20 @@ impl Redactor {
     }
 
     /// A whole message as a JSON value without line ends, so that a record is one line of a file; as [`Self::text`] where it
-    /// is not JSON.
+    /// is not JSON, or nested deeper than [`MAX_DEPTH`]: readers of records may recurse on what is a value.
     ///
     /// # Errors
     /// The text, its secrets taken out.
     pub fn json(&self, text: &str) -> Result<Box<RawValue>, String> {
-        let scanned = json::scan(self, text, 0);
+        let json::Scanned {
+            text: scanned,
+            depth,
+        } = json::scan(self, text, 0);
         // Where nothing was taken out, one reading tells both whether it was JSON and whether it is.
         let was_json = matches!(scanned, Cow::Borrowed(_)) || is_json(text);
         match was_json.then(|| one_line(&scanned)).flatten() {
-            Some(value) => Ok(value),
+            Some(value) if depth <= MAX_DEPTH => Ok(value),
+            Some(_) => Err(scanned.into_owned()),
             None => Err(prose::redact(self, &scanned, 0).into_owned()),
         }
     }

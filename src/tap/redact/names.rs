@@ -1,4 +1,5 @@
-//! Which names have secrets for values: members of JSON objects, headers, query parameters, words before `:` or `=`.
+//! Which names have secrets for values: members of JSON objects, headers, query parameters, words before `:` or `=`, elements
+//! of XML, options of commands.
 //! This is the one list. Names are compared without regard to case, `-` and `_`, so that `X-Api-Key`, `x_api_key` and
 //! `xApiKey` are one.
 
@@ -12,7 +13,7 @@ pub(super) enum Class {
 }
 
 /// Names that hold one of these are secrets.
-const PARTS: [&str; 13] = [
+const PARTS: [&str; 16] = [
     "token",
     "secret",
     "password",
@@ -25,6 +26,9 @@ const PARTS: [&str; 13] = [
     "apikey",
     "privatekey",
     "accesskey",
+    "accountkey",
+    "applicationkey",
+    "authkey",
     "subscriptionkey",
 ];
 
@@ -32,9 +36,10 @@ const PARTS: [&str; 13] = [
 const IDS: [&str; 2] = ["sessionid", "connectionid"];
 
 /// Names that are these.
-const WHOLE: [&str; 5] = [
+const WHOLE: [&str; 6] = [
     "codeverifier",
     "clientassertion",
+    "xfunctionskey",
     "xamzsignature",
     "xamzcredential",
     "xgoogsignature",
@@ -223,6 +228,10 @@ mod tests {
             "ocp-apim-subscription-key",
             "x-goog-api-key",
             "x-amz-security-token",
+            "X-Auth-Key",
+            "X-Functions-Key",
+            "DD-APPLICATION-KEY",
+            "AccountKey",
             "code_verifier",
             "Mcp-Param-Token",
         ] {

@@ -3,7 +3,8 @@
 //!
 //! One pass over the words (letters, digits, `_`, `-`, `.`, `%`). A word may be a key by its shape, a scheme before a
 //! credential, the name before a `:` or `=`, or the scheme of a URL. In prose, where `token: use` means nothing, the
-//! value goes only when it looks like none of the language's words, unless the name is a password's.
+//! value goes only when it looks like none of the language's words, unless the name is a password's. A word may also be an
+//! option of a command, or open an element of XML.
 
 use std::borrow::Cow;
 
@@ -100,6 +101,8 @@ impl Word<'_, '_> {
         self.user_info()
             .map(|(from, to)| found(from, to))
             .or_else(|| self.named())
+            .or_else(|| self.option())
+            .or_else(|| self.element())
             .or_else(|| self.escaped())
     }
 
@@ -129,12 +132,14 @@ impl Word<'_, '_> {
 
     /// The word is the name of a secret, and its value follows.
     fn named(&self) -> Option<Found> {
-        let quotes = run(self.text, self.to, is_quote);
-        let sign = run(self.text, quotes, is_space);
+        let close = run(self.text, self.to, |byte| is_quote(byte) || byte == b']');
+        // `user[password]=…` in a form, `env["API_KEY"] = …` in code. `[token]: …` is a reference of Markdown.
+        let bracketed = part(self.text, self.to, close).contains(']');
+        let sign = run(self.text, close, is_space);
         let equals = match self.byte(sign)? {
             b'=' => true,
-            b':' => false,
-            b'"' | b'\'' | b'`' | b'\\' if quotes == self.to && sign > self.to => {
+            b':' if !bracketed => false,
+            b'"' | b'\'' | b'`' | b'\\' if close == self.to && sign > self.to => {
                 return self.quoted(sign);
             }
             _ => return None,
@@ -161,7 +166,8 @@ impl Word<'_, '_> {
         let to = self.value_end(from, quoted, in_query);
         let value = part(self.text, from, to);
         // In prose a colon or an equals sign with a space behind it may mean anything.
-        let loose = !in_query && !quoted && quotes == self.to && unspaced > after;
+        let open_name = close == self.to || bracketed;
+        let loose = !in_query && !quoted && open_name && unspaced > after;
         let shown = names::is_harmless(self.word(), value)
             || (loose
                 && !names::is_strict(self.word())
@@ -177,6 +183,86 @@ impl Word<'_, '_> {
         let to = self.value_end(from, true, false);
         let secret = shapes::is_no_word(part(self.text, from, to));
         secret.then(|| self.instead(class, from, to, false))
+    }
+
+    /// `--token abc1`, as in commands. Help has a word there, or `TOKEN`.
+    fn option(&self) -> Option<Found> {
+        let unspaced = run(self.text, self.to, is_space);
+        if !self.word().starts_with('-') || unspaced == self.to {
+            return None;
+        }
+        let class = self.redactor.names.class(self.word())?;
+        let from = run(self.text, unspaced, is_quote);
+        // Another option. Looked at first, because a value may go to the end of the line.
+        if self.byte(from) == Some(b'-') {
+            return None;
+        }
+        let to = self.value_end(from, from > unspaced, false);
+        let value = part(self.text, from, to);
+        let is_help = value
+            .bytes()
+            .all(|byte| byte.is_ascii_uppercase() || byte == b'_');
+        let shown = is_help || names::is_harmless(self.word(), value) || !shapes::is_no_word(value);
+        (!shown).then(|| self.instead(class, from, to, false))
+    }
+
+    /// `<password>…</password>`. In prose `<token>` stands for what is to be filled in, so the end of the element must follow; in
+    /// a text that is cut before that, a single word is taken for its content.
+    fn element(&self) -> Option<Found> {
+        const DATA: &str = "<![CDATA[";
+        if !self.opens_element() {
+            return None;
+        }
+        let class = self.redactor.names.class(self.word())?;
+        let tag_end = run(self.text, self.to, |byte| !matches!(byte, b'<' | b'>'));
+        let tag = part(self.text, self.to, tag_end);
+        if self.byte(tag_end)? != b'>' || tag.ends_with('/') {
+            return None;
+        }
+        let from = tag_end.saturating_add(1);
+        let content = self.text.get(from..)?;
+        if let Some(data) = content.strip_prefix(DATA) {
+            let end = memchr::memmem::find(data.as_bytes(), b"]]>");
+            let from = from.saturating_add(DATA.len());
+            let to = from.saturating_add(end.unwrap_or(data.len()));
+            return self.content(class, from, to);
+        }
+        let to = run(self.text, from, |byte| byte != b'<');
+        let value = part(self.text, from, to);
+        let word = || !value.contains(char::is_whitespace) && value.contains(char::is_alphanumeric);
+        let ends = match self.text.get(to..)? {
+            "" => word(),
+            end => self.closes_element(end),
+        };
+        ends.then(|| self.content(class, from, to)).flatten()
+    }
+
+    fn content(&self, class: Class, from: usize, to: usize) -> Option<Found> {
+        let value = part(self.text, from, to).trim();
+        let shown = names::is_harmless(self.word(), value)
+            || value.starts_with(REDACTED)
+            || value.starts_with(HASHED);
+        (!shown).then(|| self.instead(class, from, to, false))
+    }
+
+    /// Whether the word stands behind `<`, or behind that and a namespace.
+    fn opens_element(&self) -> bool {
+        let before = part(self.text, 0, self.from);
+        let before = match before.strip_suffix(':') {
+            Some(before) => before.trim_end_matches(|char: char| char.is_ascii_alphanumeric()),
+            None => before,
+        };
+        before.ends_with('<')
+    }
+
+    /// Whether a text begins with the end of the element that the word opens, or with what of it is not cut.
+    fn closes_element(&self, text: &str) -> bool {
+        let Some(name) = text.strip_prefix("</") else {
+            return text == "<";
+        };
+        let end = run(name, 0, |byte| in_word(byte) || byte == b':');
+        let local = part(name, 0, end).rsplit(':').next();
+        end == name.len() || local.is_some_and(|local| local.eq_ignore_ascii_case(self.word()))
     }
 
     fn instead(&self, class: Class, from: usize, to: usize, in_query: bool) -> Found {

@@ -36,6 +36,11 @@ fn texts() -> Vec<String> {
         r#"{"properties":{"token":"X"}}"#,
         r#"{"properties":{"password":{"user":"X"}}}"#,
         r#"{"headers":[{"name":"Api-Key","value":"X"}]}"#,
+        r#"{"properties":{"api_key":{"anyOf":[{"const":"X"},[{"type":"string","default":"X"}],{"enum":["X"]}],"items":{"oneOf":[{"const":"X"}]}}}}"#,
+        // Arguments of commands.
+        r#"["--token","X"]"#,
+        r#"{"args":["-v","--api-key" , "X","--user","a"]}"#,
+        r#"{"text":"run --token X1 --verbose --password 'X 1'"}"#,
         // Strings with JSON in them.
         r#"{"text":"{\"token\":\"X\"}"}"#,
         r#"{"text":"{\"a\":\"{\\\"password\\\":\\\"b\\\\\\\"X\\\"}\"}"}"#,
@@ -52,6 +57,11 @@ fn texts() -> Vec<String> {
         r#"{"text":"API_KEY=X\nDEBUG=1"}"#,
         r#"{"text":"password: X"}"#,
         r#"{"text":"use Bearer X01 now"}"#,
+        r#"{"text":"user[name]=a&user[password]=X&a=b"}"#,
+        r#"{"text":"env[\"API_KEY\"] = \"X\""}"#,
+        r#"{"text":"<user>a</user><password>X</password>"}"#,
+        "<a:Password Type=\"b\">X</a:Password>",
+        "<client_secret><![CDATA[X <b> X]]></client_secret>",
         r#"{"error":{"code":-32000,"message":"bad token \"X\", token=X","data":{"token":"X"}}}"#,
         // No JSON at all, or broken.
         "event: endpoint\ndata: /messages?sessionId=X\n\n",
@@ -94,7 +104,14 @@ fn secret_canary_everywhere() {
         let hit = shown.to_lowercase().contains(CANARY);
         assert!(!hit, "{from}\n-> {shown}");
     };
-    for from in texts() {
+    // Of these it is told at their ends what was in them.
+    let named_late = [
+        r#"{"value":"X","name":"api_key"}"#,
+        r#"{"env":[{"value":{"a":["X"]},"b":{"value":1,"c":[]},"key":"client_secret"}]}"#,
+        r#"{"value" : "X", "a":"b", "header" : "DD-APPLICATION-KEY"}"#,
+    ];
+    let named_late = named_late.map(|text| text.replace('X', CANARY));
+    for from in texts().into_iter().chain(named_late) {
         let shown = redactor.text(&from);
         clean(&from, &shown);
         if serde_json::from_str::<Value>(&from).is_ok() {
@@ -115,6 +132,9 @@ fn secret_canary_everywhere() {
         ("x-api-key", "X"),
         ("ocp-apim-subscription-key", "X"),
         ("x-goog-api-key", "X"),
+        ("X-Auth-Key", "X"),
+        ("X-Functions-Key", "X"),
+        ("DD-APPLICATION-KEY", "X"),
         ("x-amz-security-token", "X"),
         ("mcp-session-id", "X"),
         ("mcp-param-password", "X"),
@@ -178,6 +198,13 @@ fn what_says_nothing_stays_byte_for_byte() {
         r#"{"text":"The session: use tokens sparingly. Bearer authentication is required."}"#,
         r#"{"text":"if a == b { std::token::x }, https://example.com:8080/a?b=c"}"#,
         r#"{"capabilities":{"tools":{"listChanged":true}},"hasToken":true,"token":null,"secret":""}"#,
+        r#"{"properties":{"token":{"anyOf":[{"type":"string"},{"type":["integer","null"]}],"items":[{"$ref":"a"}]}}}"#,
+        r#"[{"value":"a","name":"city"},{"value":"b","inner":{"name":"token"}},{"name":"token","value":true}]"#,
+        r#"["--token","--verbose","--max-tokens","1000","--a","--token=[redacted]","b"]"#,
+        r#"{"a":"--token","b":"c"}"#,
+        r#"{"text":"mcp login <token> [options], or <session>; <secret/> is <a:token> too </b>"}"#,
+        r#"{"text":"[token]: https://example.com/token, [session] started, [token] = use"}"#,
+        r#"{"text":"The --password option, --token TOKEN, --session-token <token>, --max-tokens 1000, --token --verbose"}"#,
         "WWW-Authenticate: Bearer realm=\"a\", resource_metadata=\"https://a/.well-known\"",
         "{\"a\":1,}",
         "",
@@ -249,7 +276,7 @@ impl Random {
     }
 
     fn string(&mut self) -> String {
-        const PIECES: [&str; 22] = [
+        const PIECES: [&str; 27] = [
             "a",
             "\"",
             "\\",
@@ -272,6 +299,11 @@ impl Random {
             "%3D",
             "Bearer ",
             "eyJhbGciOi.",
+            "<token>",
+            "</token>",
+            "<![CDATA[",
+            "--token",
+            "]",
         ];
         (0..self.below(9))
             .map(|_| PIECES[self.below(PIECES.len())])
@@ -373,6 +405,19 @@ fn hostile_texts_neither_panic_nor_take_longer_than_their_length() {
         "-----BEGIN PRIVATE KEY-----",
         "sk_sk_",
         "{\"properties\":{\"token\":{\"type\":",
+        "{\"value\":",
+        "{\"value\":0,\"name\":\"token\",\"a\":",
+        "{\"properties\":{\"token\":{\"anyOf\":[",
+        "\"--token\",",
+        "[\"--token\",",
+        "--token ",
+        "--cookie ",
+        "<token>",
+        "<token ",
+        "<token><![CDATA[",
+        "<token>a</",
+        "a:",
+        "token]",
     ] {
         let text = piece.repeat(100_000 / piece.len());
         // A pass that grew with the square of the length would take hours here.

@@ -12,15 +12,39 @@ const { har } = await module('har');
 const UPSTREAM = 'http://127.0.0.1:8000/mcp';
 
 // What a shell makes of a command: its arguments, without running anything but printf.
-function argumentsOf(command) {
+function argumentsOf(command, shell = '/bin/sh') {
   const script = `curl() { printf '%s\\0' "$@"; }\n${command}\n`;
-  return execFileSync('/bin/sh', ['-c', script], { encoding: 'utf8', env: {} }).split('\0').slice(0, -1);
+  return execFileSync(shell, ['-c', script], { encoding: 'utf8', env: {} }).split('\0').slice(0, -1);
 }
 
 test('a shell gives back what was quoted, whatever it was', () => {
-  for (const text of [...HOSTILE, "'", "'\\''", '\n', '$HOME', '-n']) {
-    assert.equal(execFileSync('/bin/sh', ['-c', `printf %s ${shell(text)}`], { encoding: 'utf8' }), text);
+  for (const text of [...HOSTILE, "'", "'\\''", '\n', '$HOME', '-n', "\t\\'!0", '\u00850', 'a\n!b']) {
+    // Not every sh knows $'…'.
+    const shells = shell(text).startsWith('$') ? ['bash'] : ['bash', '/bin/sh'];
+    for (const program of shells) {
+      assert.equal(execFileSync(program, ['-c', `printf %s ${shell(text)}`], { encoding: 'utf8' }), text);
+    }
   }
+});
+
+test('a command has no character in it on which a terminal would act before the shell', () => {
+  const codes = [...Array(0xa0).keys()].filter(code => /\p{Cc}/u.test(String.fromCharCode(code)));
+  assert.equal(codes.length, 65);
+  for (const code of codes) {
+    const character = String.fromCharCode(code);
+    const record = translated()[1];
+    delete record.body;
+    record.text = `it's${character}\ntouch x\n!!\n`;
+    const command = curl(record, UPSTREAM);
+    // Its own lines end where an argument does.
+    const lines = command.split('\n').filter(line => !line.startsWith('#'));
+    assert.ok(lines.every(line => !/\p{Cc}/u.test(line)), `U+${code.toString(16)}: ${command}`);
+    assert.equal(lines.filter(line => !line.endsWith(' \\')).length, 1);
+    assert.equal(argumentsOf(command, 'bash').at(-1), record.text.replaceAll('\0', ''), `U+${code.toString(16)}`);
+    assert.equal(/^# The body has NUL/m.test(command), code === 0);
+  }
+  // What is harmless can be read by every shell.
+  for (const text of ['a\n b', 'what!', '!\nx', 'é']) assert.equal(shell(text), `'${text}'`);
 });
 
 test('the curl command makes the call, with placeholders for what was redacted', () => {
@@ -45,6 +69,13 @@ test('no name makes the shell run or curl read anything else', () => {
     assert.equal(given.length, 6 + 2 * 5 + 2, name);
     assert.deepEqual(JSON.parse(given.at(-1)).params.arguments, { [name]: name });
   }
+});
+
+test('a comment is harmless to a shell that takes it for a command', () => {
+  const record = translated()[1];
+  record.http.headers = [['token|`id`&$x;>y\n!', '[redacted]'], ['x-token_1.a', '[redacted]']];
+  const [comment] = curl(record, UPSTREAM).split('\n');
+  assert.equal(comment, '# Fill in what the tap does not keep: token??id???x??y??, x-token_1.a');
 });
 
 test('a header without a value is sent as such, and a cut body is said to be cut', () => {

@@ -34,6 +34,18 @@ test('the page never holds more rows than its limit, and counts those that it le
   assert.deepEqual([store.rows.length, removed, store.dropped, store.exchange(6)], [LIMIT, 2, 7, undefined]);
 });
 
+test('an exchange that was let go does not come back as the newest when it changes', () => {
+  const store = new Store();
+  store.load({ connections: [], exchanges: Array.from({ length: LIMIT }, (_, i) => row(i + 1)) });
+  store.apply({ connections: [], exchanges: [row(LIMIT + 1)] });
+  const { added, altered, removed } = store.apply({ connections: [], exchanges: [row(1, { outcome: 'result' }), row(2, { outcome: 'result' })] });
+  assert.deepEqual([added, altered.map(r => r.exchange), removed, store.dropped], [[], [2], 0, 1]);
+  assert.deepEqual([store.rows[0].exchange, store.rows.at(-1).exchange, store.rows.length], [2, LIMIT + 1, LIMIT]);
+  // A list that is not full has let nothing go.
+  store.load({ connections: [], exchanges: [row(7)] });
+  assert.deepEqual(store.apply({ connections: [], exchanges: [row(3)] }).added.map(r => r.exchange), [3]);
+});
+
 test('of too many connections those that have closed go first', () => {
   const store = new Store();
   const connections = Array.from({ length: LIMIT }, (_, i) => ({ connection: `c${i}`, closed: i === 7 ? 1 : undefined }));

@@ -52,6 +52,31 @@ test('what comes while the rows are loaded is put on top of them', async context
   seen.stop();
 });
 
+test('when the tap was cleared the rows are loaded anew, and what comes meanwhile is put on top', async context => {
+  const seen = rig(context, () => undefined);
+  await settle();
+  void seen.write(event('hello', { seq: 1 }) + event('exchange', { exchange: 1 }));
+  await settle();
+  seen.events.length = 0;
+  void seen.write(event('exchange', { exchange: 2 }) + event('cleared', {}) + event('exchange', { exchange: 3 }));
+  await settle();
+  void seen.write(event('exchange', { exchange: 4 }));
+  await settle();
+  assert.deepEqual(seen.events, [['exchange', { exchange: 2 }], 'load', ['exchange', { exchange: 3 }], ['exchange', { exchange: 4 }]]);
+  assert.deepEqual(seen.said, ['connecting', 'live']);
+  seen.stop();
+});
+
+test('of rows that were asked for before the tap was cleared nothing is shown', async context => {
+  const seen = rig(context, () => undefined);
+  await settle();
+  void seen.write(event('hello', { seq: 1 }) + event('exchange', { exchange: 1 }) + event('cleared', {}) + event('exchange', { exchange: 2 }));
+  await settle();
+  assert.deepEqual(seen.events, ['load', ['exchange', { exchange: 2 }]]);
+  assert.deepEqual(seen.said, ['connecting', 'live']);
+  seen.stop();
+});
+
 test('a stream that ends is opened again, later each time until it holds', async context => {
   const busy = () => new Response('{"error":"as many pages are open as may be"}', { status: 503 });
   const seen = rig(context, attempt => (attempt < 3 ? busy() : undefined));

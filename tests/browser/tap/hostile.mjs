@@ -8,6 +8,8 @@ import { PAYLOADS } from './payloads.mjs';
 const ascii = text => encodeURI(text).replace(/[^\x20-\x7e]/g, '?').slice(0, 1000);
 const rawAscii = text => text.replace(/[^\x20-\x7e]/g, '?').slice(0, 1000);
 
+const DEEP = '['.repeat(30_000) + ']'.repeat(30_000);
+
 // Sends every payload in every place.
 async function plant(ferry) {
   const clients = [];
@@ -27,6 +29,9 @@ async function plant(ferry) {
     const answer = await fetch(`${ferry.url}/mcp`, { method: 'POST', headers, body });
     await answer.arrayBuffer();
   }
+  // So many levels overflow the stack of who reads them by recursion.
+  const deep = await fetch(`${ferry.url}/mcp`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: DEEP });
+  await deep.arrayBuffer();
   return clients;
 }
 
@@ -83,6 +88,20 @@ export async function hostile({ browser, mirror }) {
       if (i % 10 === 0) await clean(`exchange ${exchange}`);
     }
     await clean('the last exchange');
+  });
+
+  await check('a message of 30,000 levels is a text, and can be searched like all others', async () => {
+    await page.goto(`${ferry.tap}/?q=${encodeURIComponent('[[[[]]]]')}`);
+    await page.waitForSelector('#status[data-state=live]');
+    await page.locator(ROW).first().waitFor();
+    await page.locator(ROW).last().click();
+    const text = page.locator('#detail .card pre', { hasText: DEEP });
+    await text.first().waitFor();
+    await clean('30,000 levels');
+    await page.goto(`${ferry.tap}/`);
+    await page.waitForSelector('#status[data-state=live]');
+    await page.locator(ROW).first().click();
+    await page.waitForSelector('#detail .card');
   });
 
   await check('so are the raw records, the sequences and what a filter takes', async () => {

@@ -159,6 +159,20 @@ export async function rows({ browser, mirror }) {
     }
   });
 
+  await check('what waited during a pause does not come back when it was cleared meanwhile', async () => {
+    const pause = text => until(text, async () => (await page.textContent('#pause')) === text, 5);
+    await page.click('#pause');
+    tap.exchange(9001);
+    await pause('go on (1 waiting)');
+    await page.click('#clear');
+    await pause('go on');
+    assert.equal(await page.textContent('#count'), '0 exchanges');
+    tap.exchange(9002);
+    await pause('go on (1 waiting)');
+    await page.click('#pause');
+    await until('what came since', async () => (await page.locator(`${ROW} .name`).allTextContents()).join() === 'tool-9002', 5);
+  });
+
   await check('all of that without an error or a report of the policy', async () => innocent(page));
   await page.close();
   tap.close();

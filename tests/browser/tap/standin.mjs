@@ -28,6 +28,11 @@ class StandIn {
     const json = value => res.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(value));
     if (pathname === '/api/state') return json({ version: '0', upstream: 'http://127.0.0.1:1/mcp', started: 1, now: Date.now() });
     if (pathname === '/api/rows') return json({ seq: 1, connections: [...this.connections.values()], exchanges: [...this.rows.values()] });
+    if (pathname === '/api/clear') {
+      this.rows.clear();
+      this.tell('cleared', {});
+      return res.writeHead(204).end();
+    }
     if (pathname === '/api/live') return this.#live(res);
     if (pathname === '/api/records') return res.writeHead(200).end(this.#lines(searchParams));
     const file = await fetch(this.files + req.url);

@@ -15,6 +15,25 @@ export class ApiError extends Error {
   }
 }
 
+// How every record begins.
+const BEGINNING = /^\{"v":\d+,"seq":(\d+),"time":"([^"]+)"(?:,"connection":"([^"]+)")?(?:,"exchange":(\d+))?,/;
+
+// What a line says. One that this page cannot read takes no others along: of it there is what its beginning tells, and its text.
+function recordOf(line) {
+  try {
+    return parse(line);
+  } catch (error) {
+    const found = BEGINNING.exec(line);
+    // No ferry has written that.
+    if (!found) throw error;
+    const [, seq, time, connection, exchange] = found;
+    const record = { seq: Number(seq), time, kind: 'unread', why: `This page cannot read the record: ${error.message}`, text: line };
+    if (connection !== undefined) record.connection = connection;
+    if (exchange !== undefined) record.exchange = Number(exchange);
+    return record;
+  }
+}
+
 export class Api {
   constructor(token) {
     this.token = token;
@@ -45,7 +64,7 @@ export class Api {
     if (after !== undefined) query.set('after', after);
     const text = await (await this.#fetch(`/api/records?${query}`, { signal })).text();
     const lines = text.split('\n').filter(line => line !== '');
-    return lines.map(line => ({ line, record: parse(line) }));
+    return lines.map(line => ({ line, record: recordOf(line) }));
   }
 
   // Reads the live stream until it ends. `take({ event, data })` gets every event but comments; `alive()` is called for these
@@ -76,7 +95,7 @@ export class Api {
 }
 
 // Keeps the page supplied: connects, loads the rows, hands on what changes, and connects again when that ends. Calls
-//   load(rows, state)      everything anew
+//   load(rows, state)      everything anew: at the beginning, after a break, and when the tap was cleared
 //   take(event, data)      one change, after the first load
 //   say(state, text)       'connecting', 'live', 'disconnected' with why and when next, 'denied' for a wrong token
 // Returns what ends it.
@@ -104,27 +123,30 @@ async function keep(api, handlers, signal) {
 }
 
 // The stream is opened before the rows are asked for, so that nothing falls between; what comes meanwhile is put on top. A row
-// that is older than the one it replaces is followed by the newer one on the same stream.
+// that is older than the one it replaces is followed by the newer one on the same stream. When the tap was cleared the rows are
+// asked for anew in the same way: what came before is in them, or gone.
 async function once(api, { load, take, say }, signal, connected) {
-  let early = [];
-  let over = false;
+  // What has come since the rows were asked for, while they are loaded.
+  let early;
+  let [live, over] = [false, false];
   const ended = new AbortController();
-  const begin = async hello => {
+  const begin = async ({ now }) => {
+    const since = (early = []);
     const [rows, state] = await Promise.all([api.rows(), api.state()]);
-    load(rows, { ...state, now: hello.now ?? state.now });
-    for (const { event, data } of early) take(event, data);
+    // They may have been asked for again meanwhile.
+    if (since !== early) return;
     early = undefined;
+    load(rows, { ...state, now: now ?? state.now });
+    for (const { event, data } of since) take(event, data);
     // The stream may have ended meanwhile.
-    if (over) return;
+    if (over || live) return;
+    live = true;
     connected();
     say('live', '');
   };
-  let loading;
   const stream = api.live(change => {
-    if (change.event === 'hello') {
-      loading = begin(change.data);
-      loading.catch(error => ended.abort(error));
-    } else if (early) early.push(change);
+    if (change.event === 'hello' || change.event === 'cleared') begin(change.data).catch(error => ended.abort(error));
+    else if (early) early.push(change);
     else take(change.event, change.data);
   }, AbortSignal.any([signal, ended.signal]));
   await stream.finally(() => (over = true));

@@ -93,7 +93,9 @@ export class App {
     this.state = state;
     setText(byId('upstream'), state.upstream);
     if (restarted) this.close();
+    // What waited is in the rows as well, or has been cleared.
     this.waiting.take();
+    this.bar.paused(0);
     this.store.load(rows);
     this.bar.suggest(this.store.rows);
     // What is asked for can only be shown among rows that are there.
@@ -114,7 +116,7 @@ export class App {
     else if (event === 'missed') {
       this.#missed += data.count;
       this.notice(`This page was too slow and missed ${this.#missed} changes; the lists are loaded anew.`);
-    } else if (event === 'cleared') void this.#reload();
+    }
   }
 
   // A busy tap says often that it could not record all; how much it was is asked for once a second.
@@ -142,15 +144,6 @@ export class App {
       this.#refreshing = undefined;
       if (this.detail.subject) void this.detail.refresh();
     }, 250);
-  }
-
-  async #reload() {
-    try {
-      this.store.load(await this.api.rows());
-      this.refilter();
-    } catch (error) {
-      this.notice(`The lists could not be loaded: ${error.message}`);
-    }
   }
 
   #schedule() {
@@ -328,10 +321,10 @@ export class App {
     }
   }
 
+  // The stream tells this page, like all others, that the lists are to be loaded anew.
   async clear() {
     try {
       await this.api.clear();
-      await this.#reload();
     } catch (error) {
       this.notice(`Nothing was cleared: ${error.message}`);
     }

@@ -5,8 +5,18 @@ import { write } from './json.js';
 const OMITTED = new Set(['host', 'content-length', 'connection', 'transfer-encoding', 'keep-alive', 'te', 'upgrade']);
 const SECRET = /\[redacted\]|\[hash [0-9a-f]+\]/gi;
 
-// Quotes for a POSIX shell.
-export const shell = text => `'${String(text).replaceAll("'", `'\\''`)}'`;
+// Quotes for a POSIX shell, so that the command can be pasted into a terminal. A terminal acts on control characters before any
+// shell sees quotes: ^C drops the line, a tab asks for completions, and what follows is taken for commands. Texts with such
+// characters are written in $'…' without one (bash, ksh, zsh; POSIX since 2024). Line feeds alone may stand in quotes, unless an
+// exclamation mark follows: older bashes forget the quotes at a line's end, and take it for an event of their history.
+export function shell(text) {
+  const all = String(text);
+  const plain = !/[^\P{Cc}\n]/u.test(all) && !/\n[^]*!/.test(all);
+  return plain ? `'${all.replaceAll("'", `'\\''`)}'` : `$'${all.replace(/[\p{Cc}\\'!]/gu, octal)}'`;
+}
+
+// A character as the bytes of its UTF-8: three digits each, so that no digit behind them can be taken for theirs.
+const octal = character => [...new TextEncoder().encode(character)].map(byte => `\\${byte.toString(8).padStart(3, '0')}`).join('');
 
 // Secrets were never stored; what stands there instead is what a person has to fill in.
 const placeholder = (text, name) => String(text).replace(SECRET, `<${name.toUpperCase().replace(/[^A-Z0-9]+/g, '_')}>`);
@@ -40,15 +50,17 @@ export function curl(record, upstream) {
     // curl sends an empty header only when it is written with a semicolon.
     lines.push(`--header ${shell(value === '' ? `${name};` : `${name}: ${placeholder(value, name)}`)}`);
   }
-  const body = record.body !== undefined ? write(record.body) : record.text;
+  const whole = record.body !== undefined ? write(record.body) : record.text;
+  const body = whole?.replaceAll('\0', '');
   if (body !== undefined) lines.push(`--data-raw ${shell(body)}`);
   const notes = [];
   if (fill.length > 0) notes.push(`# Fill in what the tap does not keep: ${fill.map(safe).join(', ')}`);
   if (body?.match(SECRET)) notes.push('# The body has redacted values.');
   if (record.why) notes.push('# The body was compressed and is not kept.');
+  if (body !== whole) notes.push('# The body has NUL characters, which no command can be given; they are left out.');
   if (record.cut) notes.push('# The body was cut: only its beginning is here.');
   return [...notes, lines.join(' \\\n  ')].join('\n');
 }
 
-// Nothing in a comment may end its line.
-const safe = name => name.replace(/[^\x21-\x7e]/g, '?');
+// Interactive zshs know no comments unless told to: nothing in one may be of a shell's language. A header's name may hold `|`.
+const safe = name => name.replace(/[^\w.-]/g, '?');

@@ -13,8 +13,30 @@ const keepNumbers = (_, value, context) =>
     ? new Exact(context.source)
     : value;
 
-// Browsers without `context.source` give rounded numbers; nothing else differs.
-export const parse = text => JSON.parse(text, keepNumbers);
+// How deep objects and arrays may nest. JSON.parse with a reviver recurses, and so does everything here and elsewhere on the page
+// that walks through a value. The ferry records nothing deeper than 128 levels as a value; a record is a few more around it.
+export const DEEPEST = 200;
+
+// Browsers without `context.source` give rounded numbers; nothing else differs. What is nested too deep is an error.
+export function parse(text) {
+  if (depth(text) > DEEPEST) throw new RangeError(`it is nested deeper than ${DEEPEST} levels`);
+  return JSON.parse(text, keepNumbers);
+}
+
+// How many brackets of a text are open at once at most, told without recursion.
+function depth(text) {
+  let [open, most, quoted] = [0, 0, false];
+  for (let at = 0; at < text.length; at++) {
+    const character = text[at];
+    if (quoted) {
+      if (character === '\\') at++;
+      else if (character === '"') quoted = false;
+    } else if (character === '"') quoted = true;
+    else if (character === '[' || character === '{') most = Math.max(most, ++open);
+    else if (character === ']' || character === '}') open--;
+  }
+  return most;
+}
 
 export const isContainer = value => typeof value === 'object' && value !== null && !(value instanceof Exact);
 

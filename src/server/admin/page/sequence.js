@@ -23,6 +23,7 @@ export function label(record) {
   if (record.kind === 'closed') return record.why ? `closed: ${record.why}` : 'closed';
   if (record.kind === 'refused') return `refused: ${record.why ?? record.status ?? ''}`;
   if (record.kind === 'missed') return `${record.count} lost`;
+  if (record.kind === 'unread') return 'a record that cannot be read';
   const { message } = record;
   const purpose = record.purpose ? `${record.purpose}: ` : '';
   if (!message) return `${purpose}${record.http?.method ?? ''} ${path(record.http?.target)}`.trim();

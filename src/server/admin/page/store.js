@@ -37,13 +37,19 @@ export class Store {
         // In place, so that everyone who holds the row sees it.
         for (const name of Object.keys(known)) if (!Object.hasOwn(row, name)) delete known[name];
         altered.push(Object.assign(known, row));
-      } else {
+      } else if (!this.#wasLetGo(row)) {
         this.#byId.set(row.exchange, row);
         this.rows.push(row);
         added.push(row);
       }
     }
     return { added, altered, removed: this.#trim() };
+  }
+
+  // Exchanges are numbered in their order. One that is older than all of a full list has been let go, and would come back as the
+  // newest when it changes.
+  #wasLetGo(row) {
+    return this.rows.length >= LIMIT && row.exchange < this.rows[0].exchange;
   }
 
   #trim() {
