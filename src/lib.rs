@@ -150,7 +150,7 @@
 //! | events that wait for the tap's recorder | [`tap::MAX_QUEUED`] with [`tap::MAX_QUEUED_BYTES`] of texts and headers; more are dropped and counted. Where only people look, [`tap::PACE`] a second are taken |
 //! | one message in the tap | `--tap-max-body`; the rest of a longer one is not kept |
 //! | what the tap keeps | 16 MiB of records, the rows of 20,000 exchanges, and of 2,000 connections that are over |
-//! | what the tap takes for open | 20,000 connections and as many exchanges and passing requests; 2,000 clients of passed-through traffic; the heads of 32 requests that ended without an answer |
+//! | what the tap takes for open | 20,000 connections and as many exchanges and passing requests; 2,000 clients of passed-through traffic, with 8 sessions each; the heads of 32 requests that ended without an answer |
 //! | changes that a watcher of the tap may lag behind | 8,192, then it loses the oldest and is told how many |
 //!
 //! # Where to add things

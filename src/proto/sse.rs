@@ -34,13 +34,20 @@ pub struct Event {
 pub enum Decoded {
     /// A block with data, an id or a retry time.
     Event(Event),
-    /// A block larger than the bound; the stream goes on. Its content is gone, but for the beginning of its data where
-    /// the decoder was made to keep that.
-    Oversized(Bytes),
+    /// A block larger than the bound; the stream goes on.
+    Oversized {
+        /// Its content is gone, but for the beginning of its data where the decoder was made to keep that.
+        beginning: Bytes,
+        /// The bytes of all its data.
+        size: usize,
+    },
 }
 
 /// Bytes of room that a decoder keeps for its next line; what one large event needed is given back.
 const KEPT: usize = 16 * 1024;
+
+/// Bytes of a line that tell whether it is data, and where that begins: `data`, a colon and a space.
+const FIELD: usize = 6;
 
 /// What a stream may begin with (§9.2.6).
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -58,7 +65,39 @@ pub struct Decoder {
     event: Event,
     after_cr: bool,
     at_start: bool,
-    oversized: bool,
+    /// The block is over its bound.
+    excess: Option<Excess>,
+}
+
+/// What is known of a block that is over its bound: how large it is.
+#[derive(Debug, Default)]
+struct Excess {
+    /// The size of its data, up to the line that has not ended.
+    data: usize,
+    has_data: bool,
+    /// The size of that line so far, and how it begins.
+    line: usize,
+    start: [u8; FIELD],
+}
+
+impl Excess {
+    /// A part of a line comes.
+    fn part(&mut self, part: &[u8]) {
+        let unknown = self.start.iter_mut().skip(self.line);
+        unknown.zip(part).for_each(|(place, byte)| *place = *byte);
+        self.line += part.len();
+    }
+
+    /// The line is over.
+    fn end_line(&mut self) {
+        let line = std::mem::take(&mut self.line);
+        let start = self.start.get(..line).unwrap_or(&self.start);
+        if let (b"data", value) = field(start) {
+            let before = start.len().saturating_sub(value.len());
+            self.data += line.saturating_sub(before) + usize::from(self.has_data);
+            self.has_data = true;
+        }
+    }
 }
 
 impl Decoder {
@@ -74,7 +113,7 @@ impl Decoder {
             event: Event::default(),
             after_cr: false,
             at_start: true,
-            oversized: false,
+            excess: None,
         }
     }
 
@@ -126,18 +165,24 @@ impl Decoder {
     }
 
     /// Keeps a part of a line for later, unless the block is over its bound: then only the fact that the line is not
-    /// empty is kept, for that decides where the block ends.
+    /// empty is kept, for that decides where the block ends, and its size.
     fn keep(&mut self, part: &[u8]) {
-        if self.line.len() + self.data.len() + part.len() > self.limit && !self.oversized {
+        if let Some(excess) = &mut self.excess {
+            excess.part(part);
+        } else if self.line.len() + self.data.len() + part.len() > self.limit {
             let mut line = std::mem::take(&mut self.line);
             let room = self.limit.saturating_sub(line.len());
-            line.extend_from_slice(part.get(..part.len().min(room)).unwrap_or_default());
+            let (first, rest) = part.split_at(part.len().min(room));
+            line.extend_from_slice(first);
             let mark = if self.at_start { BYTE_ORDER_MARK } else { b"" };
-            self.exceed(line.strip_prefix(mark).unwrap_or(&line));
+            let line = line.strip_prefix(mark).unwrap_or(&line);
+            let excess = self.exceed(line);
+            excess.part(line);
+            excess.part(rest);
+        } else {
+            return self.line.extend_from_slice(part);
         }
-        if !self.oversized {
-            self.line.extend_from_slice(part);
-        } else if !part.is_empty() || !self.line.is_empty() {
+        if !part.is_empty() || !self.line.is_empty() {
             self.line = vec![b':'];
         }
     }
@@ -151,11 +196,15 @@ impl Decoder {
         if line.is_empty() {
             return self.end_block(found);
         }
-        if !fits && !self.oversized {
+        if !fits && self.excess.is_none() {
             self.exceed(line.get(..line.len().min(self.limit)).unwrap_or(line));
         }
-        if self.oversized {
-            return;
+        if let Some(excess) = &mut self.excess {
+            // One that came in parts is known already.
+            if excess.line == 0 {
+                excess.part(line);
+            }
+            return excess.end_line();
         }
         let (field, value) = field(line);
         match field {
@@ -181,27 +230,33 @@ impl Decoder {
 
     /// The block is over its bound with this line, of which no more than the bound is given. The data so far, whose
     /// place [`Self::data`] is, goes or is all that stays.
-    fn exceed(&mut self, line: &[u8]) {
-        self.oversized = true;
+    fn exceed(&mut self, line: &[u8]) -> &mut Excess {
+        let excess = Excess {
+            data: self.data.len(),
+            has_data: self.has_data,
+            ..Excess::default()
+        };
         if !self.keeps_beginning {
             self.data = Vec::new();
-            return;
-        }
-        if let (b"data", value) = field(line) {
+        } else if let (b"data", value) = field(line) {
             if self.has_data {
                 self.data.push(b'\n');
             }
             self.data.extend_from_slice(value);
         }
         self.data.truncate(self.limit);
+        self.excess.insert(excess)
     }
 
     fn end_block(&mut self, found: &mut impl FnMut(Decoded)) {
         let mut event = std::mem::take(&mut self.event);
         let has_data = std::mem::take(&mut self.has_data);
         event.data = Bytes::from(std::mem::take(&mut self.data));
-        if std::mem::take(&mut self.oversized) {
-            found(Decoded::Oversized(event.data));
+        if let Some(excess) = self.excess.take() {
+            found(Decoded::Oversized {
+                beginning: event.data,
+                size: excess.data,
+            });
         } else if has_data || event.id.is_some() || event.retry.is_some() {
             found(Decoded::Event(event));
         }
@@ -286,6 +341,13 @@ mod tests {
         })
     }
 
+    fn oversized(beginning: &'static str, size: usize) -> Decoded {
+        Decoded::Oversized {
+            beginning: Bytes::from(beginning),
+            size,
+        }
+    }
+
     #[test]
     fn every_form_of_the_standard_is_read() {
         let text = "\u{feff}: hello\r\n\r\ndata:{\"a\":1}\r\nid: 7\r\n\r\nevent: message\rdata: x\rdata: y\r\rid: p\nretry: 3000\ndata: \n\n\
@@ -315,9 +377,9 @@ mod tests {
     fn an_oversized_event_is_skipped_and_the_stream_goes_on() {
         let text = "data: 12345678901234567890\n\ndata: ok\n\ndata: 123456789\ndata: 123456789\ndata: 123456789\n\ndata: ok\n\n";
         let wanted = vec![
-            Decoded::Oversized(Bytes::new()),
+            oversized("", 20),
             event("", "ok", None, None),
-            Decoded::Oversized(Bytes::new()),
+            oversized("", 29),
             event("", "ok", None, None),
         ];
         for at in 0..=text.len() {
@@ -331,7 +393,6 @@ mod tests {
     #[test]
     fn the_beginning_of_an_oversized_event_is_kept_where_that_is_wanted_in_any_pieces() {
         let text = "\u{feff}data: 12345678901234567890\n\ndata: 1234\nid: 5678\ndata:123456789\ndata: 1\n\ndata: ok\n\n";
-        let cut = |beginning: &'static str| Decoded::Oversized(Bytes::from(beginning));
         for at in 0..=text.len() {
             let (head, tail) = text.as_bytes().split_at(at);
             let mut decoder = Decoder::keeping_beginnings(17);
@@ -340,13 +401,36 @@ mod tests {
                 decoder.push(chunk, |decoded| found.push(decoded));
                 assert!(decoder.held() <= 17 + 1, "split at byte {at}");
             }
-            let [Decoded::Oversized(first), second, third] = &found[..] else {
+            let [first, second, third] = &found[..] else {
                 panic!("split at byte {at}: {found:?}");
             };
+            let Decoded::Oversized { beginning, size } = first else {
+                panic!("split at byte {at}: {first:?}");
+            };
             // How much of it depends on the pieces; that something is there does not.
-            assert!(b"12345678901234567".starts_with(first) && first.len() >= 8);
-            assert_eq!(*second, cut("1234\n123456789"), "split at byte {at}");
+            assert!(b"12345678901234567".starts_with(beginning) && beginning.len() >= 8);
+            assert_eq!(*size, 20, "split at byte {at}");
+            let whole = "1234\n123456789\n1".len();
+            assert_eq!(
+                *second,
+                oversized("1234\n123456789", whole),
+                "split at byte {at}"
+            );
             assert_eq!(*third, event("", "ok", None, None));
+        }
+    }
+
+    #[test]
+    fn of_an_oversized_event_its_data_alone_is_counted_in_any_pieces() {
+        let text = "data\ndata:1\ndata:  2\n: a comment\ndatum: 9\ndatabase\nid: 7\ndata\n\ndata: 12345678901234567890\n\n: alone, a comment of many bytes\n\n";
+        let wanted = vec![
+            oversized("", "\n1\n 2\n".len()),
+            oversized("", 20),
+            oversized("", 0),
+        ];
+        for size in 1..=text.len() {
+            let pieces: Vec<&[u8]> = text.as_bytes().chunks(size).collect();
+            assert_eq!(decode(15, &pieces), wanted, "in pieces of {size} bytes");
         }
     }
 
@@ -354,7 +438,7 @@ mod tests {
     fn the_byte_order_mark_counts_in_any_pieces() {
         let text = b"\xef\xbb\xbfdata: 12345678901\n\ndata: ok\n\n";
         for (limit, first) in [
-            (19, Decoded::Oversized(Bytes::new())),
+            (19, oversized("", 11)),
             (20, event("", "12345678901", None, None)),
         ] {
             let wanted = vec![first, event("", "ok", None, None)];

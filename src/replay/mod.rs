@@ -52,7 +52,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How much longer the client waits, so that the ferry in between is the one who says that it took too long.
 const GRACE: Duration = Duration::from_secs(15);
 /// Why a request is not played whose outcome could not be compared with anything.
-const CUT: &str = "its recorded outcome was cut or not kept";
+const CUT: &str = "its recorded outcome was cut, compressed or not kept";
 /// Why requests are not played whose connection has no handshake with the server.
 const NO_HANDSHAKE: &str = "the server refuses its connection's handshake";
 /// Bytes of one message.

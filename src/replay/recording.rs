@@ -100,7 +100,7 @@ pub(super) struct Call {
 pub(super) enum Outcome {
     /// The message: a result or an error.
     Message(Value),
-    /// Its text was cut or not kept.
+    /// Its text was cut, compressed or not kept.
     Unreadable,
 }
 
@@ -268,7 +268,9 @@ impl Builder {
                 self.answer(exchange, &record)
             }
             // The tap could not tell what it is; an outcome, unless one that can be told comes after it.
-            MessageKind::Unknown if to_client && record.cut => self.outcome(exchange, &record),
+            MessageKind::Unknown if to_client && (record.cut || record.why.is_some()) => {
+                self.outcome(exchange, &record);
+            }
             MessageKind::Batch if from_client => self.request(at, exchange, &record),
             // A cancel has the exchange of what it cancels.
             MessageKind::Notification if from_client => self.over(at, exchange),
@@ -352,6 +354,7 @@ impl Builder {
         let unplayable = match &body {
             _ if message.kind == MessageKind::Batch => Some("is a batch"),
             None if record.cut => Some("was cut by --tap-max-body"),
+            None if record.why.is_some() => Some("is compressed"),
             None => Some("its text was not kept (--tap-bodies off)"),
             Some(_) if params.as_ref().is_some_and(goes_on) => {
                 Some("answers what the server asked in an earlier round")

@@ -69,7 +69,7 @@ pub struct Record {
     /// The headers of an answer, with [`Kind::Status`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub headers: Option<Headers>,
-    /// Why it ended badly, or was refused.
+    /// Why it ended badly, was refused, or was not read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
     /// How many events were lost, with [`Kind::Missed`].
@@ -254,6 +254,8 @@ pub enum Outcome {
     Lost,
     /// Events were lost, its outcome perhaps among them.
     Missed,
+    /// Its answer came and is compressed: whether it is a result or an error is not known.
+    Unread,
     /// A notification, or what is no message: it has no outcome.
     Sent,
     /// The ferry refused the HTTP request itself.

@@ -375,7 +375,7 @@ impl Call {
             }
             State::Events(_, decoder) => decoder.push(&data, |decoded| match decoded {
                 sse::Decoded::Event(event) => on_event(event, replies),
-                sse::Decoded::Oversized(_) => replies.push(Reply::Oversized),
+                sse::Decoded::Oversized { .. } => replies.push(Reply::Oversized),
             }),
             State::Lines(_, decoder) => decoder.push(&data, |decoded| on_line(decoded, replies)),
             State::Sending(_) | State::NotTried(_) | State::Silent(_) | State::Done => {}

@@ -474,7 +474,7 @@ fn upstream_case(seed: u64) -> Result<(), String> {
         match events {
             true => sse.push(chunk, |decoded| match decoded {
                 sse::Decoded::Event(event) => replies_of(event, &mut replies),
-                sse::Decoded::Oversized(_) => large_event = true,
+                sse::Decoded::Oversized { .. } => large_event = true,
             }),
             false => lines.push(chunk, |decoded| on_line(decoded, &mut replies)),
         }

@@ -200,7 +200,10 @@ fn requests_that_cannot_be_sent_again_say_why() {
     let mut bare = line(3, "client", "ferry", 3, "request", json!({"method": "c"}));
     bare.as_object_mut().unwrap().remove("body");
     let batch = line(4, "client", "server", 4, "batch", json!([]));
-    let recording = read(&[lines(&[secret, cut, bare, batch])]).unwrap();
+    let mut packed = line(5, "client", "server", 5, "request", json!({"method": "d"}));
+    packed.as_object_mut().unwrap().remove("body");
+    packed["why"] = "the body is compressed (gzip): the tap does not read it".into();
+    let recording = read(&[lines(&[secret, cut, bare, batch, packed])]).unwrap();
     let told: Vec<_> = recording.connections[0]
         .calls
         .iter()
@@ -213,12 +216,13 @@ fn requests_that_cannot_be_sent_again_say_why() {
             "was cut by --tap-max-body",
             "its text was not kept (--tap-bodies off)",
             "is a batch",
+            "is compressed",
         ]
     );
 }
 
 #[test]
-fn an_outcome_that_was_cut_is_there_though_nobody_can_read_it() {
+fn an_outcome_that_was_cut_or_compressed_is_there_though_nobody_can_read_it() {
     let request = |exchange| {
         let body = json!({"method": "tools/list"});
         line(exchange, "client", "ferry", exchange, "request", body)
@@ -228,6 +232,9 @@ fn an_outcome_that_was_cut_is_there_though_nobody_can_read_it() {
         line["cut"] = json!(true);
         line
     };
+    let mut packed = line(9, "server", "client", 8, "unknown", Value::Null);
+    packed["why"] = json!("the body is compressed (gzip): the tap does not read it");
+    packed.as_object_mut().unwrap().remove("body");
     let lines = lines(&[
         request(1),
         request(2),
@@ -244,6 +251,8 @@ fn an_outcome_that_was_cut_is_there_though_nobody_can_read_it() {
             "result",
             json!({"result": {"a": 1}}),
         ),
+        request(8),
+        packed,
     ]);
     let recording = read(&[lines]).unwrap();
     let [connection] = &recording.connections[..] else {
@@ -256,7 +265,8 @@ fn an_outcome_that_was_cut_is_there_though_nobody_can_read_it() {
             [
                 Some(Outcome::Unreadable),
                 Some(Outcome::Unreadable),
-                Some(Outcome::Message(_))
+                Some(Outcome::Message(_)),
+                Some(Outcome::Unreadable)
             ]
         ),
         "{outcomes:?}"

@@ -131,7 +131,7 @@ impl Recorder {
 
     /// Gives a refused request a row. One that had begun to pass has its row already.
     fn refused(&mut self, at: Instant, peer: IpAddr, head: &Arc<Head>, status: u16, why: &str) {
-        let (label, exchange) = self.passages.failed(head).unwrap_or_else(|| {
+        let (label, exchange) = self.refused_after_all(head, status).unwrap_or_else(|| {
             let label = head.connection().map(|label| label.to_string().into());
             let exchange = self.refusal(at, label.as_ref(), head, status);
             (label, Some(exchange))

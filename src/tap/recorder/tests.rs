@@ -2,6 +2,7 @@
 
 mod cut;
 mod open;
+mod passed;
 mod refused;
 
 use std::net::IpAddr;

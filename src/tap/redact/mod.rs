@@ -111,9 +111,14 @@ impl Redactor {
     /// Six hexadecimal digits that stand for a secret within this process, and say nothing outside it.
     #[must_use]
     pub fn hash(&self, secret: &str) -> String {
+        format!("{:06x}", self.digest(secret) & 0x00ff_ffff)
+    }
+
+    /// The same, wide enough to tell secrets apart by; not to be shown.
+    #[must_use]
+    pub(crate) fn digest(&self, secret: &str) -> u64 {
         static KEY: OnceLock<RandomState> = OnceLock::new();
-        let hash = KEY.get_or_init(RandomState::new).hash_one(secret);
-        format!("{:06x}", hash & 0x00ff_ffff)
+        KEY.get_or_init(RandomState::new).hash_one(secret)
     }
 
     fn hashed(&self, secret: &str) -> String {

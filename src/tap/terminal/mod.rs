@@ -291,6 +291,7 @@ impl Printer {
             MessageKind::Error => (Paint::Red, "error"),
             MessageKind::Batch => (Paint::None, "batch"),
             MessageKind::Unknown if record.cut => (Paint::Yellow, "cut"),
+            MessageKind::Unknown if record.why.is_some() => (Paint::Yellow, "not read"),
             MessageKind::Unknown => (Paint::Yellow, "not JSON-RPC"),
         };
         let column = if self.style.width < WIDE { 8 } else { 12 };
@@ -316,6 +317,9 @@ impl Printer {
         }
         if let Some(size) = record.size {
             let _ = write!(rest, " {}", bytes(size));
+        }
+        if let Some(why) = &record.why {
+            let _ = write!(rest, " {}", short(why));
         }
         pieces.push((Paint::Dim, rest));
         if let Some(micros) = self.latency(record, message.kind) {

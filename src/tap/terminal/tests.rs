@@ -132,6 +132,25 @@ fn a_line_is_cut_to_the_width_and_coloured_only_on_demand() {
 }
 
 #[test]
+fn a_body_that_was_not_read_says_why() {
+    let packed = Record {
+        why: Some("the body is compressed (gzip)".to_owned()),
+        ..record(
+            1,
+            0,
+            Party::Server,
+            Party::Client,
+            json!({"type": "unknown"}),
+        )
+    };
+    let line = Printer::new(PLAIN).text(&packed);
+    assert!(
+        line.contains(" not read     312 B the body is compressed (gzip)"),
+        "{line}"
+    );
+}
+
+#[test]
 fn a_wide_character_takes_two_columns_and_no_line_is_wider_than_the_terminal() {
     for name in [
         "日本語の長い名前ツール".repeat(8),

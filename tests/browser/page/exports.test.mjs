@@ -138,6 +138,16 @@ test('an archive says of each body how much of it was kept', () => {
   assert.deepEqual(comments(records), [said, `message 2: ${said}`]);
 });
 
+test('an archive and a command say of a compressed body why it is not there', () => {
+  const records = passed();
+  const why = 'the body is compressed (gzip): the tap does not read it';
+  for (const i of [0, 2]) Object.assign(records[i], { body: undefined, why });
+  const [{ request, response }] = har(records, { upstream: UPSTREAM }).log.entries;
+  assert.deepEqual([request.postData.comment, response.content.comment], [why, why]);
+  assert.deepEqual([request.postData.text, response.content.text], ['', '']);
+  assert.match(curl(records[0], UPSTREAM), /^# The body was compressed and is not kept.\n/);
+});
+
 test('a call without an answer is in the archive too', () => {
   const [entry] = har(translated().slice(0, 2), { upstream: UPSTREAM }).log.entries;
   assert.deepEqual([entry.response.status, entry.response.comment], [0, 'no answer']);

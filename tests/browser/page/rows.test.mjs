@@ -133,3 +133,11 @@ test('a request that the ferry refused is an error without a connection, and no 
   const { bad, ended, p50 } = series([refused, broken, unanswered], 2000).at(-1);
   assert.deepEqual([bad, ended, p50], [2, 2, 500]);
 });
+
+test('a call whose answer is compressed has taken its time, and nobody can say that it went badly', () => {
+  const unread = row(1, { outcome: 'unread', status: 200, ended: 1400 });
+  assert.ok(OUTCOMES.includes('unread'));
+  assert.equal(outcomeText(unread), 'unread');
+  assert.deepEqual(overall([unread], 2000), { begun: 1, bad: 0, ended: 1, p50: 400, p99: 400 });
+  assert.deepEqual(fromQuery(toQuery({ filter: { ...NO_FILTER, outcome: 'unread' } })).filter.outcome, 'unread');
+});

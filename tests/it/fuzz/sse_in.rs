@@ -50,7 +50,10 @@ fn decode(limit: usize, pieces: &[&[u8]]) -> Vec<Decoded> {
 /// What the decoder is to make of a block.
 fn reported(limit: usize, block: &Block) -> Option<Decoded> {
     if block.size > limit {
-        return Some(Decoded::Oversized(Bytes::new()));
+        return Some(Decoded::Oversized {
+            beginning: Bytes::new(),
+            size: block.data.as_ref().map_or(0, Vec::len),
+        });
     }
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned().into_boxed_str();
     let number = |digits: &Vec<u8>| std::str::from_utf8(digits).ok()?.parse().ok();

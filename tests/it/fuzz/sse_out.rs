@@ -28,7 +28,7 @@ pub fn check(input: &[u8]) {
         .into_iter()
         .map(|decoded| match decoded {
             Decoded::Event(event) => (event.name.as_bytes().to_vec(), event.data.to_vec()),
-            Decoded::Oversized(_) => panic!("nothing is too large"),
+            Decoded::Oversized { .. } => panic!("nothing is too large"),
         })
         .collect();
     assert_eq!(found, expected, "by the ferry's own decoder");

@@ -38,8 +38,9 @@ export function card(record, { begin, found = {}, front, wordy } = {}) {
 const ways = record => (record.from && record.to ? `${record.from} → ${record.to}` : '');
 const ORDER = ['client', 'ferry', 'server'];
 const arrow = ({ from, to }) => (ORDER.indexOf(from) < ORDER.indexOf(to) ? '→' : '←');
+// Of a message it is said why it was not read, which is nothing bad.
 const bad = record =>
-  (record.status ?? 0) >= 400 || record.why !== undefined || record.message?.type === 'error' || record.message?.tool_error === true;
+  (record.status ?? 0) >= 400 || (record.why !== undefined && record.kind !== 'message') || record.message?.type === 'error' || record.message?.tool_error === true;
 
 function title(record, front) {
   const { message } = record;
@@ -88,8 +89,8 @@ function headers(list, found, name) {
 function body(box, tools, record, found) {
   const json = record.body !== undefined;
   if (!json && record.text === undefined) {
-    // The head came, the message's body was not kept.
-    if (record.message && record.size) box.append(h('p', { class: 'none' }, 'Bodies are not kept (--tap-bodies off).'));
+    // The head came, the message's body was not kept. Where that has a reason of its own, it is said above.
+    if (record.message && record.size && record.why === undefined) box.append(h('p', { class: 'none' }, 'Bodies are not kept (--tap-bodies off).'));
     return;
   }
   const text = () => (json ? write(record.body, 2) : record.text);

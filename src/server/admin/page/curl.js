@@ -56,6 +56,7 @@ export function curl(record, upstream) {
   const notes = [];
   if (fill.length > 0) notes.push(`# Fill in what the tap does not keep: ${fill.map(safe).join(', ')}`);
   if (body?.match(SECRET)) notes.push('# The body has redacted values.');
+  if (record.why) notes.push('# The body was compressed and is not kept.');
   if (body !== whole) notes.push('# The body has NUL characters, which no command can be given; they are left out.');
   if (record.cut) notes.push('# The body was cut: only its beginning is here.');
   return [...notes, lines.join(' \\\n  ')].join('\n');

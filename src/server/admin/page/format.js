@@ -80,7 +80,7 @@ export const FRONT_MEANS = {
   session: 'Streamable HTTP, with a session of the ferry: translated',
   pass: 'Streamable HTTP, passed through unchanged',
 };
-export const OUTCOMES = ['open', 'result', 'error', 'tool-error', 'refused', 'cancelled', 'lost', 'missed', 'sent'];
+export const OUTCOMES = ['open', 'result', 'error', 'tool-error', 'refused', 'cancelled', 'lost', 'missed', 'unread', 'sent'];
 
 // Outcomes that a person looking for errors wants to see.
 const BAD = new Set(['error', 'tool-error', 'refused', 'lost']);

@@ -15,7 +15,7 @@ const pairs = headers => (headers ?? []).map(([name, value]) => ({ name, value }
 const header = (headers, wanted) => (headers ?? []).find(([name]) => name === wanted)?.[1];
 // What of a body is not there, for the comment that HAR allows beside it.
 function cutOf(record) {
-  if (!record.cut) return undefined;
+  if (!record.cut) return record.why;
   const kept = new TextEncoder().encode(textOf(record)).length;
   return `only the first ${kept} of ${record.size} bytes were kept`;
 }
@@ -95,7 +95,7 @@ function request(record, upstream) {
   return {
     ...{ method, url, httpVersion: 'HTTP/1.1', cookies: [], headers: pairs(headers) },
     queryString: [...new URLSearchParams(query)].map(([name, value]) => ({ name, value })),
-    ...(body ? { postData: withComment({ mimeType: header(headers, 'content-type') ?? 'application/json', params: [], text: body }, cutOf(record)) } : {}),
+    ...(body || cutOf(record) ? { postData: withComment({ mimeType: header(headers, 'content-type') ?? 'application/json', params: [], text: body }, cutOf(record)) } : {}),
     ...{ headersSize: -1, bodySize: record.size ?? 0 },
   };
 }
@@ -109,7 +109,7 @@ function response(status, answers, ended) {
   if (!status) notes.push('no answer');
   if (ended?.why) notes.push(ended.why);
   // Of a stream it is said which message is meant.
-  const cuts = answers.map((record, i) => record.cut && `${answers.length > 1 ? `message ${i + 1}: ` : ''}${cutOf(record)}`);
+  const cuts = answers.map((record, i) => cutOf(record) && `${answers.length > 1 ? `message ${i + 1}: ` : ''}${cutOf(record)}`);
   return withComment({
     ...{ status: status?.status ?? 0, statusText: REASONS[status?.status] ?? '', httpVersion: 'HTTP/1.1', cookies: [] },
     headers: pairs(status?.headers),
