@@ -118,7 +118,8 @@ pub(super) async fn send(
     let guard = (Passing::new(socket), held.flatten());
     server
         .forwarding
-        .prepare_request(&mut head.headers, socket.peer)?;
+        .prepare_request(&mut head.headers, socket.peer)
+        .inspect_err(|refused| tell(&mut tee, refused))?;
     let upstream = &server.shared.upstream;
     let answer = upstream
         .pass(head.method, head.uri.query(), head.headers, body)
@@ -128,9 +129,7 @@ pub(super) async fn send(
             PassError::Client => Refused::BodyBroken,
             PassError::Upstream(why) => Refused::Upstream(upstream.shown(), why),
         };
-        if let Some(tee) = &mut tee {
-            tee.ends(Some(refused.to_string()));
-        }
+        tell(&mut tee, &refused);
         refused
     })?;
     let (head, body) = response.into_parts();
@@ -145,6 +144,13 @@ pub(super) async fn send(
         clocked,
         guard,
     })
+}
+
+/// Tells the tap that a request ends because the ferry refuses it.
+fn tell(tee: &mut Option<Tee>, refused: &Refused) {
+    if let Some(tee) = tee {
+        tee.ends(Some(refused.to_string()));
+    }
 }
 
 /// The upstream's answer as the client's: as it is. `first` was read of its body already.

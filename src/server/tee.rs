@@ -9,7 +9,7 @@ use hyper::http::request;
 
 use super::Server;
 use super::socket::Socket;
-use crate::tap::{Head, Pass, Passing, What};
+use crate::tap::{CLIENT_LEFT, Head, Pass, Passing, What};
 use crate::upstream::UploadWatch;
 
 /// One passed-through request that is watched. Its end is told when it is dropped.
@@ -24,7 +24,7 @@ impl Tee {
     pub(super) fn begin(server: &Server, head: &request::Parts, socket: &Socket) -> Option<Self> {
         let tee = Self {
             pass: server.shared.bus.pass()?,
-            why: Some("the client gave it up".to_owned()),
+            why: Some(CLIENT_LEFT.to_owned()),
         };
         tee.pass.say(Passing::Began {
             peer: server.forwarding.client(&head.headers, socket.peer),

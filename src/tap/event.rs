@@ -133,6 +133,9 @@ pub enum Crossing {
     Learnt(Era),
 }
 
+/// Why a passing request ended whose client went before its answer was whole.
+pub const CLIENT_LEFT: &str = "the client gave it up";
+
 /// What crosses in one request that passes through.
 #[derive(Clone, Debug)]
 pub enum Passing {

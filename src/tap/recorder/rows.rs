@@ -280,6 +280,23 @@ impl Recorder {
         self.open_exchange(exchange).map(|open| &mut open.row)
     }
 
+    /// Changes a row that may be over and shown. Gives it as it is now.
+    pub(super) fn show_again(
+        &mut self,
+        row: ExchangeRow,
+        change: impl FnOnce(&mut ExchangeRow),
+    ) -> Option<ExchangeRow> {
+        let exchange = row.exchange;
+        self.open.entry(exchange).or_insert(Open {
+            row,
+            sent: None,
+            touched: false,
+        });
+        let row = self.row(Some(exchange))?;
+        change(row);
+        Some(row.clone())
+    }
+
     fn open_exchange(&mut self, exchange: Option<u64>) -> Option<&mut Open> {
         let open = self.open.get_mut(&exchange?)?;
         if !std::mem::replace(&mut open.touched, true) {

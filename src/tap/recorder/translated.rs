@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::rows::{Asked, Connection, MAX_BATCH, Open, Unanswered, Unpaired, add, pair};
+use super::rows::{Asked, Connection, MAX_BATCH, Unanswered, Unpaired, add, pair};
 use super::{Kind, Leg, Recorder};
 use crate::proto::bridge::{About, Cause};
 use crate::proto::era::{SESSION_HEADER, VERSION_HEADER, is_handshake_version};
@@ -290,16 +290,10 @@ impl Recorder {
 
     /// What was said to be sent was refused.
     fn take_back(&mut self, label: &Arc<str>, row: ExchangeRow, status: u16) {
-        let exchange = row.exchange;
-        self.open.entry(exchange).or_insert(Open {
-            row,
-            sent: None,
-            touched: false,
-        });
-        if let Some(row) = self.row(Some(exchange)) {
+        self.show_again(row, |row| {
             row.outcome = Outcome::Refused;
             row.status = Some(status);
-        }
+        });
         if let Some(row) = self.connection_row(label) {
             row.errors += 1;
         }

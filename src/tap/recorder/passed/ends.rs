@@ -12,10 +12,10 @@ use tokio::time::Instant;
 
 use super::body::{Answer, Coded};
 use super::{Passage, Passages, leg};
-use crate::tap::Head;
+use crate::proto::era::{self, VERSION_HEADER};
 use crate::tap::record::{ExchangeRow, Kind, MessageKind, Outcome, Party, Record, Summary};
-use crate::tap::recorder::rows::Open;
 use crate::tap::recorder::{Leg, Recorder};
+use crate::tap::{CLIENT_LEFT, Head};
 
 /// Requests that ended without an answer and are remembered until the ferry says why: the next thing that it says of them.
 const MAX_FAILED: usize = 32;
@@ -119,6 +119,10 @@ impl Recorder {
             {
                 Outcome::Unread
             }
+            // That is how a client of this revision cancels (2026-07-28, "Cancellation").
+            _ if why == Some(CLIENT_LEFT) && is_message && is_modern(&passage.head) => {
+                Outcome::Cancelled
+            }
             _ if passage.gap => Outcome::Missed,
             _ if is_message || passage.status.is_none() => Outcome::Lost,
             _ => Outcome::Sent,
@@ -141,7 +145,8 @@ impl Recorder {
     /// A request has ended without an answer. If the ferry refused it, that is said next.
     fn unanswered(&mut self, passage: Passage, label: &Arc<str>) {
         let open = passage.exchange.and_then(|it| self.open.get(&it));
-        let lost = open.filter(|open| open.row.outcome == Outcome::Lost);
+        let lost =
+            open.filter(|open| matches!(open.row.outcome, Outcome::Lost | Outcome::Cancelled));
         self.passages.unanswered.add(Failed {
             row: passage.told.or_else(|| lost.map(|open| open.row.clone())),
             head: passage.head,
@@ -202,21 +207,10 @@ impl Recorder {
             });
         }
     }
+}
 
-    /// Changes a row that may be over and shown. Gives it as it is now.
-    fn show_again(
-        &mut self,
-        row: ExchangeRow,
-        change: impl FnOnce(&mut ExchangeRow),
-    ) -> Option<ExchangeRow> {
-        let exchange = row.exchange;
-        self.open.entry(exchange).or_insert(Open {
-            row,
-            sent: None,
-            touched: false,
-        });
-        let row = self.row(Some(exchange))?;
-        change(row);
-        Some(row.clone())
-    }
+/// Whether a request says that it is of a revision without sessions.
+fn is_modern(head: &Head) -> bool {
+    let version = head.headers.get(VERSION_HEADER);
+    version.is_some_and(|it| it.to_str().is_ok_and(era::is_modern_version))
 }

@@ -75,11 +75,6 @@ impl Recorder {
             None if text.size > 0 => self.message(at, leg, &text, read),
             None => self.record_on(at, Kind::Message, leg),
         };
-        record.purpose = match passage.head.method {
-            Method::GET => Some("listen".to_owned()),
-            Method::DELETE => Some("farewell".to_owned()),
-            _ => None,
-        };
         record.http = Some(self.head(&passage.head));
         self.push(record);
         let row = passage.exchange.and_then(|it| self.open.get(&it));

@@ -1,6 +1,7 @@
 //! Requests that pass: answers that are not one JSON text, what is cancelled or refused, batches, and whose they are.
 
 use super::*;
+use crate::tap::CLIENT_LEFT;
 use crate::tap::record::ConnectionRow;
 use crate::tap::recorder::MAX_OPEN;
 
@@ -124,7 +125,7 @@ fn a_compressed_answer_that_failed_or_broke_off_is_told_by_its_status_and_its_en
         story.asks(number, &[], CALL.as_bytes());
         story.answer_begins(number, 200, pairs);
         story.passing(number, Passing::Download(bytes(PACKED)));
-        story.ends(number, Some("the client gave it up"));
+        story.ends(number, Some(CLIENT_LEFT));
         assert_eq!(story.last().outcome, outcome);
     }
     // What is said to be `identity` is read.
@@ -298,11 +299,33 @@ fn a_request_that_the_ferry_refuses_says_so_and_is_one_error() {
     }
     // One that the client gave up is lost.
     story.asks(4, &[], CALL.as_bytes());
-    story.ends(4, Some("the client gave it up"));
+    story.ends(4, Some(CLIENT_LEFT));
     assert_eq!(story.last().outcome, Outcome::Lost);
     assert_eq!(story.rows.len(), 4);
     let connection = story.only_connection();
     assert_eq!((connection.errors, connection.in_flight), (4, 0));
+}
+
+#[test]
+fn a_client_of_the_modern_revision_cancels_by_leaving() {
+    let mut story = Story::new();
+    let modern = [("mcp-protocol-version", "2026-07-28")];
+    story.asks(1, &modern, CALL.as_bytes());
+    story.ends(1, Some(CLIENT_LEFT));
+    assert_eq!(story.last().outcome, Outcome::Cancelled);
+    // The server going is another thing, and what the ferry refuses stays refused.
+    story.asks(2, &modern, CALL.as_bytes());
+    story.ends(2, Some("the upstream went away"));
+    assert_eq!(story.last().outcome, Outcome::Lost);
+    let head = story.asks(3, &modern, CALL.as_bytes());
+    story.is_refused(3, head);
+    assert_eq!(story.last().outcome, Outcome::Refused);
+    let old = [("mcp-protocol-version", "2025-11-25")];
+    story.asks(4, &old, CALL.as_bytes());
+    story.ends(4, Some(CLIENT_LEFT));
+    assert_eq!(story.last().outcome, Outcome::Lost);
+    let connection = story.only_connection();
+    assert_eq!((connection.errors, connection.in_flight), (3, 0));
 }
 
 #[test]

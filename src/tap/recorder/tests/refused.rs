@@ -149,6 +149,9 @@ fn a_listener_has_no_row() {
     );
     story.passing(1, Passing::Ended { why: None });
     assert!(story.rows.is_empty());
+    // It is the client's: the ferry has none of its own there.
+    let purposes = story.records.iter().map(|record| &record.purpose);
+    assert!(purposes.clone().count() > 1 && purposes.clone().all(Option::is_none));
 }
 
 #[test]
