@@ -115,6 +115,40 @@ export async function rows({ browser, mirror }) {
     assert.doesNotMatch(await page.locator('#app').innerText(), /undefined|NaN/);
   });
 
+  await check('a list that has become short, and long again, goes on following', async () => {
+    tap.connection('c6');
+    for (const i of [105, 106]) {
+      tap.exchange(i, { connection: 'c6', outcome: 'sent' });
+      tap.record(0, { ...called(i), connection: 'c6' });
+    }
+    for (const [width, height] of [[1280, 800], [900, 300]]) {
+      const view = await openTap(browser, tap, '', { width, height });
+      const list = () => view.locator('#list').evaluate(box => ({ rows: box.ariaRowCount, away: box.scrollHeight - box.clientHeight - box.scrollTop }));
+      // A frame lays out and tells of what was scrolled by that; the next one tells of what that has changed.
+      const frames = () => view.evaluate(() => new Promise(resolve => requestAnimationFrame(() => requestAnimationFrame(() => requestAnimationFrame(resolve)))));
+      const follows = async (rows, what) => {
+        await until(`${rows} rows`, async () => (await list()).rows === String(rows), 5);
+        await frames();
+        assert.ok((await list()).away < 2, `${what}: ${(await list()).away} from the end`);
+        assert.equal(await view.locator('#newest').isVisible(), false, what);
+      };
+      await follows(106, 'at the beginning');
+      await view.locator('[data-connection=c6]').click();
+      await follows(2, 'a connection');
+      await view.click('#sequence');
+      await view.waitForSelector('g.arrow');
+      await follows(2, 'its sequence');
+      await view.click('#detail .close');
+      await follows(2, 'the pane closed');
+      await view.click('#connection-chip');
+      await follows(106, 'the filter taken away');
+      await view.locator(`${ROW}[aria-rowindex="106"]`).click();
+      await view.waitForSelector('g.arrow');
+      await follows(106, 'the newest opened');
+      await view.close();
+    }
+  });
+
   await check('heads that are too long end in an ellipsis, and a lost connection does not squeeze the page', async () => {
     tap.connection('c2', { client: { name: 'a-client-whose-name-is-long', version: '1.0.0-beta.12' }, protocol: '2024-11-05', upstream_protocol: '2025-11-25', era: 'handshake' });
     tap.record(0, { ...called(undefined), connection: 'c2' });
