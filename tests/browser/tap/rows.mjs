@@ -149,6 +149,37 @@ export async function rows({ browser, mirror }) {
     }
   });
 
+  await check('a narrow list tells outcomes apart without colours, and the pane its way to the connection', async () => {
+    const outcomes = ['open', 'result', 'error', 'tool-error', 'refused', 'cancelled', 'lost', 'missed', 'sent'];
+    for (const [i, outcome] of outcomes.entries()) tap.exchange(111 + i, { outcome, ended: outcome === 'open' ? undefined : Date.now() });
+    const small = await openTap(browser, tap, '', { width: 400 });
+    const row = outcome => small.locator(`${ROW}.${outcome}`).last();
+    await row('sent').waitFor();
+    const signs = new Map();
+    for (const outcome of outcomes) {
+      const cell = row(outcome).locator('.outcome');
+      const sign = await cell.evaluate(element => {
+        const { content, width, backgroundColor, boxShadow } = getComputedStyle(element, '::before');
+        return { content, wide: parseFloat(width) > 8, plain: backgroundColor === 'rgba(0, 0, 0, 0)' && boxShadow === 'none' };
+      });
+      assert.deepEqual([sign.wide, sign.plain], [true, true], outcome);
+      signs.set(sign.content, outcome);
+      // The help says what each sign means.
+      const explained = await small.locator(`#signs .${outcome}`).evaluate(element => getComputedStyle(element, '::before').content);
+      assert.equal(sign.content.split(' / ')[0], explained);
+      assert.equal(await cell.getAttribute('title'), outcome.replace('-', ' '));
+    }
+    assert.equal(signs.size, outcomes.length, [...signs].join('; '));
+    await row('result').click();
+    const whole = small.getByRole('button', { name: 'whole connection' });
+    const { x, width } = await whole.boundingBox();
+    assert.ok(x >= 0 && x + width <= 400, `from ${x}, ${width} wide`);
+    assert.ok((await small.evaluate(() => document.documentElement.scrollWidth)) <= 400);
+    await whole.click();
+    await small.waitForSelector('g.arrow');
+    await small.close();
+  });
+
   await check('heads that are too long end in an ellipsis, and a lost connection does not squeeze the page', async () => {
     tap.connection('c2', { client: { name: 'a-client-whose-name-is-long', version: '1.0.0-beta.12' }, protocol: '2024-11-05', upstream_protocol: '2025-11-25', era: 'handshake' });
     tap.record(0, { ...called(undefined), connection: 'c2' });

@@ -132,7 +132,9 @@ export class List {
     setAttribute(method, 'title', row.method);
     setAttribute(name, 'title', row.name);
     setText(connection, row.connection);
-    setText(outcome, hung ? 'no answer' : outcomeText(row));
+    setText(outcome, outcomeText(row));
+    // Where there is no room for the word, a sign stands for it.
+    setAttribute(outcome, 'title', outcomeText(row));
     const ms = elapsed(row, now);
     // Nobody waited for the server.
     const alone = row.outcome === 'sent' || row.outcome === 'refused';
