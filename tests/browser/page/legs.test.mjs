@@ -4,7 +4,7 @@ import test from 'node:test';
 import { module, passed, translated } from './page.mjs';
 
 const { difference, headerDifference } = await module('diff');
-const { arrange, changes, isPassed, origins } = await module('legs');
+const { arrange, changes, isFault, isPassed, origins, partiesOf, verdict } = await module('legs');
 const { label, layout } = await module('sequence');
 const { Exact, parse, same, write } = await module('json');
 
@@ -56,6 +56,43 @@ test('each message that left is traced to the one that came in', () => {
   assert.equal(marks.get(2).body.marks.get('/params/_meta'), 'added');
   assert.equal(marks.get(1).headers.marks.get('x-old'), 'removed');
   assert.equal(marks.get(2).headers.marks.get('accept'), 'changed');
+});
+
+// What the page says of the changes in these records.
+function said(records) {
+  const from = origins(records);
+  return verdict(records, from, changes(records, from));
+}
+// The translated call, its messages as `alter` leaves them.
+const altered = alter => translated().map(record => (record.kind === 'message' ? { ...record, ...alter(record) } : record));
+
+test('nothing is said to be unchanged that was not compared whole', () => {
+  const same = altered(({ message }) => ({ body: { of: message.type } }));
+  assert.equal(said(same), 'The ferry changed nothing in the messages.');
+  assert.equal(said(translated()), 'The ferry changed 1 place in the messages:');
+  // With --tap-bodies off, and where a body was longer than --tap-max-body.
+  assert.equal(said(altered(() => ({ body: undefined }))), 'What the ferry changed is not known: texts are not kept.');
+  const cut = { body: undefined, text: '{"jsonrpc"', cut: true };
+  assert.equal(said(altered(() => cut)), 'What the ferry changed is not known: texts are cut.');
+  const half = altered(({ message }) => (message.type === 'result' ? cut : {}));
+  assert.equal(said(half), 'The ferry changed at least 1 place in the messages (texts are cut):');
+  // What is no JSON is compared as the text that it is.
+  const texts = altered(() => ({ body: undefined, text: 'no JSON' }));
+  assert.equal(said(texts), 'The ferry changed nothing in the messages.');
+  texts[1].text = 'other';
+  assert.equal(said(texts), 'The ferry changed 1 place in the messages:');
+  // The request is not stored any more, only what came of it.
+  assert.equal(said(same.slice(5)), 'What the ferry changed is not known: only a part of it is stored.');
+});
+
+test('what was not sent on is not said to be unchanged', () => {
+  const [asked, , , , , answer] = translated();
+  const refused = { ...answer, message: { type: 'error', id: 5, code: -32603 } };
+  assert.equal(said([asked, refused]), 'Nothing of it has been sent to the server.');
+  // A call of the ferry's own is not the client's.
+  assert.equal(said([asked, { ...asked, seq: 2, from: 'ferry', to: 'server', purpose: 'discover' }, refused]), 'Nothing of it has been sent to the server.');
+  const question = { ...asked, from: 'server', message: { type: 'request', id: 1, method: 'roots/list' } };
+  assert.equal(said([question, { ...refused, from: 'ferry', to: 'server' }]), 'Nothing of it has been sent to the client.');
 });
 
 test('the ferry’s own calls come from nobody, and a repeated call from the same message', () => {

@@ -110,6 +110,21 @@ export async function pane({ browser, mirror }) {
     assert.deepEqual(await seen(), { crossed: true, paintOrder: 'stroke', wide: true, ground: false });
   });
 
+  await check('the pane does not say of texts that it has not what they are', async () => {
+    for (const [exchange, more] of [[20, {}], [21, { text: '{"js', cut: true }]]) {
+      tap.exchange(exchange);
+      const message = { ...called(exchange), body: undefined, ...more };
+      tap.record(0, message);
+      tap.record(1, { ...message, from: 'ferry', to: 'server', call: 5 });
+    }
+    tap.exchange(22);
+    tap.record(0, called(22));
+    for (const [exchange, said] of [[20, 'not known: texts are not kept.'], [21, 'not known: texts are cut.'], [22, 'Nothing of it has been sent to the server.']]) {
+      await page.goto(`${tap.tap}/?exchange=${exchange}`);
+      await page.locator('.legend', { hasText: said }).waitFor();
+    }
+  });
+
   await check('a long sequence has one time base, and its window waits for the reader', async () => {
     tap.connection('c2');
     const long = i => tap.record(i * 1000, { ...progress(undefined), connection: 'c2' });
