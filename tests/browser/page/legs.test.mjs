@@ -95,6 +95,27 @@ test('what was not sent on is not said to be unchanged', () => {
   assert.equal(said([question, { ...refused, from: 'ferry', to: 'server' }]), 'Nothing of it has been sent to the client.');
 });
 
+test('a call that its client or the ferry has ended goes out from there, and is no fault', async () => {
+  const { mermaid } = await module('mermaid');
+  const ends = [
+    ['the ferry ended it', 'server', 'ferry', 'ferry to server', false, /ferry-->>server: ended/],
+    ['the client gave it up', 'server', 'client', 'client to server', false, /client-->>server: ended/],
+    ['unexpected end of file', 'server', 'ferry', 'server to ferry', true, /server--xferry: ended/],
+    [undefined, 'server', 'ferry', 'server to ferry', false, /server-->>ferry: end/],
+  ];
+  for (const [why, from, to, way, fault, drawn] of ends) {
+    const record = { ...translated().at(-1), from, to, why };
+    const parties = partiesOf(record);
+    assert.deepEqual([`${parties.from} to ${parties.to}`, isFault(record)], [way, fault], why);
+    const { items: [item], lifelines } = layout([record], 800, 60);
+    const x = Object.fromEntries(lifelines.map(line => [line.party, line.x]));
+    assert.deepEqual([item.from, item.to, item.look.includes('bad')], [x[parties.from], x[parties.to], fault], why);
+    assert.match(mermaid([record]), drawn);
+  }
+  // Only an end can be ended by somebody.
+  assert.equal(isFault({ kind: 'refused', why: 'the ferry ended it' }), true);
+});
+
 test('the ferry’s own calls come from nobody, and a repeated call from the same message', () => {
   const records = translated();
   const own = { ...records[1], seq: 20, purpose: 'cancel' };
@@ -128,6 +149,11 @@ test('the sequence has an arrow for every record, later ones lower, pauses told'
 
 test('an id is not taken for the number of an exchange', () => {
   assert.deepEqual([translated()[0], translated()[4]].map(label), ['tools/call echo id 5', 'result id 5']);
+});
+
+test('what is no message is called as the terminal calls it', () => {
+  const unknown = { kind: 'message', message: { type: 'unknown' } };
+  assert.deepEqual([unknown, { ...unknown, cut: true }].map(label), ['not JSON-RPC', 'cut']);
 });
 
 test('a part of a sequence counts from the beginning of the whole', () => {

@@ -11,6 +11,24 @@ export function legOf(record) {
 
 const key = ({ message }) => `${message.type} ${message.method ?? ''}`;
 
+// Who ended a call, where its answer did not: by `why` as the ferry puts it. The record has the parties of the answer.
+const ENDED_BY = new Map([
+  ['the ferry ended it', { from: 'ferry', to: 'server' }],
+  ['the client gave it up', { from: 'client', to: 'server' }],
+]);
+const enders = record => (record.kind === 'ended' ? ENDED_BY.get(record.why) : undefined);
+
+// Whose doing a record is, and whom it reaches.
+export const partiesOf = record => enders(record) ?? { from: record.from, to: record.to };
+
+// Whether a record tells that something went wrong. To end a call is what a client that leaves does.
+export const isFault = record =>
+  (record.status ?? 0) >= 400 ||
+  record.kind === 'refused' ||
+  (record.why !== undefined && !enders(record)) ||
+  record.message?.type === 'error' ||
+  record.message?.tool_error === true;
+
 // Says for each message that left the ferry which one came in for it: a map from sequence numbers to records. Messages of
 // the ferry's own calls came from nowhere. A request can leave twice (repeated, or with the answers to questions).
 export function origins(records) {
