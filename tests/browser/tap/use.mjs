@@ -165,6 +165,22 @@ export async function use({ browser, mirror }) {
     assert.equal(await page.locator('.connection').count(), 2);
   });
 
+  await check('a call that its client gave up is not drawn as the server’s doing', async () => {
+    const stop = new AbortController();
+    const headers = { 'content-type': 'application/json', accept: 'application/json, text/event-stream', 'mcp-protocol-version': '2025-11-25' };
+    const body = JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'tools/call', params: { name: 'never', arguments: { given: 'up' } } });
+    const given = fetch(`${ferry.url}/mcp`, { method: 'POST', headers, body, signal: stop.signal }).catch(error => error.name);
+    await page.locator('.connection .badge.pass').first().waitFor();
+    await page.locator(`${ROW}.open`, { hasText: 'never' }).nth(1).waitFor();
+    stop.abort();
+    assert.equal(await given, 'AbortError');
+    await page.locator(`${ROW}.lost`, { hasText: 'never' }).click();
+    await page.keyboard.press('s');
+    const end = page.locator('g.arrow', { hasText: 'the client gave it up' });
+    assert.match(await end.getAttribute('aria-label'), /^client to server: /);
+    assert.doesNotMatch(await end.getAttribute('class'), /bad/);
+  });
+
   await check('at 400 pixels nothing is out of reach and nothing sticks out', async () => {
     await client.call('narrow');
     const small = await openTap(browser, ferry, '', { width: 400, height: 760 });
