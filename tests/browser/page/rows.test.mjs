@@ -97,6 +97,14 @@ test('the charts count what began, what went wrong, and how long it took', () =>
   const points = series(rows, now);
   assert.equal(points.length, SPAN / STEP);
   const before = points[points.length - 2];
+test('a piece of JSON is looked for as it is', () => {
+  const cases = { '"n":4': ['"n":4'], '"n": 4': ['"n":', '4'], 'x "N":"a b" "c d"': ['x', '"n":"a', 'b"', 'c d'], '"n"': ['n'], 'a"b': ['a"b'], '"': [] };
+  for (const [text, found] of Object.entries(cases)) assert.deepEqual(words(text), found, text);
+  const records = [{ body: { n: 4 } }, { body: { n: 14, m: 4 } }, { text: '{"n":4,"cut' }, { body: { within: '{"n":4}' } }];
+  const lines = records.map((record, exchange) => ({ line: JSON.stringify(record), record: { exchange } }));
+  assert.deepEqual([...withWords(lines, words('"n":4'))], [0, 2, 3]);
+});
+
   assert.deepEqual([before.p50, before.p99, before.bad, before.ended], [10, 10, 1, 100]);
   assert.equal(points.reduce((sum, point) => sum + point.rate * (STEP / 1000), 0), 100);
   assert.deepEqual(overall(rows, now), { begun: 100, bad: 1, p50: 10, p99: 10, ended: 100 });

@@ -55,6 +55,10 @@ export async function use({ browser, mirror }) {
     await page.locator('#empty', { hasText: 'Nothing matches' }).waitFor();
     await page.press('#q', 'Enter');
     await shows(['delta']);
+    // A piece of a message, as it is copied.
+    await page.fill('#q', '"hidden":"needle');
+    await page.press('#q', 'Enter');
+    await shows(['delta']);
   });
 
   await check('only the slow ones, also while they wait', async () => {

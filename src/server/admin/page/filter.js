@@ -43,13 +43,23 @@ export function toQuery({ filter, exchange, pane }) {
 
 export const isFiltering = filter => Object.keys(NO_FILTER).some(key => filter[key] !== NO_FILTER[key]);
 
-// The words of a search: separated by blanks, all must occur; what is within double quotes is one word.
-export const words = text =>
-  [...text.matchAll(/"([^"]*)"?|(\S+)/g)].map(match => (match[1] ?? match[2]).toLowerCase()).filter(Boolean);
+// The least duration that a reader means by what stands in the field: the usual one by nothing, and none by less than nothing.
+export const atLeast = text => (text === '' ? SLOW : Math.max(0, Number(text)));
 
-// The exchanges of which one record has all the words, of [{ line, record }].
+// The words of a search: separated by blanks, all must occur. What is within double quotes is one word, where these stand
+// around the whole of it; other quotes are part of a word, so that a piece of JSON (`"n":4`) is looked for as it is.
+export const words = text =>
+  [...text.matchAll(/"([^"]*)"(?!\S)|"([^"]*)$|(\S+)/g)].map(match => (match[1] ?? match[2] ?? match[3]).toLowerCase()).filter(Boolean);
+
+// The exchanges of which one record has all the words, of [{ line, record }]. Quotes within a string are escaped in a line: a
+// message that was cut is one, and JSON within JSON.
 export function withWords(lines, search) {
-  const hits = lines.filter(({ line }) => search.every(word => line.toLowerCase().includes(word)));
+  const quoted = search.some(word => word.includes('"'));
+  const hits = lines.filter(({ line }) => {
+    const text = line.toLowerCase();
+    const bare = quoted ? text.replaceAll('\\"', '"') : text;
+    return search.every(word => text.includes(word) || bare.includes(word));
+  });
   return new Set(hits.map(({ record }) => record.exchange).filter(exchange => exchange !== undefined));
 }
 
