@@ -1,7 +1,7 @@
 // The page in the hands of a person: filters and their address, the keyboard, pause, clear, narrow and dark, and a ferry that goes
 // and comes back.
 import assert from 'node:assert/strict';
-import { address, check as plainCheck, column, innocent, OldClient, openTap, ROW, startFerry, until } from './rig.mjs';
+import { address, check as plainCheck, column, innocent, OldClient, openTap, ROW, says, startFerry, until } from './rig.mjs';
 
 // Each check begins with the whole list, whatever the one before has left.
 let begin = async () => {};
@@ -241,6 +241,7 @@ export async function use({ browser, mirror }) {
     await page.locator(ROW, { hasText: 'after-the-restart' }).waitFor();
     await back.close();
     await innocent(page, /ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|net::ERR/);
+    await says(page, '#notice', 'The ferry was restarted; what was there before is gone.');
   });
   await page.close();
   await ferry.end('SIGINT', 40);

@@ -92,7 +92,10 @@ export class App {
     const restarted = this.state.started !== undefined && this.state.started !== state.started;
     this.state = state;
     setText(byId('upstream'), state.upstream);
-    if (restarted) this.close();
+    if (restarted) {
+      this.close();
+      this.notice('The ferry was restarted; what was there before is gone.');
+    } else if (this.#missed === 0) this.notice('');
     this.waiting.take();
     this.store.load(rows);
     this.bar.suggest(this.store.rows);
@@ -206,7 +209,6 @@ export class App {
   #status(state, text) {
     this.#said = [state, text];
     this.#showStatus();
-    if (state === 'live' && this.#missed === 0) this.notice('');
   }
 
   // Whether the stream is there, and whether the reader lets it in.
