@@ -116,7 +116,8 @@ export class App {
     } else if (event === 'record') this.#record(data);
     else if (event === 'missed') {
       this.#missed += data.count;
-      this.notice(`This page was too slow and missed ${this.#missed} changes; the lists are loaded anew.`);
+      const changes = this.#missed === 1 ? 'a change' : `${this.#missed} changes`;
+      this.notice(`This page was too slow and missed ${changes}; the lists are loaded anew.`);
     } else if (event === 'cleared') void this.#reload();
   }
 
@@ -165,7 +166,7 @@ export class App {
 
   // Puts on the page what came since the last frame.
   #flush() {
-    if (this.paused) return this.bar.paused(this.waiting.size);
+    if (this.paused) return this.bar.paused(this.waiting.exchanges);
     const { added, altered, removed } = this.store.apply(this.waiting.take());
     const matches = this.#matcher();
     // Whether a row that was there before now belongs elsewhere can only be told from all of them.
@@ -198,7 +199,7 @@ export class App {
     this.charts.show(this.store.rows, this.now(), this.now() - this.#lossAt < 3 * STEP);
     this.bar.suggest(this.store.rows);
     if (this.paused) return;
-    if (this.filter.slow) this.refilter();
+    if (this.filter.slow > 0) this.refilter();
     else {
       this.list.draw();
       this.connections.show(this.store.connections, this.filter);
@@ -323,7 +324,7 @@ export class App {
   pause() {
     this.paused = !this.paused;
     this.#showStatus();
-    this.bar.paused(this.waiting.size);
+    this.bar.paused(this.waiting.exchanges);
     if (!this.paused) {
       this.#flush();
       if (this.detail.subject) void this.detail.refresh();

@@ -7,7 +7,7 @@ const TEXTS = ['connection', 'method', 'name', 'outcome', 'front', 'q'];
 
 export const NO_FILTER = Object.freeze({
   ...{ connection: '', method: '', name: '', outcome: '', front: '', q: '' },
-  ...{ slow: 0, errors: false },
+  ...{ slow: undefined, errors: false },
 });
 
 // What the page's address says: the filter and what is selected.
@@ -18,8 +18,8 @@ export function fromQuery(query) {
   // What no row can have, and no field can show, is no filter.
   if (!OUTCOMES.includes(filter.outcome)) filter.outcome = '';
   if (!Object.hasOwn(FRONTS, filter.front)) filter.front = '';
-  const slow = Number(parameters.get('slow'));
-  filter.slow = Number.isFinite(slow) && slow > 0 ? slow : 0;
+  const slow = parameters.get('slow');
+  filter.slow = slow && Number(slow) >= 0 && Number.isFinite(Number(slow)) ? Number(slow) : undefined;
   filter.errors = parameters.get('errors') === '1';
   const exchange = Number(parameters.get('exchange'));
   return {
@@ -33,7 +33,7 @@ export function fromQuery(query) {
 export function toQuery({ filter, exchange, pane }) {
   const parameters = new URLSearchParams();
   for (const key of TEXTS) if (filter[key]) parameters.set(key, filter[key]);
-  if (filter.slow) parameters.set('slow', String(filter.slow));
+  if (filter.slow !== undefined) parameters.set('slow', String(filter.slow));
   if (filter.errors) parameters.set('errors', '1');
   if (exchange !== undefined) parameters.set('exchange', String(exchange));
   if (pane) parameters.set('view', pane);
@@ -76,7 +76,7 @@ export function matcher(filter, connection, now, found) {
     if (filter.errors && !isBad(row)) return false;
     if (method && !contains(row.method, method)) return false;
     if (name && !contains(row.name, name)) return false;
-    if (filter.slow && elapsed(row, now()) < filter.slow) return false;
+    if (filter.slow > 0 && elapsed(row, now()) < filter.slow) return false;
     if (filter.front && connection(row.connection)?.front !== filter.front) return false;
     if (search.length === 0 || found?.has(row.exchange)) return true;
     const text = haystack(row, connection(row.connection));
