@@ -108,6 +108,9 @@ test('a diagram has a line for each record, and no name can add another', () => 
     }
   }
   assert.equal(escapeText('#;'), '#35;#59;');
+  const [asked, sent] = mermaid(translated()).split('\n').slice(4);
+  assert.match(sent, /ferry->>server: .* \(call 4\)$/);
+  assert.doesNotMatch(asked, /call \d/);
   assert.equal(escapeText(''), '#32;');
 });
 

@@ -4,7 +4,7 @@ import test from 'node:test';
 import { module, passed, translated } from './page.mjs';
 
 const { difference, headerDifference } = await module('diff');
-const { arrange, changes, isPassed, origins } = await module('legs');
+const { arrange, changes, isFault, isPassed, origins, partiesOf, verdict } = await module('legs');
 const { label, layout } = await module('sequence');
 const { Exact, parse, same, write } = await module('json');
 
@@ -58,6 +58,64 @@ test('each message that left is traced to the one that came in', () => {
   assert.equal(marks.get(2).headers.marks.get('accept'), 'changed');
 });
 
+// What the page says of the changes in these records.
+function said(records) {
+  const from = origins(records);
+  return verdict(records, from, changes(records, from));
+}
+// The translated call, its messages as `alter` leaves them.
+const altered = alter => translated().map(record => (record.kind === 'message' ? { ...record, ...alter(record) } : record));
+
+test('nothing is said to be unchanged that was not compared whole', () => {
+  const same = altered(({ message }) => ({ body: { of: message.type } }));
+  assert.equal(said(same), 'The ferry changed nothing in the messages.');
+  assert.equal(said(translated()), 'The ferry changed 1 place in the messages:');
+  // With --tap-bodies off, and where a body was longer than --tap-max-body.
+  assert.equal(said(altered(() => ({ body: undefined }))), 'What the ferry changed is not known: texts are not kept.');
+  const cut = { body: undefined, text: '{"jsonrpc"', cut: true };
+  assert.equal(said(altered(() => cut)), 'What the ferry changed is not known: texts are cut.');
+  const half = altered(({ message }) => (message.type === 'result' ? cut : {}));
+  assert.equal(said(half), 'The ferry changed at least 1 place in the messages (texts are cut):');
+  // What is no JSON is compared as the text that it is.
+  const texts = altered(() => ({ body: undefined, text: 'no JSON' }));
+  assert.equal(said(texts), 'The ferry changed nothing in the messages.');
+  texts[1].text = 'other';
+  assert.equal(said(texts), 'The ferry changed 1 place in the messages:');
+  // The request is not stored any more, only what came of it.
+  assert.equal(said(same.slice(5)), 'What the ferry changed is not known: only a part of it is stored.');
+});
+
+test('what was not sent on is not said to be unchanged', () => {
+  const [asked, , , , , answer] = translated();
+  const refused = { ...answer, message: { type: 'error', id: 5, code: -32603 } };
+  assert.equal(said([asked, refused]), 'Nothing of it has been sent to the server.');
+  // A call of the ferry's own is not the client's.
+  assert.equal(said([asked, { ...asked, seq: 2, from: 'ferry', to: 'server', purpose: 'discover' }, refused]), 'Nothing of it has been sent to the server.');
+  const question = { ...asked, from: 'server', message: { type: 'request', id: 1, method: 'roots/list' } };
+  assert.equal(said([question, { ...refused, from: 'ferry', to: 'server' }]), 'Nothing of it has been sent to the client.');
+});
+
+test('a call that its client or the ferry has ended goes out from there, and is no fault', async () => {
+  const { mermaid } = await module('mermaid');
+  const ends = [
+    ['the ferry ended it', 'server', 'ferry', 'ferry to server', false, /ferry-->>server: ended/],
+    ['the client gave it up', 'server', 'client', 'client to server', false, /client-->>server: ended/],
+    ['unexpected end of file', 'server', 'ferry', 'server to ferry', true, /server--xferry: ended/],
+    [undefined, 'server', 'ferry', 'server to ferry', false, /server-->>ferry: end/],
+  ];
+  for (const [why, from, to, way, fault, drawn] of ends) {
+    const record = { ...translated().at(-1), from, to, why };
+    const parties = partiesOf(record);
+    assert.deepEqual([`${parties.from} to ${parties.to}`, isFault(record)], [way, fault], why);
+    const { items: [item], lifelines } = layout([record], 800, 60);
+    const x = Object.fromEntries(lifelines.map(line => [line.party, line.x]));
+    assert.deepEqual([item.from, item.to, item.look.includes('bad')], [x[parties.from], x[parties.to], fault], why);
+    assert.match(mermaid([record]), drawn);
+  }
+  // Only an end can be ended by somebody.
+  assert.equal(isFault({ kind: 'refused', why: 'the ferry ended it' }), true);
+});
+
 test('the ferry’s own calls come from nobody, and a repeated call from the same message', () => {
   const records = translated();
   const own = { ...records[1], seq: 20, purpose: 'cancel' };
@@ -91,6 +149,11 @@ test('the sequence has an arrow for every record, later ones lower, pauses told'
 
 test('an id is not taken for the number of an exchange', () => {
   assert.deepEqual([translated()[0], translated()[4]].map(label), ['tools/call echo id 5', 'result id 5']);
+});
+
+test('what is no message is called as the terminal calls it', () => {
+  const unknown = { kind: 'message', message: { type: 'unknown' } };
+  assert.deepEqual([unknown, { ...unknown, cut: true }].map(label), ['not JSON-RPC', 'cut']);
 });
 
 test('a part of a sequence counts from the beginning of the whole', () => {

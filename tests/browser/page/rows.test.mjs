@@ -4,7 +4,7 @@ import test from 'node:test';
 import { module } from './page.mjs';
 
 const { LIMIT, Store, Waiting } = await module('store');
-const { NO_FILTER, fromQuery, isFiltering, matcher, toQuery, withWords, words } = await module('filter');
+const { NO_FILTER, SLOW, atLeast, fromQuery, isFiltering, matcher, toQuery, withWords, words } = await module('filter');
 const { OUTCOMES, outcomeText } = await module('format');
 const { SPAN, STEP, overall, series } = await module('series');
 
@@ -58,7 +58,8 @@ test('what waits for a frame is the newest state of each row, and bounded', () =
   const waiting = new Waiting();
   for (let i = 0; i < LIMIT + 10; i++) waiting.put('exchange', row(i));
   waiting.put('exchange', row(LIMIT, { outcome: 'result' }));
-  assert.equal(waiting.size, LIMIT);
+  waiting.put('connection', { connection: 'c1' });
+  assert.deepEqual([waiting.size, waiting.exchanges], [LIMIT + 1, LIMIT]);
   assert.equal(waiting.take().exchanges.find(r => r.exchange === LIMIT).outcome, 'result');
   assert.equal(waiting.size, 0);
 });
@@ -68,6 +69,11 @@ test('a filter and what is selected survive the way through the address', () => 
   const asked = { filter, exchange: 12, pane: 'sequence' };
   assert.deepEqual(fromQuery(toQuery(asked)), asked);
   assert.equal(toQuery({ filter: NO_FILTER }), '');
+  // To ask for nothing is to ask, though all have it.
+  const any = { ...NO_FILTER, slow: 0 };
+  assert.deepEqual([fromQuery(toQuery({ filter: any })).filter, isFiltering(any)], [any, true]);
+  for (const query of ['?slow=', '?slow=x', '?slow=1e999', '']) assert.equal(fromQuery(query).filter.slow, undefined, query);
+  assert.deepEqual(['', '0', '-5', '250'].map(atLeast), [SLOW, 0, 0, 250]);
   assert.equal(isFiltering(NO_FILTER), false);
 });
 
@@ -96,9 +102,19 @@ test('each part of the filter lets through what it names', () => {
     assert.equal(match(change, no), false, JSON.stringify(change));
   }
   assert.equal(match({ q: 'in the body' }, row(4), new Set([4])), true);
+  // Also what seems to begin later, because clocks differ.
+  assert.equal(match({ slow: 0 }, row(1, { started: 3001 })), true);
   const lines = [{ line: 'In the BODY', record: { exchange: 4 } }, { line: 'in the body', record: {} }, { line: 'in', record: { exchange: 5 } }];
   assert.deepEqual([...withWords(lines, words('"the body" in'))], [4]);
   assert.deepEqual(words('a "b c" "" "open end'), ['a', 'b c', 'open end']);
+});
+
+test('a piece of JSON is looked for as it is', () => {
+  const cases = { '"n":4': ['"n":4'], '"n": 4': ['"n":', '4'], 'x "N":"a b" "c d"': ['x', '"n":"a', 'b"', 'c d'], '"n"': ['n'], 'a"b': ['a"b'], '"': [] };
+  for (const [text, found] of Object.entries(cases)) assert.deepEqual(words(text), found, text);
+  const records = [{ body: { n: 4 } }, { body: { n: 14, m: 4 } }, { text: '{"n":4,"cut' }, { body: { within: '{"n":4}' } }];
+  const lines = records.map((record, exchange) => ({ line: JSON.stringify(record), record: { exchange } }));
+  assert.deepEqual([...withWords(lines, words('"n":4'))], [0, 2, 3]);
 });
 
 test('the charts count what began, what went wrong, and how long it took', () => {

@@ -110,6 +110,46 @@ export async function pane({ browser, mirror }) {
     assert.deepEqual(await seen(), { crossed: true, paintOrder: 'stroke', wide: true, ground: false });
   });
 
+  await check('arrows to and from the server say which call they belong to, at any width', async () => {
+    const http = { method: 'GET', target: '/mcp', headers: [] };
+    const server = { connection: 'c4', from: 'server', to: 'ferry' };
+    tap.connection('c4');
+    tap.record(0, { kind: 'message', connection: 'c4', from: 'ferry', to: 'server', call: 2, purpose: 'listen', http });
+    tap.record(1, { ...called(9), connection: 'c4' });
+    tap.record(2, { ...called(9), connection: 'c4', from: 'ferry', to: 'server', call: 3 });
+    tap.record(3, { ...server, kind: 'status', status: 200, call: 2, headers: [] });
+    tap.record(4, { ...server, kind: 'ended', call: 2, why: 'the ferry ended it' });
+    for (const [width, words] of [[1280, ['call 2', 'call 3', 'call 2', 'call 2']], [400, ['2', '3', '2', '2']]]) {
+      await page.setViewportSize({ width, height: 800 });
+      await page.goto(`${tap.tap}/?connection=c4&view=sequence`);
+      await page.locator('g.arrow').nth(4).waitFor();
+      assert.deepEqual(await page.locator('g.arrow .call').allTextContents(), words);
+      const [edge, ...ends] = await page.evaluate(() => [...document.querySelectorAll('svg.sequence, g.arrow .call')].map(element => element.getBoundingClientRect().right));
+      assert.ok(ends.every(end => end <= edge), `${ends} in ${edge}`);
+    }
+    await page.setViewportSize({ width: 1280, height: 800 });
+    const end = page.locator('g.arrow').last();
+    assert.match(await end.getAttribute('aria-label'), /^ferry to server: ended: the ferry ended it, call 2,/);
+    assert.doesNotMatch(await end.getAttribute('class'), /bad/);
+    await end.click();
+    await page.locator('.picked .card:not(.bad) .way', { hasText: 'ferry → server' }).waitFor();
+  });
+
+  await check('the pane does not say of texts that it has not what they are', async () => {
+    for (const [exchange, more] of [[20, {}], [21, { text: '{"js', cut: true }]]) {
+      tap.exchange(exchange);
+      const message = { ...called(exchange), body: undefined, ...more };
+      tap.record(0, message);
+      tap.record(1, { ...message, from: 'ferry', to: 'server', call: 5 });
+    }
+    tap.exchange(22);
+    tap.record(0, called(22));
+    for (const [exchange, said] of [[20, 'not known: texts are not kept.'], [21, 'not known: texts are cut.'], [22, 'Nothing of it has been sent to the server.']]) {
+      await page.goto(`${tap.tap}/?exchange=${exchange}`);
+      await page.locator('.legend', { hasText: said }).waitFor();
+    }
+  });
+
   await check('a long sequence has one time base, and its window waits for the reader', async () => {
     tap.connection('c2');
     const long = i => tap.record(i * 1000, { ...progress(undefined), connection: 'c2' });

@@ -115,6 +115,71 @@ export async function rows({ browser, mirror }) {
     assert.doesNotMatch(await page.locator('#app').innerText(), /undefined|NaN/);
   });
 
+  await check('a list that has become short, and long again, goes on following', async () => {
+    tap.connection('c6');
+    for (const i of [105, 106]) {
+      tap.exchange(i, { connection: 'c6', outcome: 'sent' });
+      tap.record(0, { ...called(i), connection: 'c6' });
+    }
+    for (const [width, height] of [[1280, 800], [900, 300]]) {
+      const view = await openTap(browser, tap, '', { width, height });
+      const list = () => view.locator('#list').evaluate(box => ({ rows: box.ariaRowCount, away: box.scrollHeight - box.clientHeight - box.scrollTop }));
+      // A frame lays out and tells of what was scrolled by that; the next one tells of what that has changed.
+      const frames = () => view.evaluate(() => new Promise(resolve => requestAnimationFrame(() => requestAnimationFrame(() => requestAnimationFrame(resolve)))));
+      const follows = async (rows, what) => {
+        await until(`${rows} rows`, async () => (await list()).rows === String(rows), 5);
+        await frames();
+        assert.ok((await list()).away < 2, `${what}: ${(await list()).away} from the end`);
+        assert.equal(await view.locator('#newest').isVisible(), false, what);
+      };
+      await follows(106, 'at the beginning');
+      await view.locator('[data-connection=c6]').click();
+      await follows(2, 'a connection');
+      await view.click('#sequence');
+      await view.waitForSelector('g.arrow');
+      await follows(2, 'its sequence');
+      await view.click('#detail .close');
+      await follows(2, 'the pane closed');
+      await view.click('#connection-chip');
+      await follows(106, 'the filter taken away');
+      await view.locator(`${ROW}[aria-rowindex="106"]`).click();
+      await view.waitForSelector('g.arrow');
+      await follows(106, 'the newest opened');
+      await view.close();
+    }
+  });
+
+  await check('a narrow list tells outcomes apart without colours, and the pane its way to the connection', async () => {
+    const outcomes = ['open', 'result', 'error', 'tool-error', 'refused', 'cancelled', 'lost', 'missed', 'sent'];
+    for (const [i, outcome] of outcomes.entries()) tap.exchange(111 + i, { outcome, ended: outcome === 'open' ? undefined : Date.now() });
+    const small = await openTap(browser, tap, '', { width: 400 });
+    const row = outcome => small.locator(`${ROW}.${outcome}`).last();
+    await row('sent').waitFor();
+    const signs = new Map();
+    for (const outcome of outcomes) {
+      const cell = row(outcome).locator('.outcome');
+      const sign = await cell.evaluate(element => {
+        const { content, width, backgroundColor, boxShadow } = getComputedStyle(element, '::before');
+        return { content, wide: parseFloat(width) > 8, plain: backgroundColor === 'rgba(0, 0, 0, 0)' && boxShadow === 'none' };
+      });
+      assert.deepEqual([sign.wide, sign.plain], [true, true], outcome);
+      signs.set(sign.content, outcome);
+      // The help says what each sign means.
+      const explained = await small.locator(`#signs .${outcome}`).evaluate(element => getComputedStyle(element, '::before').content);
+      assert.equal(sign.content.split(' / ')[0], explained);
+      assert.equal(await cell.getAttribute('title'), outcome.replace('-', ' '));
+    }
+    assert.equal(signs.size, outcomes.length, [...signs].join('; '));
+    await row('result').click();
+    const whole = small.getByRole('button', { name: 'whole connection' });
+    const { x, width } = await whole.boundingBox();
+    assert.ok(x >= 0 && x + width <= 400, `from ${x}, ${width} wide`);
+    assert.ok((await small.evaluate(() => document.documentElement.scrollWidth)) <= 400);
+    await whole.click();
+    await small.waitForSelector('g.arrow');
+    await small.close();
+  });
+
   await check('heads that are too long end in an ellipsis, and a lost connection does not squeeze the page', async () => {
     tap.connection('c2', { client: { name: 'a-client-whose-name-is-long', version: '1.0.0-beta.12' }, protocol: '2024-11-05', upstream_protocol: '2025-11-25', era: 'handshake' });
     tap.record(0, { ...called(undefined), connection: 'c2' });

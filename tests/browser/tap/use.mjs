@@ -1,7 +1,7 @@
 // The page in the hands of a person: filters and their address, the keyboard, pause, clear, narrow and dark, and a ferry that goes
 // and comes back.
 import assert from 'node:assert/strict';
-import { address, check as plainCheck, column, innocent, OldClient, openTap, ROW, startFerry, until } from './rig.mjs';
+import { address, check as plainCheck, column, innocent, OldClient, openTap, ROW, says, startFerry, until } from './rig.mjs';
 
 // Each check begins with the whole list, whatever the one before has left.
 let begin = async () => {};
@@ -55,6 +55,10 @@ export async function use({ browser, mirror }) {
     await page.locator('#empty', { hasText: 'Nothing matches' }).waitFor();
     await page.press('#q', 'Enter');
     await shows(['delta']);
+    // A piece of a message, as it is copied.
+    await page.fill('#q', '"hidden":"needle');
+    await page.press('#q', 'Enter');
+    await shows(['delta']);
   });
 
   await check('only the slow ones, also while they wait', async () => {
@@ -63,10 +67,13 @@ export async function use({ browser, mirror }) {
     await page.check('#slow-on');
     await shows(['never']);
     assert.match((await address(page)).search, /slow=1500/);
-    await page.fill('#slow', '-5');
-    assert.equal((await address(page)).search, '');
-    await page.fill('#slow', '1500');
-    await page.check('#slow-on');
+    // Any number is taken at its word, and what is typed after it too.
+    for (const [text, query] of [['0', '?slow=0'], ['-5', '?slow=0'], ['', '?slow=1000'], ['1500', '?slow=1500']]) {
+      await page.fill('#slow', text);
+      assert.deepEqual([(await address(page)).search, await page.isChecked('#slow-on')], [query, true], text);
+      if (query === '?slow=0') assert.equal(await page.textContent('#count'), '11 of 11');
+    }
+    await shows(['never']);
     await page.click('#reset');
     assert.deepEqual([await page.inputValue('#slow'), await page.isChecked('#slow-on')], ['1000', false]);
   });
@@ -115,7 +122,8 @@ export async function use({ browser, mirror }) {
     await page.locator('#status', { hasText: 'paused' }).waitFor();
     const before = await names();
     await client.call('while-paused');
-    await page.locator('#pause', { hasText: /go on \(\d+ waiting\)/ }).waitFor();
+    // The connection has changed too, but what waits are exchanges.
+    await says(page, '#pause', 'go on (1 waiting)');
     assert.deepEqual(await names(), before);
     await page.keyboard.press('p');
     await page.locator('#status', { hasText: 'live' }).waitFor();
@@ -163,6 +171,23 @@ export async function use({ browser, mirror }) {
     await page.click('#clear');
     await shows(['never'], 'the cleared list');
     assert.equal(await page.locator('.connection').count(), 2);
+    await says(page, '#count', '1 exchange');
+  });
+
+  await check('a call that its client gave up is not drawn as the server’s doing', async () => {
+    const stop = new AbortController();
+    const headers = { 'content-type': 'application/json', accept: 'application/json, text/event-stream', 'mcp-protocol-version': '2025-11-25' };
+    const body = JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'tools/call', params: { name: 'never', arguments: { given: 'up' } } });
+    const given = fetch(`${ferry.url}/mcp`, { method: 'POST', headers, body, signal: stop.signal }).catch(error => error.name);
+    await page.locator('.connection .badge.pass').first().waitFor();
+    await page.locator(`${ROW}.open`, { hasText: 'never' }).nth(1).waitFor();
+    stop.abort();
+    assert.equal(await given, 'AbortError');
+    await page.locator(`${ROW}.lost`, { hasText: 'never' }).click();
+    await page.keyboard.press('s');
+    const end = page.locator('g.arrow', { hasText: 'the client gave it up' });
+    assert.match(await end.getAttribute('aria-label'), /^client to server: /);
+    assert.doesNotMatch(await end.getAttribute('class'), /bad/);
   });
 
   await check('at 400 pixels nothing is out of reach and nothing sticks out', async () => {
@@ -216,6 +241,7 @@ export async function use({ browser, mirror }) {
     ferry = await startFerry(mirror.url, again);
     await page.waitForSelector('#status[data-state=live]');
     assert.equal(await page.locator(ROW).count(), 0);
+    await says(page, '#notice', 'The ferry was restarted; what was there before is gone.');
     const back = await OldClient.open(ferry.url);
     await back.call('after-the-restart');
     await page.locator(ROW, { hasText: 'after-the-restart' }).waitFor();

@@ -125,6 +125,10 @@ export async function views({ browser, ferry, open }) {
     await page.getByRole('button', { name: 'whole connection' }).click();
     await page.locator('g.arrow', { hasText: 'initialize' }).first().waitFor();
     assert.match((await address(page)).search, /connection=c\d+&view=sequence/);
+    // Its client has left: that is no fault, and not the server's doing.
+    const ended = page.locator('g.arrow', { hasText: 'the ferry ended it' }).first();
+    assert.match(await ended.getAttribute('aria-label'), /^ferry to server: .*, call \d+,/);
+    assert.equal(await page.locator('g.arrow.bad', { hasText: 'the ferry ended it' }).count(), 0);
     await page.locator('g.arrow.request', { hasText: 'echo' }).first().click();
     await page.locator('.picked').getByRole('button', { name: /^exchange \d+/ }).click();
     await page.locator('.card.server', { hasText: 'both-legs-4711' }).first().waitFor();

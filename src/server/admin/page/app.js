@@ -92,7 +92,10 @@ export class App {
     const restarted = this.state.started !== undefined && this.state.started !== state.started;
     this.state = state;
     setText(byId('upstream'), state.upstream);
-    if (restarted) this.close();
+    if (restarted) {
+      this.close();
+      this.notice('The ferry was restarted; what was there before is gone.');
+    } else if (this.#missed === 0) this.notice('');
     // What waited is in the rows as well, or has been cleared.
     this.waiting.take();
     this.bar.paused(0);
@@ -115,7 +118,8 @@ export class App {
     } else if (event === 'record') this.#record(data);
     else if (event === 'missed') {
       this.#missed += data.count;
-      this.notice(`This page was too slow and missed ${this.#missed} changes; the lists are loaded anew.`);
+      const changes = this.#missed === 1 ? 'a change' : `${this.#missed} changes`;
+      this.notice(`This page was too slow and missed ${changes}; the lists are loaded anew.`);
     }
   }
 
@@ -155,7 +159,7 @@ export class App {
 
   // Puts on the page what came since the last frame.
   #flush() {
-    if (this.paused) return this.bar.paused(this.waiting.size);
+    if (this.paused) return this.bar.paused(this.waiting.exchanges);
     const { added, altered, removed } = this.store.apply(this.waiting.take());
     const matches = this.#matcher();
     // Whether a row that was there before now belongs elsewhere can only be told from all of them.
@@ -188,7 +192,7 @@ export class App {
     this.charts.show(this.store.rows, this.now(), this.now() - this.#lossAt < 3 * STEP);
     this.bar.suggest(this.store.rows);
     if (this.paused) return;
-    if (this.filter.slow) this.refilter();
+    if (this.filter.slow > 0) this.refilter();
     else {
       this.list.draw();
       this.connections.show(this.store.connections, this.filter);
@@ -199,7 +203,6 @@ export class App {
   #status(state, text) {
     this.#said = [state, text];
     this.#showStatus();
-    if (state === 'live' && this.#missed === 0) this.notice('');
   }
 
   // Whether the stream is there, and whether the reader lets it in.
@@ -314,7 +317,7 @@ export class App {
   pause() {
     this.paused = !this.paused;
     this.#showStatus();
-    this.bar.paused(this.waiting.size);
+    this.bar.paused(this.waiting.exchanges);
     if (!this.paused) {
       this.#flush();
       if (this.detail.subject) void this.detail.refresh();

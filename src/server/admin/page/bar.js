@@ -1,7 +1,7 @@
 // The bar above the list: the filter's fields, the counts, and what the pause button says.
 import { OUTCOMES } from './format.js';
 import { LIMIT } from './store.js';
-import { SLOW, isFiltering } from './filter.js';
+import { atLeast, isFiltering } from './filter.js';
 import { byId, h, setAttribute, setText } from './dom.js';
 
 // Names offered for a field, and milliseconds between looks at what there is to offer.
@@ -17,8 +17,7 @@ export class Bar {
     for (const id of ['q', 'method', 'name']) on(id, 'input', ({ target }) => app.setFilter({ [id]: target.value }));
     on('outcome', 'change', ({ target }) => app.setFilter({ outcome: target.value }));
     on('errors', 'change', ({ target }) => app.setFilter({ errors: target.checked }));
-    // An empty field means the usual duration; what is less than nothing filters nothing.
-    const slow = () => app.setFilter({ slow: byId('slow-on').checked ? Math.max(0, Number(byId('slow').value) || SLOW) : 0 });
+    const slow = () => app.setFilter({ slow: byId('slow-on').checked ? atLeast(byId('slow').value) : undefined });
     on('slow-on', 'change', slow);
     on('slow', 'input', slow);
     on('filters', 'submit', event => event.preventDefault());
@@ -55,8 +54,8 @@ export class Bar {
       byId(id).classList.toggle('set', filter[id] !== '');
     }
     byId('errors').checked = filter.errors;
-    byId('slow-on').checked = filter.slow > 0;
-    if (filter.slow > 0 && document.activeElement !== byId('slow')) byId('slow').value = filter.slow;
+    byId('slow-on').checked = filter.slow !== undefined;
+    if (filter.slow !== undefined && document.activeElement !== byId('slow')) byId('slow').value = filter.slow;
     const chip = byId('connection-chip');
     chip.hidden = byId('sequence').hidden = filter.connection === '';
     setText(chip, `${filter.connection} ✕`);
@@ -66,7 +65,7 @@ export class Bar {
     const all = store.rows.length.toLocaleString('en');
     const lost = (state.missed ?? 0).toLocaleString('en');
     const besides = lost === '0' ? '' : `, ${lost} not recorded`;
-    setText(byId('count'), (filtering ? `${shown.length.toLocaleString('en')} of ${all}` : `${all} exchanges`) + besides);
+    setText(byId('count'), (filtering ? `${shown.length.toLocaleString('en')} of ${all}` : `${all} exchange${all === '1' ? '' : 's'}`) + besides);
     const dropped = `The page holds ${LIMIT.toLocaleString('en')} exchanges; ${store.dropped} older ones were let go.`;
     const why = state.complete
       ? 'The ferry had no time to record all that crossed'

@@ -1,6 +1,6 @@
 // The view of one exchange with both legs side by side. It grows while it is read: a card stays the same element as long as it
 // says the same, so that what was folded, focused or selected stays so.
-import { arrange, changes, isPassed, legOf, marksText, origins } from './legs.js';
+import { arrange, changes, isPassed, legOf, marksText, origins, verdict } from './legs.js';
 import { card } from './cards.js';
 import { h } from './dom.js';
 import { moment } from './format.js';
@@ -21,12 +21,12 @@ export class BothLegs {
   show(lines) {
     const records = lines.map(({ record }) => record);
     const from = origins(records);
-    const { marks, count } = changes(records, from);
-    this.#head(wayOf(records), count);
+    const all = changes(records, from);
+    this.#head(wayOf(records), verdict(records, from, all));
     const front = this.front(records[0].connection);
     const begin = moment(records[0].time);
     for (const { record, leg, row } of arrange(records, from)) {
-      const found = marks.get(record.seq);
+      const found = all.marks.get(record.seq);
       const looks = `${front} ${marksText(found)}`;
       const known = this.#cards.get(record.seq);
       if (known?.looks === looks) continue;
@@ -40,8 +40,8 @@ export class BothLegs {
     }
   }
 
-  #head(way, count) {
-    if (way === 'translated') this.legend.replaceChildren(...legend(count));
+  #head(way, said) {
+    if (way === 'translated') this.legend.replaceChildren(...legend(said));
     this.legend.hidden = way !== 'translated';
     if (way === this.#way) return;
     this.#way = way;
@@ -64,8 +64,7 @@ function wayOf(records) {
   return refused ? 'refused' : 'translated';
 }
 
-function legend(count) {
-  const said = count === 0 ? 'The ferry changed nothing in the messages.' : `The ferry changed ${count} place${count === 1 ? '' : 's'} in the messages:`;
+function legend(said) {
   const sign = (kind, text) => h('span', { class: `sign ${kind}` }, text);
   return [said, sign('added', 'added'), sign('removed', 'not sent on'), sign('changed', 'changed'), sign('secret', 'redacted')];
 }

@@ -2,7 +2,7 @@
 import { bytes, clock, moment, shorten, visible } from './format.js';
 import { button, copy, h, withSecrets } from './dom.js';
 import { label, since } from './sequence.js';
-import { legOf } from './legs.js';
+import { isFault, legOf, partiesOf } from './legs.js';
 import { tree } from './tree.js';
 import { write } from './json.js';
 
@@ -13,7 +13,7 @@ const MEANS = { added: 'added by the ferry', removed: 'not sent on by the ferry'
 export function card(record, { begin, found = {}, front, wordy } = {}) {
   const at = moment(record.time);
   const box = h('article', {
-    class: `card ${record.kind}${bad(record) ? ' bad' : ''}`,
+    class: `card ${record.kind}${isFault(record) ? ' bad' : ''}`,
     'aria-label': `${ways(record)} ${label(record)}`,
     dataset: { seq: record.seq },
   });
@@ -35,12 +35,17 @@ export function card(record, { begin, found = {}, front, wordy } = {}) {
   return box;
 }
 
-const ways = record => (record.from && record.to ? `${record.from} → ${record.to}` : '');
 const ORDER = ['client', 'ferry', 'server'];
-const arrow = ({ from, to }) => (ORDER.indexOf(from) < ORDER.indexOf(to) ? '→' : '←');
-// Of a message it is said why it was not read, which is nothing bad.
-const bad = record =>
-  (record.status ?? 0) >= 400 || (record.why !== undefined && record.kind !== 'message') || record.message?.type === 'error' || record.message?.tool_error === true;
+
+function ways(record) {
+  const { from, to } = partiesOf(record);
+  return from && to ? `${from} → ${to}` : '';
+}
+
+function arrow(record) {
+  const { from, to } = partiesOf(record);
+  return ORDER.indexOf(from) < ORDER.indexOf(to) ? '→' : '←';
+}
 
 function title(record, front) {
   const { message } = record;

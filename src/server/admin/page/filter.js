@@ -7,7 +7,7 @@ const TEXTS = ['connection', 'method', 'name', 'outcome', 'front', 'q'];
 
 export const NO_FILTER = Object.freeze({
   ...{ connection: '', method: '', name: '', outcome: '', front: '', q: '' },
-  ...{ slow: 0, errors: false },
+  ...{ slow: undefined, errors: false },
 });
 
 // What the page's address says: the filter and what is selected.
@@ -18,8 +18,8 @@ export function fromQuery(query) {
   // What no row can have, and no field can show, is no filter.
   if (!OUTCOMES.includes(filter.outcome)) filter.outcome = '';
   if (!Object.hasOwn(FRONTS, filter.front)) filter.front = '';
-  const slow = Number(parameters.get('slow'));
-  filter.slow = Number.isFinite(slow) && slow > 0 ? slow : 0;
+  const slow = parameters.get('slow');
+  filter.slow = slow && Number(slow) >= 0 && Number.isFinite(Number(slow)) ? Number(slow) : undefined;
   filter.errors = parameters.get('errors') === '1';
   const exchange = Number(parameters.get('exchange'));
   return {
@@ -33,7 +33,7 @@ export function fromQuery(query) {
 export function toQuery({ filter, exchange, pane }) {
   const parameters = new URLSearchParams();
   for (const key of TEXTS) if (filter[key]) parameters.set(key, filter[key]);
-  if (filter.slow) parameters.set('slow', String(filter.slow));
+  if (filter.slow !== undefined) parameters.set('slow', String(filter.slow));
   if (filter.errors) parameters.set('errors', '1');
   if (exchange !== undefined) parameters.set('exchange', String(exchange));
   if (pane) parameters.set('view', pane);
@@ -43,13 +43,23 @@ export function toQuery({ filter, exchange, pane }) {
 
 export const isFiltering = filter => Object.keys(NO_FILTER).some(key => filter[key] !== NO_FILTER[key]);
 
-// The words of a search: separated by blanks, all must occur; what is within double quotes is one word.
-export const words = text =>
-  [...text.matchAll(/"([^"]*)"?|(\S+)/g)].map(match => (match[1] ?? match[2]).toLowerCase()).filter(Boolean);
+// The least duration that a reader means by what stands in the field: the usual one by nothing, and none by less than nothing.
+export const atLeast = text => (text === '' ? SLOW : Math.max(0, Number(text)));
 
-// The exchanges of which one record has all the words, of [{ line, record }].
+// The words of a search: separated by blanks, all must occur. What is within double quotes is one word, where these stand
+// around the whole of it; other quotes are part of a word, so that a piece of JSON (`"n":4`) is looked for as it is.
+export const words = text =>
+  [...text.matchAll(/"([^"]*)"(?!\S)|"([^"]*)$|(\S+)/g)].map(match => (match[1] ?? match[2] ?? match[3]).toLowerCase()).filter(Boolean);
+
+// The exchanges of which one record has all the words, of [{ line, record }]. Quotes within a string are escaped in a line: a
+// message that was cut is one, and JSON within JSON.
 export function withWords(lines, search) {
-  const hits = lines.filter(({ line }) => search.every(word => line.toLowerCase().includes(word)));
+  const quoted = search.some(word => word.includes('"'));
+  const hits = lines.filter(({ line }) => {
+    const text = line.toLowerCase();
+    const bare = quoted ? text.replaceAll('\\"', '"') : text;
+    return search.every(word => text.includes(word) || bare.includes(word));
+  });
   return new Set(hits.map(({ record }) => record.exchange).filter(exchange => exchange !== undefined));
 }
 
@@ -66,7 +76,7 @@ export function matcher(filter, connection, now, found) {
     if (filter.errors && !isBad(row)) return false;
     if (method && !contains(row.method, method)) return false;
     if (name && !contains(row.name, name)) return false;
-    if (filter.slow && elapsed(row, now()) < filter.slow) return false;
+    if (filter.slow > 0 && elapsed(row, now()) < filter.slow) return false;
     if (filter.front && connection(row.connection)?.front !== filter.front) return false;
     if (search.length === 0 || found?.has(row.exchange)) return true;
     const text = haystack(row, connection(row.connection));

@@ -11,6 +11,25 @@ export function legOf(record) {
 
 const key = ({ message }) => `${message.type} ${message.method ?? ''}`;
 
+// Who ended a call, where its answer did not: by `why` as the ferry puts it. The record has the parties of the answer.
+const ENDED_BY = new Map([
+  ['the ferry ended it', { from: 'ferry', to: 'server' }],
+  ['the client gave it up', { from: 'client', to: 'server' }],
+]);
+const enders = record => (record.kind === 'ended' ? ENDED_BY.get(record.why) : undefined);
+
+// Whose doing a record is, and whom it reaches.
+export const partiesOf = record => enders(record) ?? { from: record.from, to: record.to };
+
+// Whether a record tells that something went wrong. To end a call is what a client that leaves does.
+export const isFault = record =>
+  (record.status ?? 0) >= 400 ||
+  record.kind === 'refused' ||
+  // Of a message it is said why it was not read, which is nothing bad.
+  (record.why !== undefined && record.kind !== 'message' && !enders(record)) ||
+  record.message?.type === 'error' ||
+  record.message?.tool_error === true;
+
 // Says for each message that left the ferry which one came in for it: a map from sequence numbers to records. Messages of
 // the ferry's own calls came from nowhere. A request can leave twice (repeated, or with the answers to questions).
 export function origins(records) {
@@ -38,7 +57,15 @@ export function origins(records) {
   return found;
 }
 
-// The differences by sequence number: { body, headers } with the marks of that record's own tree, see diff.js.
+// Whether the texts of two messages can be compared, and if not, why: nothing was kept of one, or only the beginning.
+function obstacle(a, b) {
+  const nothing = ({ body, text }) => body === undefined && text === undefined;
+  if (nothing(a) || nothing(b)) return 'not kept';
+  return a.cut || b.cut ? 'cut' : undefined;
+}
+
+// The differences by sequence number: { body, headers } with the marks of that record's own tree, see diff.js; how many
+// they are in the bodies; and why some bodies could not be compared, if that is so.
 export function changes(records, from = origins(records)) {
   const marks = new Map();
   const put = (record, part, side, found) => {
@@ -47,22 +74,40 @@ export function changes(records, from = origins(records)) {
     marks.set(record.seq, entry);
   };
   let count = 0;
+  let unknown;
   for (const record of records) {
     const origin = from.get(record.seq);
     if (!origin) continue;
+    unknown ??= obstacle(origin, record);
     if (origin.body !== undefined && record.body !== undefined) {
       const found = difference(origin.body, record.body);
       count += found.count;
       put(origin, 'body', 'came', found);
       put(record, 'body', 'went', found);
-    }
+    } else if (!obstacle(origin, record) && origin.text !== record.text) count++;
     if (origin.http && record.http) {
       const found = headerDifference(origin.http.headers, record.http.headers);
       put(origin, 'headers', 'came', found);
       put(record, 'headers', 'went', found);
     }
   }
-  return { marks, count };
+  return { marks, count, unknown };
+}
+
+// What can be said of the changes that changes() found.
+export function verdict(records, from, { count, unknown }) {
+  const more = unknown && `texts are ${unknown}`;
+  if (count > 0) {
+    const places = `${unknown ? 'at least ' : ''}${count} place${count === 1 ? '' : 's'} in the messages`;
+    return `The ferry changed ${places}${more ? ` (${more})` : ''}:`;
+  }
+  if (unknown) return `What the ferry changed is not known: ${more}.`;
+  const crossed = records.filter(record => record.kind === 'message' && record.message && !record.purpose);
+  const first = crossed.find(record => record.to === 'ferry');
+  const goal = first?.from === 'client' ? 'server' : 'client';
+  if (first && !crossed.some(record => record.to === goal)) return `Nothing of it has been sent to the ${goal}.`;
+  if (from.size === 0) return 'What the ferry changed is not known: only a part of it is stored.';
+  return 'The ferry changed nothing in the messages.';
 }
 
 // What changes() says of one record as a text, to tell whether it still says the same.

@@ -5,6 +5,8 @@ import { duration, shorten } from './format.js';
 
 // Wide enough for the longest time, which ends a little before it.
 const marginOf = width => (width < 500 ? 70 : 78);
+// What is written beside a line stands so far from it; a character of the small size is about so wide.
+const [NEAR, SMALL] = [6, 6.1];
 
 // Draws records into `box`. An arrow stays the same element as long as it is shown, so that it keeps the focus while others
 // come; `open(record)` is called for the one that is chosen.
@@ -86,7 +88,7 @@ export class Lifelines {
   // Brings the arrows into their places, and takes away those that have left the window.
   #arrange(items, margin) {
     const before = this.#arrows;
-    this.#arrows = new Map(items.map(item => [item.record.seq, before.get(item.record.seq) ?? arrow(item, margin, this.open)]));
+    this.#arrows = new Map(items.map(item => [item.record.seq, before.get(item.record.seq) ?? arrow(item, { width: this.#width, margin }, this.open)]));
     for (const [seq, element] of before) if (!this.#arrows.has(seq)) element.remove();
     let last = this.drawing.querySelector('.life:last-of-type');
     for (const { record, y } of items) {
@@ -115,9 +117,10 @@ function move(event, arrows) {
 }
 
 // Drawn at a height of nothing: it is moved to its place.
-function arrow(item, margin, open) {
-  const { record, from, to, text, look, offset, pause } = item;
-  const said = `${record.from ? `${record.from} to ${record.to}: ` : ''}${text}, after ${duration(offset)}`;
+function arrow(item, { width, margin }, open) {
+  const { record, parties, from, to, text, look, offset, pause } = item;
+  const call = record.call === undefined ? '' : `call ${record.call}`;
+  const said = `${parties.from ? `${parties.from} to ${parties.to}: ` : ''}${text}${call && `, ${call}`}, after ${duration(offset)}`;
   const group = s('g', {
     ...{ class: `arrow ${look}`, role: 'button', tabindex: '-1' },
     ...{ 'aria-label': said, 'data-seq': record.seq },
@@ -141,6 +144,7 @@ function arrow(item, margin, open) {
       s('path', { class: 'tip', d: `M${to} 0l${-way * 8} -4v8z` }),
     );
   }
+  if (call) group.append(callNumber(call, Math.max(left, right), width));
   group.addEventListener('click', () => open(record));
   group.addEventListener('keydown', event => {
     if (event.key !== 'Enter' && event.key !== ' ') return;
@@ -149,4 +153,11 @@ function arrow(item, margin, open) {
     open(record);
   });
   return group;
+}
+
+// Which call an arrow belongs to, beside the server's line: the answers of several calls may cross. Where there is no room for
+// the word, the number stands alone.
+function callNumber(call, server, width) {
+  const room = Math.floor((width - server - NEAR) / SMALL);
+  return s('text', { class: 'call', x: server + NEAR, y: 3 }, call.length <= room ? call : call.replace('call ', ''));
 }

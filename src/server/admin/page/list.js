@@ -32,7 +32,7 @@ export class List {
     this.sheet = h('div', { class: 'sheet', role: 'presentation' });
     box.append(this.sheet);
     box.addEventListener('scroll', () => this.#scrolled(), { passive: true });
-    new ResizeObserver(() => this.show(this.rows)).observe(box);
+    new ResizeObserver(() => (this.show(this.rows), this.moved())).observe(box);
   }
 
   // Shows these rows, which may be the same array as before with other content.
@@ -41,6 +41,8 @@ export class List {
     const height = `${rows.length * HEIGHT}px`;
     if (this.sheet.style.height !== height) this.sheet.style.height = height;
     this.box.setAttribute('aria-rowcount', String(rows.length));
+    // The end of what cannot scroll is always in sight.
+    this.follow ||= rows.length * HEIGHT <= this.box.clientHeight;
     if (this.follow) this.#scrollTo(rows.length * HEIGHT);
     this.draw();
   }
@@ -68,6 +70,8 @@ export class List {
 
   // Brings a row into sight, and draws: what is selected may have become another.
   reveal(index) {
+    // Something else may just have taken room, and the end is no longer in sight only because of that.
+    if (this.follow) this.#scrollTo(this.rows.length * HEIGHT);
     const { scrollTop, clientHeight } = this.box;
     if (index * HEIGHT < scrollTop) this.#scrollTo(index * HEIGHT);
     else if ((index + 1) * HEIGHT > scrollTop + clientHeight) this.#scrollTo((index + 1) * HEIGHT - clientHeight);
@@ -86,10 +90,12 @@ export class List {
 
   #scrolled() {
     // What the list did by itself says nothing about what the reader wants. Where it stands tells the two apart, for a busy
-    // list scrolls in every frame; and whoever goes up, however little, wants to leave the end.
+    // list scrolls in every frame; and whoever goes up, however little, wants to leave the end. But when there are fewer rows
+    // or there is more room, it is the browser that goes up, because the end has.
     const by = this.box.scrollTop - this.#put;
     if (!(Math.abs(by) < 1)) {
-      this.follow = !(by < 0) && this.#atEnd();
+      const pushed = this.rows.length * HEIGHT - this.box.clientHeight < this.#put - 1;
+      this.follow = (pushed || !(by < 0)) && this.#atEnd();
       this.#put = NaN;
     }
     this.moved();
@@ -126,7 +132,9 @@ export class List {
     setAttribute(method, 'title', row.method);
     setAttribute(name, 'title', row.name);
     setText(connection, row.connection);
-    setText(outcome, hung ? 'no answer' : outcomeText(row));
+    setText(outcome, outcomeText(row));
+    // Where there is no room for the word, a sign stands for it.
+    setAttribute(outcome, 'title', outcomeText(row));
     const ms = elapsed(row, now);
     // Nobody waited for the server.
     const alone = row.outcome === 'sent' || row.outcome === 'refused';

@@ -1,5 +1,6 @@
 // A Mermaid sequence diagram of records. Pure.
 import { visible } from './format.js';
+import { isFault, partiesOf } from './legs.js';
 import { label } from './sequence.js';
 
 // Longer labels make a diagram that nobody can read.
@@ -15,15 +16,18 @@ export function escapeText(text) {
 export function mermaid(records) {
   const lines = ['sequenceDiagram', '  participant client', '  participant ferry', '  participant server'];
   for (const record of records) {
-    const text = escapeText(label(record));
-    if (!record.from || !record.to) lines.push(`  Note over ${record.kind === 'missed' ? 'ferry' : 'client'}: ${text}`);
-    else lines.push(`  ${record.from}${arrow(record)}${record.to}: ${text}`);
+    const { from, to } = partiesOf(record);
+    const call = record.call === undefined ? '' : ` (call ${record.call})`;
+    const text = escapeText(label(record)) + call;
+    if (!from || !to) lines.push(`  Note over ${record.kind === 'missed' ? 'ferry' : 'client'}: ${text}`);
+    else lines.push(`  ${from}${arrow(record)}${to}: ${text}`);
   }
   return `${lines.join('\n')}\n`;
 }
 
-function arrow({ kind, message, why }) {
-  if (kind === 'ended' && why !== undefined) return '--x';
+function arrow(record) {
+  const { kind, message } = record;
+  if (kind === 'ended' && isFault(record)) return '--x';
   if (kind !== 'message') return '-->>';
   return message && (message.type === 'result' || message.type === 'error') ? '-->>' : '->>';
 }

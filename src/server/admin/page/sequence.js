@@ -1,5 +1,6 @@
 // The sequence view's geometry: records to arrows between three lifelines on an axis of time. Pure.
 import { duration, moment } from './format.js';
+import { isFault, partiesOf } from './legs.js';
 
 export const PARTIES = ['client', 'ferry', 'server'];
 // So many arrows are drawn at once; of more, a window is shown.
@@ -27,12 +28,12 @@ export function label(record) {
   const { message } = record;
   const purpose = record.purpose ? `${record.purpose}: ` : '';
   if (!message) return `${purpose}${record.http?.method ?? ''} ${path(record.http?.target)}`.trim();
-  return purpose + messageLabel(message);
+  return purpose + messageLabel(record);
 }
 
 const path = target => (target ?? '').split('?')[0];
 
-function messageLabel(message) {
+function messageLabel({ message, cut }) {
   // `#9` is an exchange.
   const id = message.id === undefined ? '' : ` id ${message.id}`;
   if (message.type === 'result') return `${message.tool_error ? 'result (tool error)' : 'result'}${id}`;
@@ -40,6 +41,8 @@ function messageLabel(message) {
   if (message.type === 'request' || message.type === 'notification') {
     return `${message.method ?? message.type}${message.name ? ` ${message.name}` : ''}${id}`;
   }
+  // Of what was cut too early nobody can tell what it is.
+  if (message.type === 'unknown') return cut ? 'cut' : 'not JSON-RPC';
   return message.type;
 }
 
@@ -53,19 +56,13 @@ export function since(ms) {
 
 // How an arrow looks: what it carries, and whether it went badly.
 function look(record) {
-  const bad =
-    (record.status ?? 0) >= 400 ||
-    (record.kind === 'ended' && record.why !== undefined) ||
-    record.kind === 'refused' ||
-    record.message?.type === 'error' ||
-    record.message?.tool_error === true;
   const thin = record.kind !== 'message' || !record.message;
-  return `${thin ? 'thin' : record.message.type}${bad ? ' bad' : ''}${record.purpose ? ' own' : ''}`;
+  return `${thin ? 'thin' : record.message.type}${isFault(record) ? ' bad' : ''}${record.purpose ? ' own' : ''}`;
 }
 
 // Lays out the records from `start` to before `end`. `width` is the whole drawing's, `margin` what the times take at the left.
-// Gives { height, lifelines: [{ party, x }], items: [{ record, y, from, to, text, look, offset, pause }] }:
-// x values of an arrow's ends (from equals to for what is noted on one lifeline), milliseconds since the first of all
+// Gives { height, lifelines: [{ party, x }], items: [{ record, y, parties, from, to, text, look, offset, pause }] }:
+// who the parties are, x values of an arrow's ends (from equals to for what is noted on one lifeline), milliseconds since the first of all
 // records, whichever are laid out, and the pause before, where it is worth telling.
 export function layout(records, width, margin, { start = 0, end = records.length } = {}) {
   const inner = width - margin;
@@ -79,9 +76,10 @@ export function layout(records, width, margin, { start = 0, end = records.length
     const pause = Math.max(0, at - before);
     y += LINE + gap(pause);
     before = at;
-    const side = record.from ?? 'client';
+    const { from, to } = partiesOf(record);
+    const side = from ?? 'client';
     return {
-      ...{ record, y, from: x[side] ?? x.ferry, to: x[record.to ?? side] ?? x.ferry },
+      ...{ record, y, parties: { from, to }, from: x[side] ?? x.ferry, to: x[to ?? side] ?? x.ferry },
       ...{ text: label(record), look: look(record), offset: at - begin },
       pause: pause >= 100 ? pause : undefined,
     };
