@@ -469,11 +469,18 @@ fn micros(time: &str) -> Option<u64> {
     Some(seconds * 1_000_000 + fraction)
 }
 
+/// A size, in the page's words.
 fn bytes(size: usize) -> String {
+    const KIB: usize = 1024;
+    const MIB: usize = KIB * KIB;
+    // Rounded, with a digit behind the point.
+    let tenths = |unit: usize| size.saturating_mul(10).saturating_add(unit / 2) / unit;
+    let number = |tenths: usize| format!("{}.{}", tenths / 10, tenths % 10);
     match size {
-        0..10_000 => format!("{size} B"),
-        10_000..10_000_000 => format!("{} KiB", size / 1024),
-        _ => format!("{} MiB", size / 1024 / 1024),
+        0..1000 => format!("{size} B"),
+        1000..10_240 => format!("{} KiB", number(tenths(KIB))),
+        10_240..1_024_000 => format!("{} KiB", size.saturating_add(KIB / 2) / KIB),
+        _ => format!("{} MiB", number(tenths(MIB))),
     }
 }
 

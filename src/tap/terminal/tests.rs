@@ -169,6 +169,23 @@ fn a_wide_character_takes_two_columns_and_no_line_is_wider_than_the_terminal() {
 }
 
 #[test]
+fn sizes_are_said_as_on_the_page() {
+    for (size, said) in [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 KiB"),
+        (10_239, "10.0 KiB"),
+        (10_240, "10 KiB"),
+        (65_536, "64 KiB"),
+        (1_024_000, "1.0 MiB"),
+        (1_048_576, "1.0 MiB"),
+        (17_500_000, "16.7 MiB"),
+    ] {
+        assert_eq!(bytes(size), said);
+    }
+}
+
+#[test]
 fn in_few_columns_why_something_was_refused_comes_before_its_target() {
     let refused = Record {
         kind: Kind::Refused,

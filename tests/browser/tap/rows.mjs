@@ -1,5 +1,6 @@
 // The list of rows that a real ferry gives only after long waiting, seldom, or in great number.
 import assert from 'node:assert/strict';
+import { OUTCOMES } from '../../../src/server/admin/page/format.js';
 import { check, innocent, openTap, ROW, startFerry, until } from './rig.mjs';
 import { called, startStandIn } from './standin.mjs';
 
@@ -150,7 +151,7 @@ export async function rows({ browser, mirror }) {
   });
 
   await check('a narrow list tells outcomes apart without colours, and the pane its way to the connection', async () => {
-    const outcomes = ['open', 'result', 'error', 'tool-error', 'refused', 'cancelled', 'lost', 'missed', 'sent'];
+    const outcomes = OUTCOMES;
     for (const [i, outcome] of outcomes.entries()) tap.exchange(111 + i, { outcome, ended: outcome === 'open' ? undefined : Date.now() });
     const small = await openTap(browser, tap, '', { width: 400 });
     const row = outcome => small.locator(`${ROW}.${outcome}`).last();
