@@ -147,10 +147,11 @@
 //! | repetitions | a fifth of all exchanges and 100 more; 5 failed attempts to connect within 10 s stop further ones for half a second |
 //! | what waits for the terminal or the tap's file | 256 changes each, then they lag like any watcher; [`tap::file::BUFFER`] and one record |
 //! | a recording that is replayed | 64 MiB a line; its requests and their outcomes are in memory |
-//! | events that wait for the tap's recorder | [`tap::MAX_QUEUED`] with [`tap::MAX_QUEUED_BYTES`] of texts and headers; more are dropped and counted. Where only people look, [`tap::PACE`] a second are taken |
+//! | events that wait for the tap's recorder | [`tap::MAX_QUEUED`] with [`tap::MAX_QUEUED_BYTES`] of texts and headers; more are dropped and counted, but for 65,536 beginnings and ends of connections. Where only people look, [`tap::PACE`] a second are taken |
 //! | one message in the tap | `--tap-max-body`; the rest of a longer one is not kept |
 //! | what the tap keeps | 16 MiB of records, the rows of 20,000 exchanges, and of 2,000 connections that are over |
-//! | what the tap takes for open | 20,000 connections and as many exchanges and passing requests; 2,000 clients of passed-through traffic, with 8 sessions each; the heads of 32 requests that ended without an answer |
+//! | what the tap takes for open | the connections that the server has, 20,000 exchanges and as many passing requests; 2,000 clients of passed-through traffic, with 8 sessions each; the heads of 32 requests that ended without an answer |
+//! | compressed answers that the tap unpacks | 64 at once; one piece to 4 MiB |
 //! | changes that a watcher of the tap may lag behind | 8,192, then it loses the oldest and is told how many |
 //!
 //! # Where to add things

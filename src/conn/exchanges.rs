@@ -140,9 +140,13 @@ impl Exchanges {
             Reply::Message { text, .. } => show(text),
             Reply::End(End::Complete) => ended(None),
             Reply::Head { .. } | Reply::Mark { .. } | Reply::Alive => {}
-            Reply::End(
-                End::Cut(why) | End::Unreached(why) | End::Lost(why) | End::WrongType(why),
-            ) => {
+            Reply::End(End::WrongType(what)) => {
+                debug!(call, what, "an upstream answer cannot be read");
+                ended(Some(&format!(
+                    "the server answered with {what}, not with JSON or an event stream"
+                )));
+            }
+            Reply::End(End::Cut(why) | End::Unreached(why) | End::Lost(why)) => {
                 debug!(call, why, "an upstream exchange failed");
                 ended(Some(why));
             }

@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | this one | what crosses for one request, from its beginning to its end |
 //! | `body` | pieces become messages |
+//! | `packed` | the same of pieces that are compressed |
 //! | `clients` | whose a request is |
 //! | `request` | what a request is, once its body has come |
 //! | `ends` | how requests go that no message settles |
@@ -15,6 +16,7 @@
 mod body;
 mod clients;
 mod ends;
+pub(super) mod packed;
 mod request;
 
 use std::collections::{BTreeMap, HashMap};
@@ -36,6 +38,7 @@ use crate::tap::{Head, Passing, Text};
 use body::{Answer, Collected};
 use clients::Clients;
 use ends::Unanswered;
+use packed::Places;
 
 /// The requests that are passing, and whose they are.
 #[derive(Debug, Default)]
@@ -45,6 +48,7 @@ pub(super) struct Passages {
     asking: HashMap<(Arc<str>, Id), u64>,
     clients: Clients,
     unanswered: Unanswered,
+    unpacking: Places,
 }
 
 #[derive(Debug)]
@@ -196,7 +200,7 @@ impl Recorder {
         headers: &HeaderMap,
     ) {
         passage.status = Some(status);
-        passage.answer = Answer::begin(headers, self.max_body);
+        passage.answer = Answer::begin(headers, self.max_body, &self.passages.unpacking);
         let session = headers.get(SESSION_HEADER).and_then(|it| it.to_str().ok());
         if let (Some(session), Some(label)) = (session, &passage.label) {
             self.session_given(label, session);
@@ -224,7 +228,9 @@ impl Recorder {
         let read = read(text);
         passage.code = read.summary.code.or(passage.code);
         let mut leg = leg(passage, number, Party::Server);
+        let withdrawn = self.withdrawn(at, &label, Party::Server, &read);
         match read.summary.kind {
+            MessageKind::Notification if withdrawn.is_some() => leg.exchange = withdrawn,
             MessageKind::Request => {
                 leg.exchange = Some(self.passing_question(at, &label, &read, text.size));
             }

@@ -2,6 +2,7 @@
 
 mod cut;
 mod open;
+mod packed;
 mod passed;
 mod refused;
 

@@ -410,7 +410,13 @@ impl Recorder {
     }
 
     /// The request of the server that this message cancels, if it does: nobody waits for its answer any more.
-    fn withdrawn(&mut self, at: Instant, label: &Arc<str>, by: Party, read: &Read) -> Option<u64> {
+    pub(super) fn withdrawn(
+        &mut self,
+        at: Instant,
+        label: &Arc<str>,
+        by: Party,
+        read: &Read,
+    ) -> Option<u64> {
         let connection = self.connections.get(label)?;
         let exchange = connection.withdrawn(by, read.cancels.as_ref()?);
         self.settle(at, exchange, Outcome::Cancelled, None, 0);

@@ -141,6 +141,17 @@ test('an archive says of each body how much of it was kept', () => {
   assert.deepEqual(comments(records), [said, `message 2: ${said}`]);
 });
 
+test('a command asks for what curl can unpack, where its client asked for anything compressed', () => {
+  const asks = value => ({ seq: 1, kind: 'message', http: { method: 'GET', target: '/mcp', headers: [['Accept-Encoding', value], ['a', 'b']] } });
+  for (const value of ['gzip, deflate, br', 'zstd']) {
+    const command = curl(asks(value), UPSTREAM);
+    assert.match(command, /\n  --compressed \\\n  --header 'a: b'/);
+    assert.doesNotMatch(command, /accept-encoding/i);
+  }
+  assert.match(curl(asks('identity'), UPSTREAM), /--header 'Accept-Encoding: identity'/);
+  assert.doesNotMatch(curl(asks('identity'), UPSTREAM), /--compressed/);
+});
+
 test('an archive and a command say of a compressed body why it is not there', () => {
   const records = passed();
   const why = 'the body is compressed (gzip): the tap does not read it';

@@ -46,6 +46,11 @@ export function curl(record, upstream) {
   const lines = [`curl --globoff --no-buffer --request ${shell(method)} --url ${shell(url)}`];
   for (const [name, value] of headers) {
     if (OMITTED.has(name.toLowerCase())) continue;
+    if (name.toLowerCase() === 'accept-encoding' && value.trim().toLowerCase() !== 'identity') {
+      // curl asks for what it can unpack, and shows it unpacked.
+      lines.push('--compressed');
+      continue;
+    }
     if (value.match(SECRET)) fill.push(name);
     // curl sends an empty header only when it is written with a semicolon.
     lines.push(`--header ${shell(value === '' ? `${name};` : `${name}: ${placeholder(value, name)}`)}`);

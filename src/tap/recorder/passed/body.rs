@@ -1,10 +1,11 @@
-//! The bodies of requests that pass, put together of their pieces: a text, an event stream, or JSON lines. One that is
-//! compressed is not read, but counted: the tap has nothing to decompress it with, and what it unpacks to has no bound.
+//! The bodies of requests that pass, put together of their pieces: a text, an event stream, or JSON lines. Of one that is
+//! compressed in a way that `packed` does not know the bytes are only counted.
 //!
 //! Bounds: of a text, a line or an event, the bytes that the tap keeps of a message.
 
 use hyper::header::{self, HeaderMap};
 
+use super::packed::{Packed, Places};
 use crate::proto::sse;
 use crate::tap::Text;
 use crate::tap::summary::short;
@@ -29,12 +30,14 @@ pub(super) enum Answer {
     Lines(Collected),
     /// All of it, one message.
     Whole(Collected),
+    /// Any of these, compressed.
+    Packed(Box<Packed>),
     /// Bytes that are not read.
     Coded(Coded),
 }
 
 /// A body that cannot be read.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Coded {
     /// How it is compressed.
     pub(super) coding: String,
@@ -50,22 +53,25 @@ pub(super) struct Collected {
 }
 
 impl Answer {
-    /// The answer with these headers, of which nothing has come.
-    pub(super) fn begin(headers: &HeaderMap, max_body: usize) -> Self {
+    /// The answer with these headers, of which nothing has come. Where it has to be unpacked it takes one of the places.
+    pub(super) fn begin(headers: &HeaderMap, max_body: usize, places: &Places) -> Self {
         let media = headers.get(header::CONTENT_TYPE);
         let media = media.and_then(|it| it.to_str().ok()).unwrap_or_default();
         let media = media.split(';').next().unwrap_or_default();
         let media = media.trim().to_ascii_lowercase();
         let is_stream = media == "text/event-stream";
-        if let Some(coding) = coding(headers) {
-            return Self::Coded(Coded { coding, is_stream });
-        }
-        if is_stream {
-            return Self::events(max_body);
-        }
-        match JSON_LINES.contains(&media.as_str()) {
-            true => Self::Lines(Collected::default()),
-            false => Self::Whole(Collected::default()),
+        let plain = match media.as_str() {
+            _ if is_stream => Self::events(max_body),
+            media if JSON_LINES.contains(&media) => Self::Lines(Collected::default()),
+            _ => Self::Whole(Collected::default()),
+        };
+        let Some(coding) = coding(headers) else {
+            return plain;
+        };
+        let coded = Coded { coding, is_stream };
+        match Packed::begin(coded.clone(), plain, max_body, places) {
+            Some(packed) => Self::Packed(Box::new(packed)),
+            None => Self::Coded(coded),
         }
     }
 
@@ -78,6 +84,13 @@ impl Answer {
         let mut found = Vec::new();
         match self {
             Self::Nothing | Self::Coded(_) => {}
+            Self::Packed(packed) => {
+                let (texts, failed) = packed.push(piece);
+                found = texts;
+                if let Some(coded) = failed {
+                    *self = Self::Coded(coded);
+                }
+            }
             Self::Whole(collected) => collected.push(piece, max_body),
             Self::Lines(line) => {
                 let mut rest = piece;
@@ -114,6 +127,14 @@ impl Answer {
             }
             // The last line needs no line end.
             Self::Lines(line) => line.line(),
+            // Of a gap it would be another thing by now.
+            Self::Packed(packed) => match packed.finish() {
+                Ok(text) => text,
+                Err(coded) => {
+                    *self = Self::Coded(coded);
+                    None
+                }
+            },
             _ => None,
         }
     }
@@ -122,6 +143,8 @@ impl Answer {
     pub(super) fn skip(&mut self, max_body: usize) {
         match self {
             Self::Nothing | Self::Coded(_) => {}
+            // What follows cannot be unpacked without it.
+            Self::Packed(packed) => *self = Self::Coded(packed.coded()),
             Self::Lines(collected) | Self::Whole(collected) => collected.skip(),
             // What is left of an event that was cut is no message.
             Self::Events(_) => *self = Self::events(max_body),

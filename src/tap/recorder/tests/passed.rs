@@ -119,7 +119,7 @@ fn a_compressed_answer_that_failed_or_broke_off_is_told_by_its_status_and_its_en
     let stream = [gzip[0], ("content-type", "text/event-stream")];
     for (number, pairs, outcome) in [
         (2, &gzip[..], Outcome::Lost),
-        // Clients leave a stream when they have their answer.
+        // Clients leave a stream when they have their answer, and nobody knows what this holds.
         (3, &stream[..], Outcome::Unread),
     ] {
         story.asks(number, &[], CALL.as_bytes());
