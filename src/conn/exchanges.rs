@@ -11,7 +11,7 @@ use super::Shared;
 use crate::config::hexadecimal;
 use crate::metrics::Counter;
 use crate::proto::bridge::{CallId, End, Exchange, Reply, Verb};
-use crate::tap::{Crossing, Head, Label};
+use crate::tap::{Crossing, FERRY_ENDED, Head, Label};
 use crate::upstream::{Call, Forwarded, Jar, Outgoing};
 
 /// The open ones, and what all of them carry.
@@ -63,7 +63,7 @@ impl Exchanges {
         if self.calls.len() < open {
             self.shared.bus.on(self.label, |_| Crossing::Ended {
                 call: id.0,
-                why: Some("the ferry ended it".to_owned()),
+                why: Some(FERRY_ENDED.to_owned()),
             });
         }
     }

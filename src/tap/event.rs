@@ -133,6 +133,8 @@ pub enum Crossing {
     Learnt(Era),
 }
 
+/// Why a call ended that the ferry gave up, mostly because its client went or cancelled.
+pub const FERRY_ENDED: &str = "the ferry ended it";
 /// Why a passing request ended whose client went before its answer was whole.
 pub const CLIENT_LEFT: &str = "the client gave it up";
 

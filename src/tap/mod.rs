@@ -27,7 +27,7 @@ mod writer;
 
 pub use bus::{Bus, DEFAULT_MAX_BODY, Keep, MAX_QUEUED, MAX_QUEUED_BYTES, Pass};
 pub(crate) use bus::{Incoming, Lost};
-pub use event::{CLIENT_LEFT, Crossing, Event, Head, Label, Passing, Text, What};
+pub use event::{CLIENT_LEFT, Crossing, Event, FERRY_ENDED, Head, Label, Passing, Text, What};
 pub use hub::{Filter, MAX_WATCHERS, PACE, Rows, Seen, Settings, State, Tap, Watcher};
 pub use recorder::Change;
 pub use redact::Redactor;

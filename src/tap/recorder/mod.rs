@@ -32,7 +32,7 @@ use super::record::{
 };
 use super::redact::Redactor;
 use super::summary::Read;
-use super::{Event, Head, Lost, Text, What};
+use super::{CLIENT_LEFT, Event, FERRY_ENDED, Head, Lost, Text, What};
 use hyper::header::HeaderMap;
 use passed::Passages;
 use rows::{Connection, Open};
@@ -271,7 +271,13 @@ impl Recorder {
         self.push(record);
     }
 
-    fn ended(&mut self, at: Instant, leg: Leg, why: Option<&str>) {
+    /// An answer is over. It is the server's doing, unless `why` says whose.
+    fn ended(&mut self, at: Instant, mut leg: Leg, why: Option<&str>) {
+        match why {
+            Some(FERRY_ENDED) => (leg.from, leg.to) = (Party::Ferry, Party::Server),
+            Some(CLIENT_LEFT) => (leg.from, leg.to) = (Party::Client, Party::Server),
+            _ => {}
+        }
         let mut record = self.record_on(at, Kind::Ended, leg);
         record.why = why.map(|why| self.redactor.text(why));
         self.push(record);

@@ -245,7 +245,11 @@ impl Printer {
                 vec![(Paint::Yellow, format!("… {count} events were lost"))]
             }
             Kind::Status => self.status(record).into_iter().collect(),
-            Kind::Ended if !why.is_empty() => vec![(Paint::Red, format!("✗ {why}"))],
+            Kind::Ended if !why.is_empty() && record.from == Some(Party::Server) => {
+                vec![(Paint::Red, format!("✗ {why}"))]
+            }
+            // Somebody has left or cancelled.
+            Kind::Ended if !why.is_empty() => vec![(Paint::Dim, why)],
             Kind::Ended if self.style.full => vec![(Paint::Dim, "end of the answer".to_owned())],
             Kind::Ended => Vec::new(),
         }

@@ -11,7 +11,7 @@ export function legOf(record) {
 
 const key = ({ message }) => `${message.type} ${message.method ?? ''}`;
 
-// Who ended a call, where its answer did not: by `why` as the ferry puts it. The record has the parties of the answer.
+// Who ended a call, where its answer did not: by `why` as the ferry puts it.
 const ENDED_BY = new Map([
   ['the ferry ended it', { from: 'ferry', to: 'server' }],
   ['the client gave it up', { from: 'client', to: 'server' }],

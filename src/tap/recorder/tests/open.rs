@@ -3,6 +3,8 @@
 
 use super::super::MAX_OPEN;
 use super::*;
+use crate::tap::terminal::{Printer, Style};
+use crate::tap::{CLIENT_LEFT, FERRY_ENDED};
 
 fn ask(id: &str) -> String {
     format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"sampling/createMessage","params":{{}}}}"#)
@@ -53,6 +55,39 @@ fn a_question_that_the_ferry_takes_back_is_cancelled() {
     story.hears(1, &cancel("77"));
     story.delivers(About::Nothing, &cancel("77"));
     assert_eq!(story.row("tools/call").outcome, Outcome::Open);
+}
+
+#[test]
+fn who_ended_a_call_is_who_its_end_comes_from() {
+    let mut story = asked();
+    let why = Some(FERRY_ENDED.to_owned());
+    story.on(Crossing::Ended { call: 1, why });
+    let head = head(Method::POST, "/mcp", &[]);
+    story.passing(1, Passing::Began { peer: PEER, head });
+    let why = Some(CLIENT_LEFT.to_owned());
+    story.passing(1, Passing::Ended { why });
+    let ends = story.records.iter().filter(|it| it.kind == Kind::Ended);
+    let parties: Vec<_> = ends.map(|it| (it.from, it.to)).collect();
+    let server = Some(Party::Server);
+    assert_eq!(
+        parties,
+        [(Some(Party::Ferry), server), (Some(Party::Client), server)]
+    );
+    let mut printer = Printer::new(Style {
+        full: false,
+        color: false,
+        width: usize::MAX,
+    });
+    let ends = story.records.iter().filter(|it| it.kind == Kind::Ended);
+    let lines: String = ends.map(|it| printer.text(it)).collect();
+    assert!(
+        lines.contains("ferry ───▶ server the ferry ended it\n"),
+        "{lines}"
+    );
+    assert!(
+        lines.contains("client ──────────────▶ server the client gave it up\n"),
+        "{lines}"
+    );
 }
 
 #[test]
