@@ -139,6 +139,14 @@ async fn replay(files: &[&Path], upstream: &str, flags: &[&str]) -> Output {
     within("the end of the replay", output).await.unwrap()
 }
 
+/// What a replay told, which had nothing to complain of and ended with this code.
+fn said(output: &Output, code: i32) -> String {
+    let told = text(&output.stdout);
+    let ended = (output.status.code(), text(&output.stderr));
+    assert_eq!(ended, (Some(code), String::new()), "{told}");
+    told
+}
+
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
@@ -157,12 +165,7 @@ async fn the_same_server_agrees_and_a_changed_one_is_told_apart() {
     assert!(!recorded.contains(CANARY), "{recorded}");
 
     let output = replay(&[&file], &url(&old), &[]).await;
-    let told = text(&output.stdout);
-    assert_eq!(
-        (output.status.code(), text(&output.stderr).as_str()),
-        (Some(0), ""),
-        "{told}"
-    );
+    let told = said(&output, 0);
     assert!(
         told.contains("skipped: 1 x tools/call echo: may change something; --all plays it too\n"),
         "{told}"
@@ -258,12 +261,7 @@ async fn a_handshake_that_is_refused_costs_its_own_connection_only() {
     })
     .await;
     let output = replay(&[&place.file()], &url(&moody), &[]).await;
-    let told = text(&output.stdout);
-    assert_eq!(
-        (output.status.code(), text(&output.stderr).as_str()),
-        (Some(1), ""),
-        "{told}"
-    );
+    let told = said(&output, 1);
     assert!(
         told.starts_with("differs: initialize (c1, exchange "),
         "{told}"
@@ -375,12 +373,7 @@ async fn a_request_that_gets_no_message_is_a_difference_and_the_others_are_playe
     })
     .await;
     let output = replay(&[&place.file()], &url(&odd), &[]).await;
-    let told = text(&output.stdout);
-    assert_eq!(
-        (output.status.code(), text(&output.stderr).as_str()),
-        (Some(1), ""),
-        "{told}"
-    );
+    let told = said(&output, 1);
     for differs in ["tools/list", "resources/read a:b", "prompts/list"] {
         assert!(
             told.contains(&format!("differs: {differs} (c1, ")),
@@ -397,12 +390,7 @@ async fn a_request_that_gets_no_message_is_a_difference_and_the_others_are_playe
     ];
     std::fs::write(place.file(), records.concat()).unwrap();
     let output = replay(&[&place.file()], &url(&odd), &[]).await;
-    let told = text(&output.stdout);
-    assert_eq!(
-        (output.status.code(), text(&output.stderr).as_str()),
-        (Some(1), ""),
-        "{told}"
-    );
+    let told = said(&output, 1);
     assert!(
         told.contains("differs: prompts/list (p1, exchange 1)\n  ! no answer: 500 Internal Server Error, text/html: <b>no</b>\n"),
         "{told}"
