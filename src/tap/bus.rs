@@ -528,9 +528,10 @@ mod tests {
             bus.emit(crossing);
         }
         assert!(!bus.is_watched(), "nothing more is built in this tenth");
+        bus.skipped();
         bus.always(Label(1), || Crossing::Closed);
         let mut events = Vec::new();
-        assert_eq!(incoming.next(&mut events, 10).await, lost(2));
+        assert_eq!(incoming.next(&mut events, 10).await, lost(3));
         assert_eq!(events.len(), 4, "three of them, and the end");
         tokio::time::advance(std::time::Duration::from_millis(100)).await;
         assert!(bus.is_watched());

@@ -59,9 +59,11 @@ test('what waits for a frame is the newest state of each row, and bounded', () =
   for (let i = 0; i < LIMIT + 10; i++) waiting.put('exchange', row(i));
   waiting.put('exchange', row(LIMIT, { outcome: 'result' }));
   waiting.put('connection', { connection: 'c1' });
-  assert.deepEqual([waiting.size, waiting.exchanges], [LIMIT + 1, LIMIT]);
-  assert.equal(waiting.take().exchanges.find(r => r.exchange === LIMIT).outcome, 'result');
-  assert.equal(waiting.size, 0);
+  assert.equal(waiting.exchanges, LIMIT);
+  const { exchanges, connections } = waiting.take();
+  assert.deepEqual([exchanges.length, connections.length], [LIMIT, 1]);
+  assert.equal(exchanges.find(r => r.exchange === LIMIT).outcome, 'result');
+  assert.deepEqual(waiting.take(), { exchanges: [], connections: [] });
 });
 
 test('a filter and what is selected survive the way through the address', () => {

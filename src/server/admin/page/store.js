@@ -74,10 +74,6 @@ export class Waiting {
   #exchanges = new Map();
   #connections = new Map();
 
-  get size() {
-    return this.#exchanges.size + this.#connections.size;
-  }
-
   get exchanges() {
     return this.#exchanges.size;
   }
